@@ -1,0 +1,13 @@
+//! What is allowed, and what follows: Squall's words and rules.
+//!
+//! No clock, no IO, no randomness, no async. Every machine here has one grammar: `handle_<event>(now, …)`
+//! takes what happened, `poll_action()` yields work until it is empty, `poll_timeout()` says when to
+//! call `handle_timeout(now)`. After each handle, drain the actions, then re-arm the timer: that
+//! sentence is the driver.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod fault;
+pub mod hold;
+pub mod ids;
+pub mod time;

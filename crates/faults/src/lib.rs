@@ -1,0 +1,5 @@
+//! How a host is hurt, and how it is made whole. One file a fault; `sys` holds netlink, namespaces,
+//! spawn and all `unsafe`.
+#![deny(missing_docs)]
+
+pub mod sys;

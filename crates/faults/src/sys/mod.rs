@@ -1,0 +1,4 @@
+//! The kernel's side: netlink, namespaces, timers, processes. All `unsafe` of the project is below
+//! this module, each block with its reason.
+
+pub mod netlink;
