@@ -2,4 +2,11 @@
 //! spawn and all `unsafe`.
 #![deny(missing_docs)]
 
+mod cpu;
+mod held;
+mod kill;
+mod loss;
+mod memory;
+mod partition;
+mod pause;
 pub mod sys;

@@ -1,0 +1,41 @@
+//! What every fault owes its holder, and the one place where a fault is chosen by its kind.
+
+use squall_core::fault::Fault;
+use squall_core::hold::{Achieved, Failure, Hold};
+use squall_core::time::Time;
+
+/// A fault that is in place. Dropping it, or the death of the process, lifts it: the kernel takes
+/// back what it stands on.
+pub(crate) trait HeldFault {
+    /// Moves the kernel's own deadline. Called only with moments that lie ahead.
+    fn renew(&mut self, until: Time) -> Result<(), Failure>;
+
+    /// Does what is due (a repeated kill, a look at the counters) and says when it is next due.
+    fn tick(&mut self, now: Time) -> Option<Time> {
+        let _ = now;
+        None
+    }
+
+    /// The effect so far, where there is something new to say.
+    fn measure(&mut self) -> Option<Achieved> {
+        None
+    }
+
+    /// Undoes the fault in order and returns the last measurement.
+    fn lift(self: Box<Self>) -> Achieved;
+}
+
+/// Puts the fault of `hold` in place and proves that it bites.
+///
+/// # Errors
+/// Why it is not in place; then nothing of it is left.
+pub(crate) fn apply(hold: &Hold) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+    match &hold.fault {
+        Fault::Partition(partition) => crate::partition::apply(hold, partition),
+        Fault::Loss(loss) => crate::loss::apply(hold, loss),
+        Fault::Kill(kill) => crate::kill::apply(hold, kill),
+        Fault::Pause(pause) => crate::pause::apply(hold, pause),
+        Fault::Cpu(cpu) => crate::cpu::apply(hold, cpu),
+        Fault::Memory(memory) => crate::memory::apply(hold, memory),
+    }
+}
