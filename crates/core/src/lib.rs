@@ -7,7 +7,14 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod experiment;
 pub mod fault;
+pub mod fence;
 pub mod hold;
 pub mod ids;
+pub mod message;
+pub mod probe;
+pub mod radius;
+pub mod registry;
 pub mod time;
+pub mod views;

@@ -1,0 +1,305 @@
+//! An experiment after its file was resolved: which host gets which fault, for how long, and what
+//! became of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+use crate::hold::Achieved;
+use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
+use crate::probe::{ProbeSpec, Stage, Steadiness, Tally};
+use crate::time::WallTime;
+
+/// The lease that holds where the file names none, in milliseconds.
+pub const DEFAULT_LEASE_MS: u64 = 5_000;
+/// The shortest and the longest lease, in milliseconds.
+pub const LEASE_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
+/// The longest experiment: a day.
+pub const MAX_DURATION_MS: u64 = 24 * 60 * 60 * 1000;
+/// Timeline entries kept of one experiment.
+pub const MAX_TIMELINE: usize = 500;
+
+/// What is to be done, with every name resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Experiment {
+    /// The file's `name`.
+    pub name: String,
+    /// The file's `objective`.
+    pub objective: String,
+    /// Every fault on every host.
+    pub faults: Vec<Placement>,
+    /// How long the faults are held, from when each is in place.
+    pub duration_ms: u64,
+    /// The steady-state hypothesis.
+    pub probes: Vec<ProbeSpec>,
+    /// How long the baseline is sampled before anything is injected; 0 without probes.
+    pub baseline_ms: u64,
+    /// How long it is sampled after everything is lifted; 0 without probes.
+    pub recovery_ms: u64,
+    /// Its limits.
+    pub safety: Safety,
+    /// Hosts that the faults reach without holding any: shown, not counted.
+    pub touched: BTreeSet<HostName>,
+}
+
+/// One fault on one host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// Who holds it.
+    pub host: HostName,
+    /// The fault's position in the file.
+    pub fault: u16,
+    /// What it does there.
+    pub spec: Fault,
+}
+
+/// What an experiment may not exceed, and what ends it early.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Safety {
+    /// Distinct target hosts over registered armed hosts, in millionths.
+    pub max_radius_ppm: u32,
+    /// The label `group` whose members are counted instead of the fleet.
+    pub of_group: Option<String>,
+    /// A deviation of the steady state, or a split-brain nobody asked for, rolls back.
+    pub auto_rollback: bool,
+    /// How long each fault stays without renewal.
+    pub lease_ms: u64,
+    /// A fault that was lost does not end the rest.
+    pub continue_on_loss: bool,
+    /// The experiment is meant to split authority: a split-brain is no incident.
+    pub expects_split: bool,
+}
+
+impl Experiment {
+    /// The hosts that hold a fault.
+    #[must_use]
+    pub fn targets(&self) -> BTreeSet<HostName> {
+        self.faults.iter().map(|p| p.host.clone()).collect()
+    }
+}
+
+/// Where an experiment stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// In the log, radius reserved.
+    Submitted,
+    /// The checklist is being gone through.
+    Preflight,
+    /// The steady state is sampled.
+    Baseline,
+    /// Faults are being put in place.
+    Injecting,
+    /// All that can be held is held.
+    Holding,
+    /// Faults are being lifted and proven gone.
+    Lifting,
+    /// The steady state is sampled again.
+    Recovering,
+    /// Over; the verdict stands.
+    Settled,
+}
+
+/// What an experiment has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every fault bit, the hypothesis held, everything was seen lifted.
+    Held,
+    /// Nobody saw enough to say.
+    Unknown,
+    /// The hypothesis did not hold, or a fault could not be put in place.
+    Broken,
+    /// A person or a stop-all ended it.
+    Stopped,
+    /// It never started.
+    Refused,
+}
+
+/// Why an experiment ends before its time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+pub enum EndReason {
+    /// A person stopped this experiment.
+    #[error("stopped by {0}")]
+    Operator(String),
+    /// A stop-all.
+    #[error("stop-all")]
+    StopAll,
+    /// The steady state deviated.
+    #[error("probe `{0}` deviated")]
+    Deviated(String),
+    /// The baseline was not steady, so that nothing was injected.
+    #[error("no steady baseline: probe `{0}`")]
+    NoBaseline(String),
+    /// A fault was lost.
+    #[error("fault lost: {0}")]
+    FaultLost(String),
+    /// A fault could not be put in place.
+    #[error("fault not held: {0}")]
+    FaultFailed(String),
+    /// A host refused by its policy.
+    #[error("{0} refused: {1}")]
+    HostRefused(HostName, String),
+    /// The checklist said no.
+    #[error("preflight: {0}")]
+    Preflight(String),
+    /// A split-brain that the experiment did not ask for.
+    #[error("split-brain: {0}")]
+    SplitBrain(String),
+}
+
+/// What the registry knows of one fault, by report of its host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FaultState {
+    /// Not reported yet.
+    Pending,
+    /// In place, and seen to bite or not.
+    Held(Achieved),
+    /// Over by order or at its deadline; seen gone.
+    Clean(Ended),
+    /// Over by anything else; seen gone.
+    Lost(Ended),
+    /// Over, but something is still there.
+    Stuck(Ended),
+    /// Never in place: the host could not, or would not.
+    NotHeld {
+        /// Its words.
+        reason: String,
+        /// The host's policy said no, or the host was latched.
+        refused: bool,
+    },
+    /// Its lease and deadline have passed since the host was last heard; nobody saw it go.
+    Lapsed,
+}
+
+/// How a fault ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Ended {
+    /// What ended it: `order`, `deadline`, `lease`, `holder died`, `agent restarted`, `stop`, …
+    pub why: String,
+    /// The last measurement, where there was one.
+    pub achieved: Option<Achieved>,
+    /// Milliseconds from the reason to the proof.
+    pub lift_ms: u64,
+    /// What is left, one line each; empty is clean.
+    pub residue: Vec<String>,
+}
+
+impl FaultState {
+    /// Nothing more can happen to it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        !matches!(self, FaultState::Pending | FaultState::Held(_))
+    }
+
+    /// Over, and either seen gone or never there. Its host's reservation may go.
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        match self {
+            FaultState::Clean(_)
+            | FaultState::Lost(_)
+            | FaultState::NotHeld { .. }
+            | FaultState::Lapsed => true,
+            FaultState::Pending | FaultState::Held(_) | FaultState::Stuck(_) => false,
+        }
+    }
+}
+
+/// How grave an incident is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the runbook's levels")]
+pub enum Severity {
+    P1,
+    P2,
+    P3,
+    P4,
+}
+
+/// Something that should not have happened, or that a reader should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// When the leader saw it.
+    pub at: WallTime,
+    /// How grave.
+    pub severity: Severity,
+    /// What, with the evidence.
+    pub what: String,
+}
+
+/// One step in an experiment's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineEntry {
+    /// When it was proposed, by the leader's wall clock.
+    pub at: WallTime,
+    /// What happened.
+    pub what: String,
+}
+
+/// What one probe showed, per stage.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeOutcome {
+    /// The probe's name.
+    pub name: String,
+    /// Each stage that was sampled.
+    pub stages: Vec<(Stage, Tally, Steadiness)>,
+}
+
+/// Everything that the cluster agreed on about one experiment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExperimentRecord {
+    /// Which.
+    pub id: ExperimentId,
+    /// Where its start stands in the log: the number that fences its orders.
+    pub start: LogIndex,
+    /// Who submitted it.
+    pub by: String,
+    /// When, by the leader's wall clock.
+    pub submitted_at: WallTime,
+    /// What was asked.
+    pub experiment: Experiment,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Why it ends early, where it does. The first reason stays.
+    pub ending: Option<EndReason>,
+    /// Each fault.
+    pub faults: BTreeMap<FaultId, FaultState>,
+    /// What the probes showed, once settled.
+    pub probes: Vec<ProbeOutcome>,
+    /// What should not have happened.
+    pub incidents: Vec<Incident>,
+    /// Each step.
+    pub timeline: Vec<TimelineEntry>,
+    /// The verdict, once settled, with its reasons.
+    pub verdict: Option<Verdict>,
+    /// Why that verdict.
+    pub reasons: Vec<String>,
+    /// Hosts whose share of the radius it still holds.
+    pub reserved: BTreeSet<HostName>,
+}
+
+impl ExperimentRecord {
+    /// Not settled yet.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.phase != Phase::Settled
+    }
+
+    /// Faults may be started and renewed in this phase.
+    #[must_use]
+    pub fn wants_faults(&self) -> bool {
+        matches!(self.phase, Phase::Injecting | Phase::Holding) && self.ending.is_none()
+    }
+
+    /// All faults that were left behind, one line each with the host.
+    #[must_use]
+    pub fn residue(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (id, state) in &self.faults {
+            if let FaultState::Stuck(ended) = state {
+                lines.extend(ended.residue.iter().map(|r| format!("{}: {r}", id.host)));
+            }
+        }
+        lines
+    }
+}

@@ -1,0 +1,174 @@
+//! Probes: how the steady state is asked after, and what counts as steady.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::HostName;
+
+/// Samples that a stage needs before it says anything but unknown.
+pub const MIN_SAMPLES: u64 = 5;
+
+/// One probe, run open-loop by one agent: a sample is due each `every_ms` whatever became of the
+/// one before, and its latency counts from when it was due.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProbeSpec {
+    /// Its name, unique in the experiment.
+    pub name: String,
+    /// The host whose agent runs it.
+    pub from: HostName,
+    /// What a sample does.
+    pub kind: ProbeKind,
+    /// The schedule, at least 10 ms.
+    pub every_ms: u64,
+    /// A sample that takes longer has failed.
+    pub timeout_ms: u64,
+    /// What counts as steady.
+    pub expect: Expect,
+}
+
+/// What one sample does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProbeKind {
+    /// GET of an `http://` URL; good when the status is `status`.
+    Http {
+        /// The URL.
+        url: String,
+        /// The status that is good.
+        status: u16,
+    },
+    /// A TCP connection to `host:port`; good when it is established.
+    Tcp {
+        /// Address and port.
+        address: String,
+    },
+    /// A program, no shell; good when it exits with 0.
+    Exec {
+        /// Path and arguments.
+        argv: Vec<String>,
+    },
+}
+
+/// The bounds of steady; what is `None` is not judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Expect {
+    /// Failed samples of a million sent, at most.
+    pub max_errors_per_million: Option<u32>,
+    /// The 99th percentile of good samples' latency, at most.
+    pub max_p99_ms: Option<u64>,
+    /// The median of good samples' latency, at most.
+    pub max_p50_ms: Option<u64>,
+}
+
+/// When a sample was taken, as seen from the experiment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Before anything was injected.
+    Before,
+    /// While faults were held or being held.
+    During,
+    /// After they were lifted.
+    After,
+}
+
+/// All samples of one probe in one stage so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Tally {
+    /// Samples that were due and are decided.
+    pub sent: u64,
+    /// Good ones.
+    pub ok: u64,
+    /// The others: refused, timed out, wrong answer, or not sent for want of room.
+    pub failed: u64,
+    /// Those of `failed` that were not sent because too many were outstanding.
+    pub overrun: u64,
+    /// Median latency of the good ones, in microseconds.
+    pub p50_us: u64,
+    /// 99th percentile of it.
+    pub p99_us: u64,
+    /// The longest.
+    pub max_us: u64,
+    /// What the last bad sample said; empty where none was bad.
+    pub last_error: String,
+    /// Milliseconds since the first sample of this stage was due.
+    pub elapsed_ms: u64,
+}
+
+/// Whether a stage was steady.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Steadiness {
+    /// Every bound was kept.
+    Steady,
+    /// Too few samples to say.
+    Unknown,
+    /// A bound was broken.
+    Deviated,
+}
+
+impl Expect {
+    /// Judges one stage. No data is never steady.
+    #[must_use]
+    pub fn judge(&self, tally: &Tally) -> Steadiness {
+        if tally.sent < MIN_SAMPLES {
+            return Steadiness::Unknown;
+        }
+        // failed / sent > limit, without floats
+        let errors_over = self.max_errors_per_million.is_some_and(|limit| {
+            u128::from(tally.failed) * 1_000_000 > u128::from(limit) * u128::from(tally.sent)
+        });
+        let slow = |limit: Option<u64>, us: u64| limit.is_some_and(|ms| us > ms * 1000);
+        let all_failed = tally.ok == 0;
+        if errors_over
+            || all_failed
+            || slow(self.max_p99_ms, tally.p99_us)
+            || slow(self.max_p50_ms, tally.p50_us)
+        {
+            Steadiness::Deviated
+        } else {
+            Steadiness::Steady
+        }
+    }
+
+    /// The bounds in words, `no errors judged` excluded.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(ppm) = self.max_errors_per_million {
+            parts.push(format!("error-rate <= {} %", f64::from(ppm) / 10_000.0));
+        }
+        if let Some(ms) = self.max_p50_ms {
+            parts.push(format!("p50 <= {ms} ms"));
+        }
+        if let Some(ms) = self.max_p99_ms {
+            parts.push(format!("p99 <= {ms} ms"));
+        }
+        if parts.is_empty() { "any answer".into() } else { parts.join(", ") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(sent: u64, failed: u64, p99_us: u64) -> Tally {
+        Tally { sent, ok: sent - failed, failed, p99_us, ..Tally::default() }
+    }
+
+    #[test]
+    fn no_data_is_unknown_and_no_success_is_a_deviation() {
+        assert_eq!(Expect::default().judge(&tally(0, 0, 0)), Steadiness::Unknown);
+        assert_eq!(Expect::default().judge(&tally(4, 0, 0)), Steadiness::Unknown);
+        assert_eq!(Expect::default().judge(&tally(50, 50, 0)), Steadiness::Deviated);
+        assert_eq!(Expect::default().judge(&tally(50, 49, 0)), Steadiness::Steady);
+    }
+
+    #[test]
+    fn bounds_are_kept_to_the_sample() {
+        let expect = Expect { max_errors_per_million: Some(10_000), ..Expect::default() };
+        assert_eq!(expect.judge(&tally(100, 1, 0)), Steadiness::Steady);
+        assert_eq!(expect.judge(&tally(100, 2, 0)), Steadiness::Deviated);
+        let expect = Expect { max_p99_ms: Some(250), ..Expect::default() };
+        assert_eq!(expect.judge(&tally(100, 0, 250_000)), Steadiness::Steady);
+        assert_eq!(expect.judge(&tally(100, 0, 250_001)), Steadiness::Deviated);
+    }
+}

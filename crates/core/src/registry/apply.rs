@@ -1,0 +1,123 @@
+//! How each command changes the registry.
+
+use super::{
+    Command, Entry, HostRecord, MAX_HOSTS, MAX_REMEMBERED, MAX_TOKENS, Outcome, Refusal, Registry,
+    StopRecord, Token,
+};
+use crate::fence::{MAX_STOPS, Resume};
+use crate::ids::{CommandId, LogIndex, StopId};
+
+pub(super) type Applied = Result<Outcome, Refusal>;
+
+impl Registry {
+    /// Applies one committed entry. Entries of one log come in order; an index that was applied
+    /// already changes nothing.
+    pub fn apply(&mut self, index: LogIndex, entry: &Entry) -> Outcome {
+        if index <= self.applied {
+            return self.remembered.get(&entry.id).cloned().unwrap_or(Outcome::Unchanged);
+        }
+        self.applied = index;
+        if let Some(outcome) = self.remembered.get(&entry.id) {
+            return outcome.clone();
+        }
+        let outcome = self.dispatch(index, entry).unwrap_or_else(Outcome::Refused);
+        self.remember(index, entry.id, outcome.clone());
+        outcome
+    }
+
+    /// Notes that the log reached `index` with an entry that is not ours (a blank, a membership).
+    pub fn skip_to(&mut self, index: LogIndex) {
+        self.applied = self.applied.max(index);
+    }
+
+    fn dispatch(&mut self, index: LogIndex, entry: &Entry) -> Applied {
+        match &entry.command {
+            Command::Register(host) => self.register(index, host),
+            Command::Drain { host, drained } => {
+                let record =
+                    self.hosts.get_mut(host).ok_or_else(|| Refusal::UnknownHost(host.clone()))?;
+                let changed = record.drained != *drained;
+                record.drained = *drained;
+                Ok(if changed { Outcome::Done(index) } else { Outcome::Unchanged })
+            }
+            Command::CreateToken { hash, host, expires } => {
+                if self.tokens.len() >= MAX_TOKENS {
+                    return Err(Refusal::Full(format!("{MAX_TOKENS} join tokens are outstanding")));
+                }
+                self.tokens.insert(*hash, Token { host: host.clone(), expires: *expires });
+                Ok(Outcome::Done(index))
+            }
+            Command::UseToken { hash, host } => match self.tokens.get(hash) {
+                Some(token) if token.host == *host => {
+                    self.tokens.remove(hash);
+                    Ok(Outcome::Done(index))
+                }
+                Some(_) | None => Err(Refusal::BadToken),
+            },
+            Command::Submit { id, experiment } => self.submit(index, entry, *id, experiment),
+            Command::Advance { id, from, to } => self.advance(index, entry.at, *id, *from, *to),
+            Command::End { id, why } => self.end(index, entry.at, *id, why),
+            Command::Observe { fault, state } => self.observe(index, entry.at, fault, state),
+            Command::Report { id, incident } => self.report(index, *id, incident),
+            Command::Settle { id, verdict, reasons, probes } => {
+                self.settle(index, entry.at, *id, *verdict, reasons, probes)
+            }
+            Command::Stop(stop) => self.stop(index, entry, *stop),
+            Command::Resume { stops, despite: _ } => self.resume(index, stops),
+        }
+    }
+
+    fn register(&mut self, index: LogIndex, host: &HostRecord) -> Applied {
+        if self.hosts.len() >= MAX_HOSTS && !self.hosts.contains_key(&host.name) {
+            return Err(Refusal::Full(format!("{MAX_HOSTS} hosts are registered, the limit")));
+        }
+        // A host cannot undo its own drain by coming back.
+        let drained = self.hosts.get(&host.name).map_or(host.drained, |known| known.drained);
+        let record = HostRecord { drained, ..host.clone() };
+        if self.hosts.get(&host.name) == Some(&record) {
+            return Ok(Outcome::Unchanged);
+        }
+        self.hosts.insert(host.name.clone(), record);
+        Ok(Outcome::Done(index))
+    }
+
+    fn stop(&mut self, index: LogIndex, entry: &Entry, stop: StopId) -> Applied {
+        if self.stops.contains_key(&stop) {
+            return Ok(Outcome::Unchanged);
+        }
+        // Never refused for room: a stop must always arrive. The limit only warns at submit.
+        self.fence.hear(stop);
+        self.stops.insert(stop, StopRecord { index, by: entry.by.clone(), at: entry.at });
+        self.end_all_for_stop(entry.at);
+        Ok(Outcome::Done(index))
+    }
+
+    fn resume(&mut self, index: LogIndex, stops: &std::collections::BTreeSet<StopId>) -> Applied {
+        let outstanding: std::collections::BTreeSet<StopId> = self.fence.outstanding().collect();
+        if let Some(unknown) = stops.iter().find(|s| !self.fence.knows(**s)) {
+            return Err(Refusal::UnknownStop(*unknown));
+        }
+        let cleared: std::collections::BTreeSet<StopId> =
+            stops.intersection(&outstanding).copied().collect();
+        if cleared.is_empty() {
+            return Ok(Outcome::Unchanged);
+        }
+        self.fence.learn(Resume { index, cleared });
+        Ok(Outcome::Done(index))
+    }
+
+    /// Room is left for a stop, so that starts end before stops could.
+    pub(super) fn has_room_for_stops(&self) -> bool {
+        self.stops.len() + 64 < MAX_STOPS
+    }
+
+    fn remember(&mut self, index: LogIndex, id: CommandId, outcome: Outcome) {
+        self.remembered.insert(id, outcome);
+        self.forget.insert(index, id);
+        while self.forget.len() > MAX_REMEMBERED {
+            if let Some((_, oldest)) = self.forget.pop_first() {
+                self.remembered.remove(&oldest);
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! How commands change an experiment.
+
+use std::collections::BTreeSet;
+
+use super::apply::Applied;
+use super::{Entry, MAX_SETTLED, Outcome, Refusal, Registry};
+use crate::experiment::{
+    EndReason, Experiment, ExperimentRecord, FaultState, Incident, LEASE_MS, MAX_DURATION_MS,
+    MAX_TIMELINE, Phase, ProbeOutcome, TimelineEntry, Verdict,
+};
+use crate::ids::{ExperimentId, FaultId, LogIndex};
+use crate::radius::{self, MAX_RUNNING};
+use crate::time::WallTime;
+
+impl Registry {
+    pub(super) fn submit(
+        &mut self,
+        index: LogIndex,
+        entry: &Entry,
+        id: ExperimentId,
+        experiment: &Experiment,
+    ) -> Applied {
+        if self.experiments.contains_key(&id) {
+            return Ok(Outcome::Unchanged);
+        }
+        self.admit(experiment)?;
+        let faults = experiment
+            .faults
+            .iter()
+            .map(|p| {
+                let fault = FaultId { experiment: id, fault: p.fault, host: p.host.clone() };
+                (fault, FaultState::Pending)
+            })
+            .collect();
+        let mut record = ExperimentRecord {
+            id,
+            start: index,
+            by: entry.by.clone(),
+            submitted_at: entry.at,
+            reserved: experiment.targets(),
+            experiment: experiment.clone(),
+            phase: Phase::Submitted,
+            ending: None,
+            faults,
+            probes: Vec::new(),
+            incidents: Vec::new(),
+            timeline: Vec::new(),
+            verdict: None,
+            reasons: Vec::new(),
+        };
+        record.note(entry.at, format!("submitted by {}", entry.by));
+        self.experiments.insert(id, record);
+        self.drop_oldest_settled();
+        Ok(Outcome::Done(index))
+    }
+
+    /// Whether `experiment` could start right now: what `submit` checks, and what `plan` shows.
+    ///
+    /// # Errors
+    /// The first reason against it.
+    pub fn admit(&self, experiment: &Experiment) -> Result<(), Refusal> {
+        if !self.fence.armed() {
+            return Err(Refusal::Disarmed(self.fence.outstanding().collect()));
+        }
+        if !self.has_room_for_stops() {
+            return Err(Refusal::Full("too many stops are kept in the log".into()));
+        }
+        let running = self.running().count();
+        if running >= MAX_RUNNING {
+            return Err(Refusal::TooMany { running: running as u32, limit: MAX_RUNNING as u32 });
+        }
+        self.check_experiment(experiment)?;
+        let in_service = |group: Option<&String>| {
+            self.hosts
+                .values()
+                .filter(|h| !h.drained)
+                .filter(|h| group.is_none_or(|g| h.labels.get("group") == Some(g)))
+                .count()
+        };
+        let group = experiment.safety.of_group.as_ref();
+        let scope = group.map_or("experiment".to_owned(), |g| format!("group {g}"));
+        radius::check(
+            &experiment.targets(),
+            (&scope, in_service(group)),
+            experiment.safety.max_radius_ppm,
+            &self.reservations(),
+            in_service(None),
+        )
+        .map_err(Refusal::Radius)
+    }
+
+    fn check_experiment(&self, experiment: &Experiment) -> Result<(), Refusal> {
+        let invalid = |what: String| Err(Refusal::Invalid(what));
+        if experiment.faults.is_empty() {
+            return invalid("the experiment has no fault".into());
+        }
+        if !(1..=MAX_DURATION_MS).contains(&experiment.duration_ms) {
+            return invalid(format!(
+                "duration must be 1 ms to 24 h, not {} ms",
+                experiment.duration_ms
+            ));
+        }
+        if !LEASE_MS.contains(&experiment.safety.lease_ms) {
+            return invalid(format!(
+                "lease must be 1 s to 30 s, not {} ms",
+                experiment.safety.lease_ms
+            ));
+        }
+        let mut seen = BTreeSet::new();
+        for placement in &experiment.faults {
+            let host = self
+                .hosts
+                .get(&placement.host)
+                .ok_or_else(|| Refusal::UnknownHost(placement.host.clone()))?;
+            if host.drained {
+                return Err(Refusal::Drained(placement.host.clone()));
+            }
+            if !seen.insert((&placement.host, placement.fault)) {
+                return invalid(format!(
+                    "fault {} stands twice on {}",
+                    placement.fault, placement.host
+                ));
+            }
+            placement.spec.validate().map_err(|e| Refusal::Invalid(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    fn running_mut(&mut self, id: ExperimentId) -> Result<Option<&mut ExperimentRecord>, Refusal> {
+        match self.experiments.get_mut(&id) {
+            None => Err(Refusal::UnknownExperiment(id)),
+            Some(record) if record.is_running() => Ok(Some(record)),
+            Some(_) => Ok(None),
+        }
+    }
+
+    pub(super) fn advance(
+        &mut self,
+        index: LogIndex,
+        at: WallTime,
+        id: ExperimentId,
+        from: Phase,
+        to: Phase,
+    ) -> Applied {
+        match self.running_mut(id)? {
+            Some(record) if record.phase == from && from < to && to < Phase::Settled => {
+                record.phase = to;
+                record.note(at, format!("{to:?}").to_lowercase());
+                Ok(Outcome::Done(index))
+            }
+            Some(_) | None => Ok(Outcome::Unchanged),
+        }
+    }
+
+    pub(super) fn end(
+        &mut self,
+        index: LogIndex,
+        at: WallTime,
+        id: ExperimentId,
+        why: &EndReason,
+    ) -> Applied {
+        match self.running_mut(id)? {
+            Some(record) if record.ending.is_none() => {
+                record.end(at, why.clone());
+                Ok(Outcome::Done(index))
+            }
+            Some(_) | None => Ok(Outcome::Unchanged),
+        }
+    }
+
+    pub(super) fn end_all_for_stop(&mut self, at: WallTime) {
+        for record in self.experiments.values_mut().filter(|e| e.is_running()) {
+            if record.ending.is_none() {
+                record.end(at, EndReason::StopAll);
+            }
+        }
+    }
+
+    pub(super) fn observe(
+        &mut self,
+        index: LogIndex,
+        at: WallTime,
+        fault: &FaultId,
+        state: &FaultState,
+    ) -> Applied {
+        let record = self
+            .experiments
+            .get_mut(&fault.experiment)
+            .ok_or(Refusal::UnknownExperiment(fault.experiment))?;
+        let Some(known) = record.faults.get_mut(fault) else {
+            return Ok(Outcome::Unchanged);
+        };
+        let mends = matches!(
+            (&*known, state),
+            (FaultState::Stuck(_), FaultState::Clean(_) | FaultState::Lost(_))
+                | (
+                    FaultState::Lapsed,
+                    FaultState::Clean(_) | FaultState::Lost(_) | FaultState::Stuck(_)
+                )
+        );
+        if (known.is_over() && !mends) || known == state {
+            return Ok(Outcome::Unchanged);
+        }
+        *known = state.clone();
+        record.note(at, format!("{} fault {}: {}", fault.host, fault.fault, brief(state)));
+        record.release(record.phase >= Phase::Injecting);
+        Ok(Outcome::Done(index))
+    }
+
+    pub(super) fn report(
+        &mut self,
+        index: LogIndex,
+        id: ExperimentId,
+        incident: &Incident,
+    ) -> Applied {
+        let Some(record) = self.running_mut(id)? else { return Ok(Outcome::Unchanged) };
+        if record.incidents.iter().any(|i| i.what == incident.what) || record.incidents.len() >= 100
+        {
+            return Ok(Outcome::Unchanged);
+        }
+        record.note(incident.at, format!("{:?} {}", incident.severity, incident.what));
+        record.incidents.push(incident.clone());
+        Ok(Outcome::Done(index))
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        index: LogIndex,
+        at: WallTime,
+        id: ExperimentId,
+        verdict: Verdict,
+        reasons: &[String],
+        probes: &[ProbeOutcome],
+    ) -> Applied {
+        let Some(record) = self.running_mut(id)? else { return Ok(Outcome::Unchanged) };
+        let injected = record.phase >= Phase::Injecting;
+        record.phase = Phase::Settled;
+        record.verdict = Some(verdict);
+        record.reasons = reasons.to_vec();
+        record.probes = probes.to_vec();
+        record.note(at, format!("settled: {verdict:?}").to_lowercase());
+        record.release(injected);
+        Ok(Outcome::Done(index))
+    }
+
+    fn drop_oldest_settled(&mut self) {
+        let settled = |e: &&ExperimentRecord| !e.is_running() && e.reserved.is_empty();
+        while self.experiments.values().filter(settled).count() > MAX_SETTLED {
+            let oldest = self.experiments.values().filter(settled).min_by_key(|e| e.start);
+            let Some(id) = oldest.map(|e| e.id) else { return };
+            self.experiments.remove(&id);
+        }
+    }
+}
+
+impl ExperimentRecord {
+    fn note(&mut self, at: WallTime, what: String) {
+        if self.timeline.len() < MAX_TIMELINE {
+            self.timeline.push(TimelineEntry { at, what });
+        }
+    }
+
+    fn end(&mut self, at: WallTime, why: EndReason) {
+        self.note(at, format!("ending: {why}"));
+        self.ending = Some(why);
+    }
+
+    /// Gives back the share of every host on which all of this experiment's faults are gone.
+    /// Where nothing was `injected`, a fault that nobody reported was never there.
+    fn release(&mut self, injected: bool) {
+        let faults = &self.faults;
+        self.reserved.retain(|host| {
+            faults.iter().filter(|(id, _)| id.host == *host).any(|(_, state)| {
+                !state.is_released() && (injected || *state != FaultState::Pending)
+            })
+        });
+    }
+}
+
+fn brief(state: &FaultState) -> String {
+    match state {
+        FaultState::Pending => "pending".into(),
+        FaultState::Held(a) if a.bit => format!("held, {}", a.measured),
+        FaultState::Held(a) => format!("held but not seen to bite: {}", a.measured),
+        FaultState::Clean(e) => format!("clean in {} ms ({})", e.lift_ms, e.why),
+        FaultState::Lost(e) => format!("lost ({}), clean", e.why),
+        FaultState::Stuck(e) => format!("NOT CLEAN: {}", e.residue.join("; ")),
+        FaultState::NotHeld { reason, .. } => format!("not held: {reason}"),
+        FaultState::Lapsed => "lapsed by time, not seen".into(),
+    }
+}
