@@ -94,12 +94,12 @@ pub enum HostPhase {
 }
 
 /// One fault as its host reports it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FaultReport {
     /// Which.
     pub id: FaultId,
-    /// Its kind.
-    pub kind: Kind,
+    /// Its kind; `None` where an earlier life of the agent began it.
+    pub kind: Option<Kind>,
     /// Where it stands.
     pub phase: HostPhase,
     /// Milliseconds of lease left.

@@ -1,0 +1,413 @@
+//! One fault on one host, from the intent to the proof that it is gone.
+//!
+//! ```text
+//! Journaling → Applying → Held → Reverting → over: Clean | Lost | Stuck | NotHeld
+//! ```
+//! Reverting is legal from every phase. What ends a fault is kept from the first reason on.
+
+use super::{
+    Action, CONFIRM_MS, Host, LIFT_GRACE_MS, PROOF_MS, PROOF_RETRY_MS, RETRY_MS, Record, Waiting,
+};
+use crate::experiment::Ended;
+use crate::fault::Fault;
+use crate::hold::{Achieved, Hold, HolderReport};
+use crate::ids::{FaultId, LogIndex};
+use crate::message::{FaultReport, HostPhase, NotHeld};
+use crate::time::Time;
+
+/// What ended a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// The leader, or the person who injected it here.
+    Order,
+    /// Its time is over.
+    Deadline,
+    /// A stop.
+    Stop,
+    /// It was never in place: could not, or (true) would not.
+    NotHeld(String, bool),
+    /// Nobody renewed it.
+    Lease,
+    /// Its holder died.
+    HolderDied,
+    /// No coordinator was heard after it was put in place.
+    Unconfirmed,
+    /// The agent died while it was alive.
+    AgentRestarted,
+    /// A person's `squall lift` on the host.
+    Lifted,
+}
+
+impl Why {
+    /// Ended as it was meant to.
+    fn is_orderly(&self) -> bool {
+        matches!(self, Why::Order | Why::Deadline | Why::Stop)
+    }
+
+    fn words(&self) -> String {
+        match self {
+            Why::Order => "order".into(),
+            Why::Deadline => "deadline".into(),
+            Why::Stop => "stop".into(),
+            Why::NotHeld(reason, _) => reason.clone(),
+            Why::Lease => "lease ran out".into(),
+            Why::HolderDied => "holder died".into(),
+            Why::Unconfirmed => "no coordinator was heard after it was in place".into(),
+            Why::AgentRestarted => "agent restarted".into(),
+            Why::Lifted => "lifted by hand".into(),
+        }
+    }
+}
+
+/// A fault that is not over.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Live {
+    pub(super) start: LogIndex,
+    pub(super) spec: Option<Fault>,
+    pub(super) lease_ms: u64,
+    pub(super) lease_until: Time,
+    pub(super) deadline: Time,
+    pub(super) local: bool,
+    phase: Phase,
+    achieved: Option<Achieved>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Journaling,
+    Applying,
+    Held { confirm_by: Option<Time> },
+    Reverting { why: Why, since: Time, step: Step },
+}
+
+/// How far a revert has come.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Step {
+    /// The intent's write is still under way; nothing was touched.
+    AwaitWrite,
+    /// The holder was told; killed when the grace is over.
+    AwaitHolder { kill_at: Time },
+    /// The holder is gone; looking for what is `left`, which counts once [`PROOF_MS`] have passed.
+    Proving { since: Time, retry_at: Time, asked: bool, left: Vec<String> },
+}
+
+impl Live {
+    pub(super) fn new(
+        start: LogIndex,
+        spec: Fault,
+        lease_ms: u64,
+        lease_until: Time,
+        deadline: Time,
+    ) -> Live {
+        Live {
+            start,
+            spec: Some(spec),
+            lease_ms,
+            lease_until: lease_until.min(deadline),
+            deadline,
+            local: false,
+            phase: Phase::Journaling,
+            achieved: None,
+        }
+    }
+
+    pub(super) fn next_timeout(&self) -> Time {
+        match &self.phase {
+            Phase::Journaling | Phase::Applying => self.lease_until.min(self.deadline),
+            Phase::Held { confirm_by } => {
+                self.lease_until.min(self.deadline).min(confirm_by.unwrap_or(Time::FAR))
+            }
+            Phase::Reverting { step, .. } => match step {
+                Step::AwaitWrite => Time::FAR,
+                Step::AwaitHolder { kill_at } => *kill_at,
+                Step::Proving { asked: true, .. } => Time::FAR,
+                Step::Proving { retry_at, .. } => *retry_at,
+            },
+        }
+    }
+
+    /// Something of it may stand on the host.
+    pub(super) fn may_be_in_place(&self) -> bool {
+        matches!(self.phase, Phase::Applying | Phase::Held { .. })
+    }
+
+    pub(super) fn is_reverting(&self) -> bool {
+        matches!(self.phase, Phase::Reverting { .. })
+    }
+
+    pub(super) fn confirm(&mut self) {
+        if let Phase::Held { confirm_by } = &mut self.phase {
+            *confirm_by = None;
+        }
+    }
+
+    /// What stays although it should be gone.
+    fn left(&self) -> &[String] {
+        match &self.phase {
+            Phase::Reverting { step: Step::Proving { left, .. }, .. } => left,
+            Phase::Journaling | Phase::Applying | Phase::Held { .. } | Phase::Reverting { .. } => {
+                &[]
+            }
+        }
+    }
+
+    fn is_stuck(&self) -> bool {
+        !self.left().is_empty()
+    }
+
+    fn host_phase(&self) -> HostPhase {
+        match &self.phase {
+            Phase::Journaling => HostPhase::Journaling,
+            Phase::Applying => HostPhase::Applying,
+            Phase::Held { .. } => HostPhase::Held,
+            Phase::Reverting { .. } if self.is_stuck() => HostPhase::Stuck,
+            Phase::Reverting { .. } => HostPhase::Reverting,
+        }
+    }
+
+    pub(super) fn report(&self, now: Time, id: &FaultId) -> FaultReport {
+        let ended = match &self.phase {
+            Phase::Reverting { why, .. } if self.is_stuck() => Some(Ended {
+                why: why.words(),
+                achieved: self.achieved.clone(),
+                lift_ms: 0,
+                residue: self.left().to_vec(),
+            }),
+            Phase::Journaling | Phase::Applying | Phase::Held { .. } | Phase::Reverting { .. } => {
+                None
+            }
+        };
+        FaultReport {
+            id: id.clone(),
+            kind: self.spec.as_ref().map(Fault::kind),
+            phase: self.host_phase(),
+            lease_ms: now.until(self.lease_until),
+            remaining_ms: now.until(self.deadline),
+            achieved: self.achieved.clone(),
+            ended,
+            refusal: None,
+        }
+    }
+}
+
+impl Host {
+    /// Begins a fault that was found admissible: its intent is made durable first.
+    pub(super) fn begin(&mut self, id: FaultId, live: Live) {
+        let start = live.start;
+        self.live.insert(id.clone(), live);
+        let token = self.token(Waiting::Intent(id.clone()));
+        let records = vec![Record::Intent(id, start)];
+        self.actions.push_back(Action::Persist { token, records });
+    }
+
+    /// A fault of an earlier life: over, but what is left of it must be looked for.
+    pub(super) fn revive_as_lost(&mut self, now: Time, id: FaultId, start: LogIndex, why: Why) {
+        let step = Step::Proving { since: now, retry_at: now, asked: true, left: Vec::new() };
+        let live = Live {
+            start,
+            spec: None,
+            lease_ms: u64::MAX,
+            lease_until: now,
+            deadline: now,
+            local: false,
+            phase: Phase::Reverting { why, since: now, step },
+            achieved: None,
+        };
+        self.live.insert(id.clone(), live);
+        self.actions.push_back(Action::Prove(id));
+    }
+
+    pub(super) fn intent_written(&mut self, now: Time, id: &FaultId, result: Result<(), String>) {
+        let Some(live) = self.live.get_mut(id) else { return };
+        match (&mut live.phase, result) {
+            (Phase::Journaling, Ok(())) => {
+                let Some(spec) = live.spec.clone() else { return };
+                live.phase = Phase::Applying;
+                let hold = Hold {
+                    id: id.clone(),
+                    fault: spec,
+                    lease_until: live.lease_until,
+                    deadline: live.deadline,
+                    protect: self.policy.protect(),
+                };
+                self.actions.push_back(Action::Start(Box::new(hold)));
+            }
+            (Phase::Journaling, Err(reason)) => {
+                let why = Why::NotHeld(format!("the journal cannot be written: {reason}"), false);
+                self.close(now, id, why, now, Vec::new());
+            }
+            (Phase::Reverting { why, since, step: Step::AwaitWrite }, _) => {
+                let (why, since) = (why.clone(), *since);
+                self.close(now, id, why, since, Vec::new());
+            }
+            (Phase::Applying | Phase::Held { .. } | Phase::Reverting { .. }, _) => {}
+        }
+    }
+
+    /// A holder's words.
+    pub fn handle_holder(&mut self, now: Time, id: &FaultId, report: HolderReport) {
+        self.expire(now);
+        let Some(live) = self.live.get_mut(id) else { return };
+        match report {
+            HolderReport::Held(achieved) => {
+                live.achieved = Some(achieved);
+                if live.phase == Phase::Applying {
+                    let network = live.spec.as_ref().is_some_and(|s| s.traffic().is_some());
+                    let severed = live.spec.as_ref().is_some_and(Fault::severs_control);
+                    let confirm = network && !severed && !live.local;
+                    live.phase = Phase::Held { confirm_by: confirm.then(|| now.plus(CONFIRM_MS)) };
+                    self.report_soon(now);
+                }
+            }
+            HolderReport::Measured(achieved) => live.achieved = Some(achieved),
+            HolderReport::Lifted(achieved) => {
+                live.achieved = Some(achieved);
+                let why = if now >= live.deadline { Why::Deadline } else { Why::HolderDied };
+                self.revert(now, id, why);
+            }
+            HolderReport::Failed(failure) => {
+                self.revert(now, id, Why::NotHeld(failure.to_string(), false));
+            }
+        }
+    }
+
+    /// A holder is gone, and the kernel has taken back what it stood on.
+    pub fn handle_gone(&mut self, now: Time, id: &FaultId) {
+        // First the reason, then what has run out: a holder that the kernel killed at the lease's
+        // end is a lease that ran out.
+        self.expire(now);
+        self.revert(now, id, Why::HolderDied);
+        let Some(live) = self.live.get_mut(id) else { return };
+        if let Phase::Reverting { step, .. } = &mut live.phase
+            && matches!(step, Step::AwaitHolder { .. })
+        {
+            *step = Step::Proving { since: now, retry_at: now, asked: true, left: Vec::new() };
+            self.actions.push_back(Action::Prove(id.clone()));
+        }
+    }
+
+    /// A holder could not be started at all; nothing was touched.
+    pub fn handle_not_started(&mut self, now: Time, id: &FaultId, reason: String) {
+        self.expire(now);
+        self.revert(now, id, Why::NotHeld(reason, false));
+        self.handle_gone(now, id);
+    }
+
+    /// What is left of a fault, one line each; empty is clean.
+    pub fn handle_proof(&mut self, now: Time, id: &FaultId, residue: Vec<String>) {
+        self.expire(now);
+        let Some(live) = self.live.get_mut(id) else { return };
+        let Phase::Reverting { why, since, step } = &mut live.phase else { return };
+        let Step::Proving { since: began, retry_at, asked, left } = step else { return };
+        if residue.is_empty() {
+            let (why, since) = (why.clone(), *since);
+            self.close(now, id, why, since, residue);
+            return;
+        }
+        *asked = false;
+        if now.since(*began) < PROOF_MS {
+            *retry_at = now.plus(PROOF_RETRY_MS);
+            return;
+        }
+        *retry_at = now.plus(RETRY_MS);
+        let first = left.is_empty();
+        left.clone_from(&residue);
+        if first {
+            self.note_stuck(now, id, residue);
+            self.report_soon(now);
+        }
+    }
+
+    /// Ends a fault for `why`; the first reason stays.
+    pub(super) fn revert(&mut self, now: Time, id: &FaultId, why: Why) {
+        let Some(live) = self.live.get_mut(id) else { return };
+        let step = match live.phase {
+            Phase::Reverting { .. } => return,
+            Phase::Journaling => Step::AwaitWrite,
+            Phase::Applying | Phase::Held { .. } => {
+                let patient = why.is_orderly() || matches!(why, Why::NotHeld(..) | Why::Lifted);
+                let action = if patient { Action::Lift } else { Action::Kill };
+                self.actions.push_back(action(id.clone()));
+                Step::AwaitHolder { kill_at: now.plus(LIFT_GRACE_MS) }
+            }
+        };
+        live.phase = Phase::Reverting { why, since: now, step };
+        self.report_soon(now);
+    }
+
+    /// Lifts what has run out by `now`, kills what does not lift, tries proofs again.
+    pub(super) fn expire(&mut self, now: Time) {
+        let due: Vec<FaultId> = self
+            .live
+            .iter()
+            .filter(|(_, live)| live.next_timeout() <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in due {
+            self.expire_one(now, &id);
+        }
+    }
+
+    fn expire_one(&mut self, now: Time, id: &FaultId) {
+        let Some(live) = self.live.get_mut(id) else { return };
+        match &mut live.phase {
+            Phase::Journaling | Phase::Applying | Phase::Held { .. } => {
+                let why = if now >= live.deadline {
+                    Why::Deadline
+                } else if now >= live.lease_until {
+                    Why::Lease
+                } else {
+                    Why::Unconfirmed
+                };
+                self.revert(now, id, why);
+            }
+            Phase::Reverting { step, .. } => match step {
+                Step::AwaitHolder { kill_at } => {
+                    *kill_at = now.plus(LIFT_GRACE_MS);
+                    self.actions.push_back(Action::Kill(id.clone()));
+                }
+                Step::Proving { asked, .. } => {
+                    *asked = true;
+                    self.actions.push_back(Action::Prove(id.clone()));
+                }
+                Step::AwaitWrite => {}
+            },
+        }
+    }
+
+    /// The fault is over: reported until acknowledged, its id never applied again.
+    fn close(&mut self, now: Time, id: &FaultId, why: Why, since: Time, residue: Vec<String>) {
+        let Some(live) = self.live.remove(id) else { return };
+        let mut report = live.report(now, id);
+        report.lease_ms = 0;
+        report.remaining_ms = 0;
+        report.phase = match &why {
+            Why::NotHeld(..) => HostPhase::NotHeld,
+            why if why.is_orderly() => HostPhase::Clean,
+            _ => HostPhase::Lost,
+        };
+        if let Why::NotHeld(reason, refused) = &why {
+            report.refusal = Some(NotHeld { reason: reason.clone(), refused: *refused });
+        }
+        let lift_ms = now.since(since);
+        report.ended = Some(Ended { why: why.words(), achieved: live.achieved, lift_ms, residue });
+        self.over.insert(id.clone(), report);
+        self.end_for_ever(id, live.start);
+        self.persist(vec![Record::Ended(id.clone(), live.start)]);
+        self.fault_is_over(now, id);
+        self.report_soon(now);
+    }
+
+    /// An order that is refused for good: reported as never in place.
+    pub(super) fn refuse(
+        &mut self,
+        now: Time,
+        id: FaultId,
+        start: LogIndex,
+        spec: Fault,
+        reason: String,
+    ) {
+        self.live.insert(id.clone(), Live::new(start, spec, u64::MAX, Time::FAR, Time::FAR));
+        self.close(now, &id, Why::NotHeld(reason, true), now, Vec::new());
+    }
+}

@@ -1,0 +1,90 @@
+//! Faults that a person injects on this host alone: no leader, the person's presence is the lease.
+
+use super::fault::Live;
+use super::{Host, Why};
+use crate::fault::Fault;
+use crate::ids::{FaultId, LogIndex, StopId};
+use crate::time::Time;
+
+/// Why a person's fault is not begun.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LocalRefusal {
+    /// The host is latched.
+    #[error("this host is stopped by {}: `squall resume` must name it first", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Latched(Vec<StopId>),
+    /// The agent has just started and no leader has told it of stops.
+    #[error(
+        "this agent has not heard from a leader since it started, so it does not know whether the cluster is stopped"
+    )]
+    NotSynced,
+    /// The host's policy, or the parameters.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl Host {
+    /// Begins a person's fault. It stays while [`Host::handle_local_renew`] comes within `lease_ms`.
+    ///
+    /// # Errors
+    /// Why nothing was begun.
+    pub fn handle_local(
+        &mut self,
+        now: Time,
+        id: FaultId,
+        fault: Fault,
+        lease_ms: u64,
+        duration_ms: u64,
+    ) -> Result<(), LocalRefusal> {
+        self.expire(now);
+        if !self.synced {
+            return Err(LocalRefusal::NotSynced);
+        }
+        if !self.fence.armed() {
+            return Err(LocalRefusal::Latched(self.fence.outstanding().collect()));
+        }
+        if let Some(reason) = self.why_not(&fault, duration_ms) {
+            return Err(LocalRefusal::Refused(reason));
+        }
+        let deadline = now.plus(duration_ms);
+        let mut live = Live::new(LogIndex(0), fault, lease_ms, now.plus(lease_ms), deadline);
+        live.local = true;
+        self.begin(id, live);
+        Ok(())
+    }
+
+    /// The person is still there.
+    pub fn handle_local_renew(&mut self, now: Time, id: &FaultId) {
+        self.expire(now);
+        let Some(live) = self.live.get_mut(id) else { return };
+        if !live.local || live.is_reverting() {
+            return;
+        }
+        live.lease_until = now.plus(live.lease_ms).min(live.deadline);
+        if live.may_be_in_place() {
+            let until = live.lease_until;
+            self.actions.push_back(super::Action::Renew(id.clone(), until));
+        }
+    }
+
+    /// The person wants it gone.
+    pub fn handle_local_lift(&mut self, now: Time, id: &FaultId) {
+        self.expire(now);
+        self.revert(now, id, Why::Order);
+    }
+
+    /// Lifts everything on this host at a person's word. What a leader had ordered is lost to it.
+    pub fn handle_lift_all(&mut self, now: Time) {
+        self.expire(now);
+        let ids: Vec<FaultId> = self.live.keys().cloned().collect();
+        for id in ids {
+            let why =
+                if self.live.get(&id).is_some_and(|l| l.local) { Why::Order } else { Why::Lifted };
+            self.revert(now, &id, why);
+        }
+    }
+
+    /// How a local fault ended, once it has; asking forgets it.
+    pub fn take_over(&mut self, id: &FaultId) -> Option<crate::message::FaultReport> {
+        self.over.remove(id)
+    }
+}

@@ -1,0 +1,130 @@
+//! What a leader says, and which of it this host believes.
+
+use super::fault::Live;
+use super::{Host, MAX_LIVE, Record, Why};
+use crate::ids::{FaultId, Leadership};
+use crate::message::{Apply, Orders, Sync};
+use crate::time::Time;
+
+impl Host {
+    /// All stops and resumes, from a leader after a quorum round. Arms a host that just started.
+    pub fn handle_sync(&mut self, now: Time, sync: &Sync) {
+        self.expire(now);
+        if sync.run != self.run || !self.obey(sync.leadership) {
+            return;
+        }
+        let mut records = Vec::new();
+        for resume in &sync.resumes {
+            if self.fence.learn(resume.clone()) {
+                records.push(Record::Resume(resume.clone()));
+            }
+        }
+        let mut heard = Vec::new();
+        for stop in &sync.stops {
+            if self.fence.hear(*stop) {
+                heard.push(*stop);
+            }
+        }
+        let changed = !records.is_empty() || !heard.is_empty() || !self.synced;
+        if !records.is_empty() {
+            self.persist(records);
+        }
+        for stop in heard {
+            self.latch(now, stop);
+        }
+        self.synced = true;
+        self.enforce(now);
+        self.settle_stops(now);
+        if changed {
+            self.report_soon(now);
+        }
+    }
+
+    /// Orders, from a leader after a quorum round that began after the report that they echo.
+    pub fn handle_orders(&mut self, now: Time, orders: &Orders) {
+        self.expire(now);
+        if orders.run != self.run || !self.obey(orders.leadership) {
+            return;
+        }
+        for id in &orders.grant {
+            self.renew(id, orders.echo);
+        }
+        for id in &orders.lift {
+            self.revert(now, id, Why::Order);
+        }
+        for id in &orders.acknowledged {
+            self.over.remove(id);
+        }
+        for apply in &orders.apply {
+            self.consider(now, orders, apply);
+        }
+    }
+
+    /// Whether the sender's leadership is at least the highest seen, which it then is.
+    fn obey(&mut self, leadership: Leadership) -> bool {
+        if leadership < self.obeys {
+            return false; // guard: term
+        }
+        self.obeys = leadership;
+        true
+    }
+
+    /// A lease ends one lease after the report that asked for it, by this host's clock; never past
+    /// the deadline, never earlier than it did.
+    fn renew(&mut self, id: &FaultId, echo: Time) {
+        let Some(live) = self.live.get_mut(id) else { return };
+        let until = echo.plus(live.lease_ms).min(live.deadline);
+        if live.is_reverting() || live.local || until <= live.lease_until {
+            return;
+        }
+        live.lease_until = until;
+        if live.may_be_in_place() {
+            self.actions.push_back(super::Action::Renew(id.clone(), until));
+        }
+    }
+
+    /// Decides on one order to begin. What may become right with a fresh order is passed over in
+    /// silence (the leader asks again); what never will is refused with the reason.
+    fn consider(&mut self, now: Time, orders: &Orders, apply: &Apply) {
+        let known = self.live.contains_key(&apply.id) || self.is_over(&apply.id, apply);
+        let late = now > orders.echo.plus(apply.not_after_ms);
+        let lease_until = orders.echo.plus(apply.lease_ms);
+        if known || late || lease_until <= now || apply.id.host != self.me {
+            return;
+        }
+        if !self.synced {
+            return; // guard: disarmed start
+        }
+        if orders.newest_resume != self.fence.newest_resume() || !self.fence.armed() {
+            return;
+        }
+        let refusal = if self.fence.admits(apply.start) {
+            self.why_not(&apply.fault, apply.duration_ms)
+        } else {
+            Some("it was ordered before a stop".to_owned())
+        };
+        let (id, start, fault) = (apply.id.clone(), apply.start, apply.fault.clone());
+        match refusal {
+            Some(reason) => self.refuse(now, id, start, fault, reason),
+            None => {
+                let deadline = now.plus(apply.duration_ms);
+                self.begin(id, Live::new(start, fault, apply.lease_ms, lease_until, deadline));
+            }
+        }
+    }
+
+    fn is_over(&self, id: &FaultId, apply: &Apply) -> bool {
+        self.ended.contains_key(id) || apply.start <= self.floor // guard: ended ids
+    }
+
+    /// Why this host will never do such a thing, where it will not.
+    pub(super) fn why_not(&self, fault: &crate::fault::Fault, duration_ms: u64) -> Option<String> {
+        if self.live.len() >= MAX_LIVE {
+            return Some(format!("{MAX_LIVE} faults are alive here, the limit"));
+        }
+        if let Err(invalid) = fault.validate() {
+            return Some(invalid.to_string());
+        }
+        self.policy.check(fault, duration_ms, self.live.len()).err()
+    }
+}

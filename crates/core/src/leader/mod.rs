@@ -1,0 +1,252 @@
+//! What is left to do: the leader compares what the registry wants with what the hosts report.
+//!
+//! Level-triggered: nothing here is remembered that a new leader would need. Every message to a
+//! host stands on a quorum round that began after the report which the message echoes arrived; one
+//! round serves all hosts of a tick. Proposals that get lost are made again.
+
+mod orders;
+mod progress;
+#[cfg(test)]
+mod tests;
+mod verdict;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::experiment::{EndReason, Incident, Phase, Severity};
+use crate::hold::Capability;
+use crate::ids::{ExperimentId, HostName, Leadership};
+use crate::message::{Report, ToAgent};
+use crate::registry::{Command, Registry};
+use crate::time::{Time, WallTime};
+use crate::views::Judgement;
+
+/// The longest gap between two rounds while hosts are connected.
+pub const TICK_MS: u64 = 500;
+/// The shortest gap between two rounds.
+pub const ROUND_GAP_MS: u64 = 25;
+/// A round that takes longer has failed.
+pub const ROUND_TIMEOUT_MS: u64 = 2_000;
+/// How long an order to begin stays good after the report that it echoes.
+pub const NOT_AFTER_MS: u64 = 3_000;
+/// A report older than this does not count as fresh.
+pub const FRESH_MS: u64 = 3_000;
+/// How long a phase may wait for hosts or probes beyond its own length.
+pub const PATIENCE_MS: u64 = 10_000;
+/// The same proposal is not repeated within this time.
+pub const REPROPOSE_MS: u64 = 1_000;
+
+/// Work for the driver, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask a quorum whether this node still leads (ReadIndex), wait until the registry has applied
+    /// what was committed then, and call [`Leader::handle_round`].
+    Round {
+        /// For the answer.
+        token: u64,
+    },
+    /// Send to a host's control stream.
+    Send {
+        /// Which host.
+        host: HostName,
+        /// What.
+        message: ToAgent,
+    },
+    /// Propose to the log. The answer is not awaited: the registry shows what came of it.
+    Propose(Command),
+}
+
+/// A connected host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Session {
+    report: Report,
+    arrived: Time,
+    /// The number of the report among all that arrived here.
+    seq: u64,
+    capabilities: Vec<Capability>,
+}
+
+/// The machine of one leadership; dropped with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leader {
+    leadership: Leadership,
+    since: Time,
+    sessions: BTreeMap<HostName, Session>,
+    /// When a host was last heard in this leadership, connected or not.
+    heard: BTreeMap<HostName, Time>,
+    capabilities: BTreeMap<HostName, Vec<Capability>>,
+    arrivals: u64,
+    round: Option<Round>,
+    next_token: u64,
+    next_round: Time,
+    last_round: Time,
+    /// When this leader first saw an experiment in its phase.
+    phases: BTreeMap<ExperimentId, (Phase, Time)>,
+    proposed: VecDeque<(Command, Time)>,
+    split: Option<String>,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Round {
+    token: u64,
+    began: Time,
+    /// Reports up to this number had arrived when the round began.
+    up_to: u64,
+}
+
+impl Leader {
+    /// A node begins to lead.
+    #[must_use]
+    pub fn new(leadership: Leadership, now: Time) -> Leader {
+        Leader {
+            leadership,
+            since: now,
+            sessions: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            capabilities: BTreeMap::new(),
+            arrivals: 0,
+            round: None,
+            next_token: 0,
+            next_round: now,
+            last_round: Time(0),
+            phases: BTreeMap::new(),
+            proposed: VecDeque::new(),
+            split: None,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Which leadership this is.
+    #[must_use]
+    pub fn leadership(&self) -> Leadership {
+        self.leadership
+    }
+
+    /// What a host said it can hold.
+    pub fn handle_capabilities(&mut self, host: HostName, capabilities: Vec<Capability>) {
+        self.capabilities.insert(host, capabilities);
+    }
+
+    /// A report arrived from a host's control stream.
+    pub fn handle_report(&mut self, now: Time, host: &HostName, report: Report) {
+        self.arrivals += 1;
+        let changed = self
+            .sessions
+            .get(host)
+            .is_none_or(|s| s.report.faults != report.faults || s.report.run != report.run);
+        let session = Session {
+            report,
+            arrived: now,
+            seq: self.arrivals,
+            capabilities: self.capabilities.get(host).cloned().unwrap_or_default(),
+        };
+        self.sessions.insert(host.clone(), session);
+        self.heard.insert(host.clone(), now);
+        if changed {
+            self.hurry(now);
+        }
+    }
+
+    /// A host's control stream has ended.
+    pub fn handle_disconnected(&mut self, host: &HostName) {
+        self.sessions.remove(host);
+    }
+
+    /// The registry has changed.
+    pub fn handle_change(&mut self, now: Time) {
+        self.hurry(now);
+    }
+
+    /// What the views say now.
+    pub fn handle_judgement(&mut self, now: Time, judgement: &Judgement) {
+        let split = match judgement {
+            Judgement::SplitBrain { evidence, .. } => Some(evidence.join("; ")),
+            Judgement::Agree | Judgement::Unknown { .. } | Judgement::Partition { .. } => None,
+        };
+        if split != self.split {
+            self.split = split;
+            self.hurry(now);
+        }
+    }
+
+    /// A quorum answered that this node still leads (`ok`), or did not in time. `registry` has
+    /// applied everything that was committed when the round began.
+    pub fn handle_round(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        token: u64,
+        ok: bool,
+        registry: &Registry,
+    ) {
+        let Some(round) = self.round.filter(|r| r.token == token) else { return };
+        self.round = None;
+        if !ok {
+            self.next_round = now.plus(TICK_MS);
+            return; // guard: quorum round
+        }
+        self.observe(now, registry);
+        self.progress(now, wall, registry);
+        self.send_orders(round.up_to, registry);
+        if self.sessions.values().any(|s| s.seq > round.up_to) {
+            self.hurry(now);
+        }
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if let Some(round) = self.round {
+            if now.since(round.began) < ROUND_TIMEOUT_MS {
+                return;
+            }
+            self.round = None;
+        }
+        if now >= self.next_round {
+            self.next_token += 1;
+            let token = self.next_token;
+            self.round = Some(Round { token, began: now, up_to: self.arrivals });
+            self.last_round = now;
+            self.next_round = now.plus(TICK_MS);
+            self.actions.push_back(Action::Round { token });
+        }
+    }
+
+    /// When to call [`Leader::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Time {
+        self.round.map_or(self.next_round, |r| r.began.plus(ROUND_TIMEOUT_MS))
+    }
+
+    /// The next piece of work.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn hurry(&mut self, now: Time) {
+        let soonest = self.last_round.plus(ROUND_GAP_MS).max(now);
+        self.next_round = self.next_round.min(soonest);
+    }
+
+    fn propose(&mut self, now: Time, command: Command) {
+        self.proposed.retain(|(_, at)| now.since(*at) < REPROPOSE_MS);
+        if self.proposed.iter().any(|(known, _)| *known == command) {
+            return;
+        }
+        self.proposed.push_back((command.clone(), now));
+        self.actions.push_back(Action::Propose(command));
+    }
+
+    fn fresh(&self, now: Time, host: &HostName) -> Option<&Session> {
+        self.sessions.get(host).filter(|s| now.since(s.arrived) < FRESH_MS)
+    }
+
+    fn report_split(&mut self, now: Time, wall: WallTime, id: ExperimentId, rollback: bool) {
+        let Some(what) = self.split.clone() else { return };
+        let incident =
+            Incident { at: wall, severity: Severity::P1, what: format!("split-brain: {what}") };
+        self.propose(now, Command::Report { id, incident });
+        if rollback {
+            self.propose(now, Command::End { id, why: EndReason::SplitBrain(what) });
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What each host is told after a quorum round.
+
+use super::{Action, Leader, NOT_AFTER_MS, Session};
+use crate::experiment::{ExperimentRecord, FaultState, Phase};
+use crate::ids::{FaultId, HostName};
+use crate::message::{Apply, HostPhase, Orders, PeerHost, ProbeOrder, Sync, ToAgent};
+use crate::probe::Stage;
+use crate::registry::Registry;
+
+impl Leader {
+    /// Answers every report that had arrived when the round began.
+    pub(super) fn send_orders(&mut self, up_to: u64, registry: &Registry) {
+        let answered: Vec<(HostName, Vec<ToAgent>)> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.seq <= up_to)
+            .map(|(host, session)| (host.clone(), self.answer(host, session, registry)))
+            .collect();
+        for (host, messages) in answered {
+            for message in messages {
+                self.actions.push_back(Action::Send { host: host.clone(), message });
+            }
+        }
+    }
+
+    fn answer(&self, host: &HostName, session: &Session, registry: &Registry) -> Vec<ToAgent> {
+        let report = &session.report;
+        let mut messages = Vec::new();
+        let differs = report.digest != registry.fence.digest(); // guard: digest of S
+        if differs {
+            // The host answers with all of its own, and what the log lacks is proposed.
+            messages.push(ToAgent::Stops(registry.fence.stops().collect()));
+        }
+        let synced = report.synced && report.newest_resume == registry.fence.newest_resume();
+        if differs || !synced {
+            messages.push(ToAgent::Sync(Sync {
+                run: report.run,
+                echo: report.t,
+                leadership: self.leadership,
+                stops: registry.fence.stops().collect(),
+                resumes: registry.fence.resumes().collect(),
+            }));
+        }
+        let may_start = !differs && synced && report.armed;
+        messages.push(ToAgent::Orders(self.orders(host, session, registry, may_start)));
+        messages
+    }
+
+    fn orders(
+        &self,
+        host: &HostName,
+        session: &Session,
+        registry: &Registry,
+        may_start: bool,
+    ) -> Orders {
+        let report = &session.report;
+        let mut orders = Orders {
+            run: report.run,
+            echo: report.t,
+            leadership: self.leadership,
+            newest_resume: registry.fence.newest_resume(),
+            grant: Vec::new(),
+            apply: Vec::new(),
+            lift: Vec::new(),
+            acknowledged: Vec::new(),
+            probes: probes(host, registry),
+            beat_fast: registry.running().next().is_some(),
+        };
+        for fault in &report.faults {
+            let record = registry.experiments.get(&fault.id.experiment);
+            match fault.phase {
+                HostPhase::Journaling | HostPhase::Applying | HostPhase::Held => {
+                    if record.is_some_and(|r| wants(r, &fault.id, registry)) {
+                        orders.grant.push(fault.id.clone());
+                    } else if record.is_some() {
+                        orders.lift.push(fault.id.clone());
+                    }
+                    // A fault of no experiment was injected on the host by a person, or by a log
+                    // that is not ours: it is not named, so an ordered one lapses by its lease.
+                }
+                HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld => {
+                    let in_log = |r: &ExperimentRecord| {
+                        r.faults
+                            .get(&fault.id)
+                            .is_none_or(|s| s.is_over() && !matches!(s, FaultState::Stuck(_)))
+                    };
+                    if record.is_none_or(in_log) {
+                        orders.acknowledged.push(fault.id.clone());
+                    }
+                }
+                HostPhase::Reverting | HostPhase::Stuck => {}
+            }
+        }
+        if may_start && registry.fence.armed() {
+            orders.apply = applies(host, session, registry);
+        }
+        orders
+    }
+
+    /// The other hosts, as every agent should know them.
+    #[must_use]
+    pub fn peers(registry: &Registry) -> Vec<PeerHost> {
+        registry
+            .hosts
+            .values()
+            .map(|h| PeerHost {
+                name: h.name.clone(),
+                address: h.address,
+                gossip_port: h.gossip_port,
+                relay_port: h.relay_port,
+                cohort: h.labels.get("group").cloned().unwrap_or_default(),
+            })
+            .collect()
+    }
+}
+
+/// The registry wants this fault to be held right now.
+fn wants(record: &ExperimentRecord, id: &FaultId, registry: &Registry) -> bool {
+    record.wants_faults()
+        && registry.fence.admits(record.start)
+        && record.faults.get(id).is_some_and(|state| !state.is_over())
+        && registry.hosts.get(&id.host).is_some_and(|h| !h.drained)
+}
+
+/// Faults that this host should begin: wanted, never reported, not yet over.
+fn applies(host: &HostName, session: &Session, registry: &Registry) -> Vec<Apply> {
+    let mut applies = Vec::new();
+    for record in registry.running().filter(|r| r.phase == Phase::Injecting) {
+        for placement in record.experiment.faults.iter().filter(|p| p.host == *host) {
+            let id = FaultId { experiment: record.id, fault: placement.fault, host: host.clone() };
+            let pending = record.faults.get(&id) == Some(&FaultState::Pending);
+            let reported = session.report.faults.iter().any(|f| f.id == id);
+            if pending && !reported && wants(record, &id, registry) {
+                applies.push(Apply {
+                    id,
+                    start: record.start,
+                    fault: placement.spec.clone(),
+                    not_after_ms: NOT_AFTER_MS.min(record.experiment.safety.lease_ms),
+                    lease_ms: record.experiment.safety.lease_ms,
+                    duration_ms: record.experiment.duration_ms,
+                });
+            }
+        }
+    }
+    applies
+}
+
+/// Probes that this host should run, and to which stage their samples count.
+fn probes(host: &HostName, registry: &Registry) -> Vec<ProbeOrder> {
+    let mut orders = Vec::new();
+    for record in registry.running() {
+        let stage = match record.phase {
+            Phase::Submitted | Phase::Preflight | Phase::Settled => continue,
+            Phase::Baseline => Stage::Before,
+            Phase::Injecting | Phase::Holding | Phase::Lifting => Stage::During,
+            Phase::Recovering => Stage::After,
+        };
+        for probe in record.experiment.probes.iter().filter(|p| p.from == *host) {
+            orders.push(ProbeOrder { experiment: record.id, probe: probe.clone(), stage });
+        }
+    }
+    orders
+}

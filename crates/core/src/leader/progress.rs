@@ -1,0 +1,320 @@
+//! How an experiment goes on: from what hosts report to what the log should say next.
+
+use super::{Leader, PATIENCE_MS};
+use crate::experiment::{EndReason, ExperimentRecord, FaultState, Phase};
+use crate::ids::{FaultId, HostName};
+use crate::message::{FaultReport, HostPhase};
+use crate::probe::{ProbeSpec, Stage, Steadiness, Tally};
+use crate::radius::{self, HEALTHY_PPM};
+use crate::registry::{Command, Registry};
+use crate::time::{Time, WallTime};
+
+impl Leader {
+    /// Proposes what the reports say of faults and the log does not yet.
+    pub(super) fn observe(&mut self, now: Time, registry: &Registry) {
+        let mut commands = Vec::new();
+        for fault in self.sessions.values().flat_map(|s| &s.report.faults) {
+            let Some(record) = registry.experiments.get(&fault.id.experiment) else { continue };
+            let (Some(known), Some(seen)) = (record.faults.get(&fault.id), state_of(fault)) else {
+                continue;
+            };
+            if news(known, &seen) {
+                commands.push(Command::Observe { fault: fault.id.clone(), state: seen });
+            }
+        }
+        for command in commands {
+            self.propose(now, command);
+        }
+    }
+
+    /// Moves every running experiment on by at most one step.
+    pub(super) fn progress(&mut self, now: Time, wall: WallTime, registry: &Registry) {
+        self.phases.retain(|id, _| registry.experiments.get(id).is_some_and(|r| r.is_running()));
+        for record in registry.running() {
+            let entry = self.phases.entry(record.id).or_insert((record.phase, now));
+            if entry.0 != record.phase {
+                *entry = (record.phase, now);
+            }
+            let in_phase_ms = now.since(entry.1);
+            let safety = &record.experiment.safety;
+            if self.split.is_some() && !safety.expects_split && record.phase >= Phase::Injecting {
+                self.report_split(now, wall, record.id, safety.auto_rollback);
+            }
+            if let Some(command) = self.next_step(now, record, in_phase_ms, registry) {
+                self.propose(now, command);
+            }
+            self.lapse(now, record);
+        }
+    }
+
+    fn next_step(
+        &self,
+        now: Time,
+        record: &ExperimentRecord,
+        in_phase_ms: u64,
+        registry: &Registry,
+    ) -> Option<Command> {
+        let to = |to| Some(Command::Advance { id: record.id, from: record.phase, to });
+        let end = |why| Some(Command::End { id: record.id, why });
+        if record.ending.is_some() {
+            return match record.phase {
+                Phase::Submitted | Phase::Preflight | Phase::Baseline => {
+                    Some(self.settlement(record))
+                }
+                Phase::Injecting | Phase::Holding => to(Phase::Lifting),
+                Phase::Lifting | Phase::Recovering => self.wind_down(record, in_phase_ms),
+                Phase::Settled => None,
+            };
+        }
+        match record.phase {
+            Phase::Submitted => to(Phase::Preflight),
+            Phase::Preflight => match self.preflight(now, record, registry) {
+                Ok(()) if record.experiment.probes.is_empty() => to(Phase::Injecting),
+                Ok(()) => to(Phase::Baseline),
+                Err(why) if in_phase_ms > PATIENCE_MS => end(EndReason::Preflight(why)),
+                Err(_) => None,
+            },
+            Phase::Baseline => self.baseline(record, in_phase_ms),
+            Phase::Injecting => self.early_end(record).or_else(|| {
+                let settled = record.faults.values().all(|s| *s != FaultState::Pending);
+                let patience = record.experiment.safety.lease_ms + PATIENCE_MS;
+                if settled {
+                    to(Phase::Holding)
+                } else if in_phase_ms > patience {
+                    end(EndReason::FaultFailed(format!("no answer within {patience} ms")))
+                } else {
+                    None
+                }
+            }),
+            Phase::Holding => {
+                self.early_end(record).or_else(|| self.deviation(record)).or_else(|| {
+                    record.faults.values().all(FaultState::is_over).then(|| to(Phase::Lifting))?
+                })
+            }
+            Phase::Lifting | Phase::Recovering => self.wind_down(record, in_phase_ms),
+            Phase::Settled => None,
+        }
+    }
+
+    /// The checklist before anything is touched.
+    fn preflight(
+        &self,
+        now: Time,
+        record: &ExperimentRecord,
+        registry: &Registry,
+    ) -> Result<(), String> {
+        let healthy = |host: &HostName| {
+            self.fresh(now, host).is_some_and(|s| s.report.synced && s.report.armed)
+        };
+        let fleet: Vec<&HostName> =
+            registry.hosts.values().filter(|h| !h.drained).map(|h| &h.name).collect();
+        let well = fleet.iter().filter(|h| healthy(h)).count();
+        if (well as u128) * 1_000_000 < u128::from(HEALTHY_PPM) * fleet.len() as u128 {
+            return Err(format!(
+                "{well} of {} hosts are healthy, fewer than {}",
+                fleet.len(),
+                radius::share(HEALTHY_PPM)
+            ));
+        }
+        let from = record.experiment.probes.iter().map(|p| &p.from);
+        for host in record.experiment.targets().iter().chain(from) {
+            if !healthy(host) {
+                return Err(format!("{host} is not connected, or not armed"));
+            }
+        }
+        for placement in &record.experiment.faults {
+            let session = self.fresh(now, &placement.host);
+            let rows = session.map(|s| s.capabilities.as_slice()).unwrap_or_default();
+            let kind = placement.spec.kind();
+            if let Some(row) = rows.iter().find(|c| c.fault == kind && c.backend.is_none()) {
+                return Err(format!("{} cannot do {kind}: {}", placement.host, row.reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn baseline(&self, record: &ExperimentRecord, in_phase_ms: u64) -> Option<Command> {
+        let end = |why| Some(Command::End { id: record.id, why });
+        let wanted_ms = record.experiment.baseline_ms;
+        let mut enough = true;
+        for probe in &record.experiment.probes {
+            let tally = self.tally(record, probe, Stage::Before);
+            if tally.elapsed_ms < wanted_ms {
+                enough = false;
+                if in_phase_ms > wanted_ms + PATIENCE_MS {
+                    return end(EndReason::NoBaseline(format!("{}: no data", probe.name)));
+                }
+            } else if probe.expect.judge(&tally) != Steadiness::Steady {
+                let what = format!("{}: {}", probe.name, describe(&tally));
+                return end(EndReason::NoBaseline(what));
+            }
+        }
+        enough.then_some(Command::Advance {
+            id: record.id,
+            from: Phase::Baseline,
+            to: Phase::Injecting,
+        })
+    }
+
+    /// A fault that was lost, refused or failed ends the rest.
+    fn early_end(&self, record: &ExperimentRecord) -> Option<Command> {
+        let safety = &record.experiment.safety;
+        for (id, state) in &record.faults {
+            let why = match state {
+                FaultState::NotHeld { reason, refused: true } => {
+                    EndReason::HostRefused(id.host.clone(), reason.clone())
+                }
+                FaultState::NotHeld { reason, refused: false } => {
+                    EndReason::FaultFailed(format!("{}: {reason}", id.host))
+                }
+                FaultState::Lost(ended) if !safety.continue_on_loss => {
+                    EndReason::FaultLost(format!("{} fault {}: {}", id.host, id.fault, ended.why))
+                }
+                FaultState::Stuck(ended) => EndReason::FaultLost(format!(
+                    "{} fault {}: {}, and something is left",
+                    id.host, id.fault, ended.why
+                )),
+                FaultState::Lapsed => EndReason::FaultLost(format!("{} is not heard", id.host)),
+                FaultState::Pending
+                | FaultState::Held(_)
+                | FaultState::Clean(_)
+                | FaultState::Lost(_) => continue,
+            };
+            return Some(Command::End { id: record.id, why });
+        }
+        None
+    }
+
+    fn deviation(&self, record: &ExperimentRecord) -> Option<Command> {
+        if !record.experiment.safety.auto_rollback {
+            return None;
+        }
+        let bad = record.experiment.probes.iter().find_map(|probe| {
+            let tally = self.tally(record, probe, Stage::During);
+            (probe.expect.judge(&tally) == Steadiness::Deviated)
+                .then(|| format!("{}: {}", probe.name, describe(&tally)))
+        })?;
+        Some(Command::End { id: record.id, why: EndReason::Deviated(bad) })
+    }
+
+    /// After the faults: until all are seen gone, then until the steady state was sampled.
+    fn wind_down(&self, record: &ExperimentRecord, in_phase_ms: u64) -> Option<Command> {
+        if record.phase == Phase::Lifting {
+            if !record.faults.values().all(FaultState::is_over) {
+                return None;
+            }
+            if !record.experiment.probes.is_empty() {
+                let to = Phase::Recovering;
+                return Some(Command::Advance { id: record.id, from: record.phase, to });
+            }
+            return Some(self.settlement(record));
+        }
+        let wanted_ms = record.experiment.recovery_ms;
+        let sampled = record
+            .experiment
+            .probes
+            .iter()
+            .all(|p| self.tally(record, p, Stage::After).elapsed_ms >= wanted_ms);
+        (sampled || in_phase_ms > wanted_ms + PATIENCE_MS).then(|| self.settlement(record))
+    }
+
+    /// Faults on hosts that nobody hears are over once every lease that was ever granted has ended:
+    /// no grant can stand on a report later than the last that arrived, here or at an earlier
+    /// leader, whose last quorum round lies before this leadership.
+    fn lapse(&mut self, now: Time, record: &ExperimentRecord) {
+        if record.phase < Phase::Injecting {
+            return;
+        }
+        let ordered = |state: &FaultState| {
+            matches!(state, FaultState::Held(_))
+                || (*state == FaultState::Pending && record.phase >= Phase::Lifting)
+        };
+        let wait_ms = record.experiment.safety.lease_ms + super::NOT_AFTER_MS;
+        let silent: Vec<FaultId> = record
+            .faults
+            .iter()
+            .filter(|(_, state)| ordered(state))
+            .map(|(id, _)| id.clone())
+            .filter(|id| {
+                let heard = self.heard.get(&id.host).copied().unwrap_or(self.since);
+                now.since(heard.max(self.since)) > wait_ms || self.is_known_gone(now, id, wait_ms)
+            })
+            .collect();
+        for fault in silent {
+            self.propose(now, Command::Observe { fault, state: FaultState::Lapsed });
+        }
+    }
+
+    /// The host is heard, reports nothing of this fault, and has had time to.
+    fn is_known_gone(&self, now: Time, id: &FaultId, wait_ms: u64) -> bool {
+        let Some(session) = self.fresh(now, &id.host) else { return false };
+        let reported = session.report.faults.iter().any(|f| f.id == *id);
+        let watched = self
+            .phases
+            .get(&id.experiment)
+            .is_some_and(|(phase, at)| *phase >= Phase::Lifting && now.since(*at) > wait_ms);
+        !reported && watched
+    }
+
+    /// All that a probe has seen in one stage, as last reported.
+    pub(super) fn tally(
+        &self,
+        record: &ExperimentRecord,
+        probe: &ProbeSpec,
+        stage: Stage,
+    ) -> Tally {
+        let reports = self.sessions.get(&probe.from).map(|s| s.report.probes.as_slice());
+        reports
+            .unwrap_or_default()
+            .iter()
+            .find(|p| p.experiment == record.id && p.name == probe.name)
+            .and_then(|p| p.stages.iter().find(|(s, _)| *s == stage))
+            .map(|(_, tally)| tally.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// A tally in words.
+pub(super) fn describe(tally: &Tally) -> String {
+    let mut text = format!(
+        "{} of {} samples failed, p50 {:.1} ms, p99 {:.1} ms",
+        tally.failed,
+        tally.sent,
+        tally.p50_us as f64 / 1000.0,
+        tally.p99_us as f64 / 1000.0
+    );
+    if !tally.last_error.is_empty() {
+        text.push_str(&format!(" (last: {})", tally.last_error));
+    }
+    text
+}
+
+/// What a host's report of a fault means for the log, where it means anything yet.
+fn state_of(fault: &FaultReport) -> Option<FaultState> {
+    let ended = || fault.ended.clone().unwrap_or_default();
+    match fault.phase {
+        HostPhase::Journaling | HostPhase::Applying | HostPhase::Reverting => None,
+        HostPhase::Held => Some(FaultState::Held(fault.achieved.clone().unwrap_or_default())),
+        HostPhase::Clean => Some(FaultState::Clean(ended())),
+        HostPhase::Lost => Some(FaultState::Lost(ended())),
+        HostPhase::Stuck => Some(FaultState::Stuck(ended())),
+        HostPhase::NotHeld => {
+            let refusal = fault.refusal.clone();
+            Some(FaultState::NotHeld {
+                reason: refusal.as_ref().map(|r| r.reason.clone()).unwrap_or_default(),
+                refused: refusal.is_some_and(|r| r.refused),
+            })
+        }
+    }
+}
+
+/// Whether a state is worth an entry: a later measurement of a held fault is not.
+fn news(known: &FaultState, seen: &FaultState) -> bool {
+    match (known, seen) {
+        (FaultState::Held(_), FaultState::Held(_)) => false,
+        (FaultState::Stuck(_), FaultState::Stuck(_)) => false,
+        (FaultState::Stuck(_) | FaultState::Lapsed, _) => known != seen && seen.is_over(),
+        (known, _) if known.is_over() => false,
+        (known, seen) => known != seen,
+    }
+}

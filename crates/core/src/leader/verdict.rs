@@ -1,0 +1,100 @@
+//! What an experiment has shown.
+
+use super::Leader;
+use super::progress::describe;
+use crate::experiment::{EndReason, ExperimentRecord, FaultState, ProbeOutcome, Verdict};
+use crate::probe::{Stage, Steadiness};
+use crate::registry::Command;
+
+impl Leader {
+    /// The last word on an experiment whose faults are all over.
+    pub(super) fn settlement(&self, record: &ExperimentRecord) -> Command {
+        let probes: Vec<ProbeOutcome> = record
+            .experiment
+            .probes
+            .iter()
+            .map(|probe| ProbeOutcome {
+                name: probe.name.clone(),
+                stages: [Stage::Before, Stage::During, Stage::After]
+                    .into_iter()
+                    .map(|stage| {
+                        let tally = self.tally(record, probe, stage);
+                        let steadiness = probe.expect.judge(&tally);
+                        (stage, tally, steadiness)
+                    })
+                    .collect(),
+            })
+            .collect();
+        let (verdict, reasons) = judge(record, &probes);
+        Command::Settle { id: record.id, verdict, reasons, probes }
+    }
+}
+
+/// The worst finding wins: refused and stopped say why nothing was to be found; else broken,
+/// unknown, held. `held` needs every fault seen to bite, every stage steady, everything seen gone.
+pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verdict, Vec<String>) {
+    let mut findings: Vec<(Verdict, String)> = Vec::new();
+    let mut stopped = None;
+    match &record.ending {
+        None => {}
+        Some(why @ (EndReason::Operator(_) | EndReason::StopAll)) => {
+            stopped = Some((Verdict::Stopped, why.to_string()));
+        }
+        Some(
+            why @ (EndReason::Preflight(_) | EndReason::HostRefused(..) | EndReason::NoBaseline(_)),
+        ) => stopped = Some((Verdict::Refused, why.to_string())),
+        Some(
+            why @ (EndReason::Deviated(_) | EndReason::FaultFailed(_) | EndReason::SplitBrain(_)),
+        ) => {
+            findings.push((Verdict::Broken, why.to_string()));
+        }
+        Some(why @ EndReason::FaultLost(_)) => findings.push((Verdict::Unknown, why.to_string())),
+    }
+    for (id, state) in &record.faults {
+        let place = format!("{} fault {}", id.host, id.fault);
+        let finding = match state {
+            FaultState::Clean(ended) => match &ended.achieved {
+                Some(achieved) if achieved.bit => continue,
+                Some(_) | None => (Verdict::Unknown, format!("{place} was not seen to bite")),
+            },
+            FaultState::Lost(ended) => {
+                (Verdict::Unknown, format!("{place} was lost: {}", ended.why))
+            }
+            FaultState::Stuck(ended) => {
+                (Verdict::Unknown, format!("{place} is NOT CLEAN: {}", ended.residue.join("; ")))
+            }
+            FaultState::NotHeld { reason, .. } => {
+                (Verdict::Broken, format!("{place} was not held: {reason}"))
+            }
+            FaultState::Lapsed => {
+                (Verdict::Unknown, format!("{place} lapsed by time, nobody saw it go"))
+            }
+            FaultState::Pending | FaultState::Held(_) => {
+                (Verdict::Unknown, format!("{place} was not seen"))
+            }
+        };
+        findings.push(finding);
+    }
+    for probe in probes {
+        for (stage, tally, steadiness) in &probe.stages {
+            let words =
+                format!("probe `{}` {stage:?}: {}", probe.name, describe(tally)).to_lowercase();
+            match steadiness {
+                Steadiness::Steady => {}
+                Steadiness::Unknown => findings.push((Verdict::Unknown, words)),
+                Steadiness::Deviated => findings.push((Verdict::Broken, words)),
+            }
+        }
+    }
+    if let Some((verdict, why)) = stopped {
+        let rest = findings.into_iter().filter(|(_, text)| text.contains("NOT CLEAN"));
+        return (verdict, std::iter::once(why).chain(rest.map(|(_, text)| text)).collect());
+    }
+    let verdict = findings.iter().map(|(v, _)| *v).max().unwrap_or(Verdict::Held);
+    let reasons = if findings.is_empty() {
+        vec!["every fault bit and was seen lifted clean; the hypothesis held".to_owned()]
+    } else {
+        findings.into_iter().map(|(_, text)| text).collect()
+    };
+    (verdict, reasons)
+}

@@ -1,0 +1,157 @@
+//! A stop-all as one coordinator sees it: who has answered, who may still hold something, and when
+//! there is no more to learn.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{HostName, StopId};
+use crate::message::{Latched, Receipt, Report, StopHost, StopProgress, StopState};
+use crate::time::Time;
+
+/// How much longer than the longest lease is waited, for clocks and queues.
+pub const SLACK_MS: u64 = 500;
+/// How long is waited for the log once every host has answered.
+pub const COMMIT_GRACE_MS: u64 = 1_000;
+
+/// One stop-all in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broadcast {
+    stop: StopId,
+    began: Time,
+    lapses_at: Time,
+    committed: bool,
+    /// When the last host answered.
+    answered_at: Option<Time>,
+    hosts: BTreeMap<HostName, Target>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    /// It may hold something: it said so last, or nobody here knows.
+    may_hold: bool,
+    receipt: Option<Receipt>,
+}
+
+impl Broadcast {
+    /// A stop-all begins. `hosts` are all registered hosts with their last report;
+    /// `longest_lease_ms` is the longest lease of any experiment that is not settled.
+    #[must_use]
+    pub fn new<'a>(
+        now: Time,
+        stop: StopId,
+        hosts: impl Iterator<Item = (&'a HostName, Option<&'a Report>)>,
+        longest_lease_ms: u64,
+    ) -> Broadcast {
+        let target = |report: Option<&Report>| Target {
+            may_hold: report.is_none_or(|r| r.faults.iter().any(|f| f.lease_ms > 0)),
+            receipt: None,
+        };
+        let hosts: BTreeMap<_, _> = hosts.map(|(n, r)| (n.clone(), target(r))).collect();
+        Broadcast {
+            stop,
+            began: now,
+            lapses_at: now.plus(longest_lease_ms + SLACK_MS),
+            committed: false,
+            answered_at: hosts.is_empty().then_some(now),
+            hosts,
+        }
+    }
+
+    /// Which stop.
+    #[must_use]
+    pub fn stop(&self) -> StopId {
+        self.stop
+    }
+
+    /// A host answered. A durable latch replaces one in memory.
+    pub fn handle_receipt(&mut self, now: Time, host: &HostName, receipt: Receipt) {
+        if receipt.stop != self.stop {
+            return;
+        }
+        let Some(target) = self.hosts.get_mut(host) else { return };
+        if target.receipt.as_ref().is_none_or(|known| known.latched != Latched::Durable) {
+            target.receipt = Some(receipt);
+        }
+        if self.answered_at.is_none() && self.hosts.values().all(|t| t.receipt.is_some()) {
+            self.answered_at = Some(now);
+        }
+    }
+
+    /// The stop is in the log.
+    pub fn handle_committed(&mut self) {
+        self.committed = true;
+    }
+
+    /// Nothing more is to be learnt: all have answered and the log has had its time, or the longest
+    /// lease has passed.
+    #[must_use]
+    pub fn is_over(&self, now: Time) -> bool {
+        let answered =
+            self.answered_at.is_some_and(|at| self.committed || now.since(at) >= COMMIT_GRACE_MS);
+        answered || now >= self.lapses_at
+    }
+
+    /// When to look again.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Time {
+        self.answered_at.map_or(self.lapses_at, |at| at.plus(COMMIT_GRACE_MS).min(self.lapses_at))
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn progress(&self, now: Time) -> StopProgress {
+        let hosts = self.hosts.iter().map(|(host, target)| StopHost {
+            host: host.clone(),
+            state: self.state(now, target),
+            receipt: target.receipt.clone(),
+            lapses_in_ms: if target.receipt.is_some() { 0 } else { now.until(self.lapses_at) },
+        });
+        StopProgress {
+            stop: self.stop,
+            committed: self.committed,
+            hosts: hosts.collect(),
+            last: self.is_over(now),
+        }
+    }
+
+    fn state(&self, now: Time, target: &Target) -> StopState {
+        match (&target.receipt, target.may_hold) {
+            (Some(_), _) => StopState::Lifted,
+            (None, false) => StopState::Unreached,
+            (None, true) if now < self.lapses_at => StopState::Lapsing,
+            (None, true) => StopState::Lapsed,
+        }
+    }
+}
+
+/// Joins what several coordinators say of one stop: a receipt that any of them has counts, and the
+/// worst guess wins where none has.
+#[must_use]
+pub fn merge(parts: &[StopProgress]) -> Option<StopProgress> {
+    let first = parts.first()?;
+    let names: BTreeSet<&HostName> =
+        parts.iter().flat_map(|p| p.hosts.iter().map(|h| &h.host)).collect();
+    let hosts = names.into_iter().filter_map(|name| {
+        let of_name = || parts.iter().flat_map(|p| p.hosts.iter()).filter(|h| h.host == *name);
+        let durable =
+            |h: &&StopHost| h.receipt.as_ref().is_some_and(|r| r.latched == Latched::Durable);
+        of_name()
+            .find(durable)
+            .or_else(|| of_name().find(|h| h.receipt.is_some()))
+            .or_else(|| of_name().max_by_key(|h| (h.state == StopState::Lapsing, h.lapses_in_ms)))
+            .cloned()
+    });
+    Some(StopProgress {
+        stop: first.stop,
+        committed: parts.iter().any(|p| p.committed),
+        hosts: hosts.collect(),
+        last: parts.iter().all(|p| p.last),
+    })
+}
+
+/// Whether a stop-all may be called done: every host answered, clean and durable.
+#[must_use]
+pub fn is_done(progress: &StopProgress) -> bool {
+    progress.hosts.iter().all(|h| {
+        h.receipt.as_ref().is_some_and(|r| r.residue.is_empty() && r.latched == Latched::Durable)
+    })
+}
