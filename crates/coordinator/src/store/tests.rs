@@ -1,0 +1,157 @@
+use std::sync::Arc;
+
+use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::type_config::TypeConfigExt;
+use openraft::{EntryPayload, RaftLogReader, StorageError};
+use squall_core::ids::{CommandId, LogIndex, StopId};
+use squall_core::registry::{self, HostRecord, Registry};
+use squall_core::time::WallTime;
+use tempfile::TempDir;
+
+use super::types::{LogEntry, LogId, Proposal, SnapshotMeta, TypeConfig, Vote};
+use super::{FILE, LogStore, StateMachine, Store, StoreError, snapshot};
+
+struct Fresh;
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Fresh {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let store = Store::open(dir.path()).expect("an empty store opens");
+        Ok((dir, store.log, store.machine))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn openrafts_storage_suite_passes() {
+    Suite::test_all(Fresh).await.expect("the suite");
+}
+
+fn entry(index: u64, command: squall_core::registry::Command) -> LogEntry {
+    LogEntry {
+        log_id: LogId { leader_id: 1.into(), index },
+        payload: EntryPayload::Normal(Proposal(registry::Entry {
+            id: CommandId(uuid::Uuid::from_u128(u128::from(index))),
+            at: WallTime(0),
+            by: "operator/test".into(),
+            command,
+        })),
+    }
+}
+
+fn stop(index: u64) -> LogEntry {
+    entry(index, registry::Command::Stop(StopId(uuid::Uuid::from_u128(1000 + u128::from(index)))))
+}
+
+async fn append(log: &mut LogStore, entries: Vec<LogEntry>) -> std::io::Result<()> {
+    let (sender, receiver) = TypeConfig::oneshot();
+    log.append(entries, IOFlushed::signal(sender)).await?;
+    receiver.await.expect("the callback is always called")
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (mut log, mut machine) = (store.log, store.machine);
+    let vote = Vote::new(3, 2);
+    log.save_vote(&vote).await.unwrap();
+    append(&mut log, (1..=5).map(stop).collect()).await.unwrap();
+    let committed = Some(stop(4).log_id);
+    log.save_committed(committed).await.unwrap();
+    machine.install_snapshot(&SnapshotMeta::default(), Arc::new(snapshot_of_two_hosts())).await.unwrap();
+    log.truncate_after(Some(stop(4).log_id)).await.unwrap();
+    log.purge(stop(1).log_id).await.unwrap();
+    drop((log, machine, store.applied));
+    store.closed.wait().await;
+
+    let store = Store::open(dir.path()).unwrap();
+    let (mut log, mut machine) = (store.log, store.machine);
+    assert_eq!(log.read_vote().await.unwrap(), Some(vote));
+    assert_eq!(log.read_committed().await.unwrap(), committed);
+    let state = log.get_log_state().await.unwrap();
+    assert_eq!(state.last_purged_log_id, Some(stop(1).log_id));
+    assert_eq!(state.last_log_id, Some(stop(4).log_id));
+    assert_eq!(log.try_get_log_entries(..).await.unwrap(), (2..=4).map(stop).collect::<Vec<_>>());
+    let snapshot = machine.get_current_snapshot().await.unwrap().expect("the snapshot was kept");
+    assert_eq!(*snapshot.snapshot, snapshot_of_two_hosts());
+}
+
+fn host(name: &str) -> HostRecord {
+    HostRecord {
+        name: name.parse().unwrap(),
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        labels: std::collections::BTreeMap::new(),
+        gossip_port: 1,
+        relay_port: 2,
+        coordinator: false,
+        drained: false,
+    }
+}
+
+fn snapshot_of_two_hosts() -> Vec<u8> {
+    let mut registry = Registry::default();
+    for (index, name) in [(1, "h1"), (2, "h2")] {
+        let EntryPayload::Normal(p) = entry(index, registry::Command::Register(host(name))).payload
+        else {
+            unreachable!()
+        };
+        registry.apply(LogIndex(index), &p.0);
+    }
+    snapshot::encode(registry).unwrap()
+}
+
+#[test]
+fn a_snapshot_larger_than_one_frame_comes_back_whole() {
+    let mut registry = Registry::default();
+    for n in 0..20_000 {
+        let mut record = host(&format!("host-{n}"));
+        record.labels.insert("group".into(), "g".repeat(200));
+        registry.hosts.insert(record.name.clone(), record);
+    }
+    let bytes = snapshot::encode(registry.clone()).unwrap();
+    assert!(bytes.len() > squall_wire::codec::MAX_FRAME);
+    assert_eq!(snapshot::decode(&bytes).unwrap(), registry);
+    assert!(snapshot::decode(&bytes[..bytes.len() - 1]).is_err());
+}
+
+#[tokio::test]
+async fn one_message_reads_no_more_than_its_budget_and_at_least_one_entry() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = Store::open(dir.path()).unwrap().log;
+    let big = |index| {
+        let mut record = host("h1");
+        record.labels.insert("x".into(), "x".repeat(100 << 10));
+        entry(index, registry::Command::Register(record))
+    };
+    append(&mut log, (1..=10).map(big).collect()).await.unwrap();
+    assert_eq!(log.limited_get_log_entries(1, 11).await.unwrap().len(), 2);
+    assert_eq!(log.limited_get_log_entries(10, 11).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_second_coordinator_on_the_same_directory_is_told_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let _first = Store::open(dir.path()).unwrap();
+    let error = Store::open(dir.path()).err().expect("refused");
+    assert!(matches!(error, StoreError::Locked(_)), "{error}");
+}
+
+#[test]
+fn a_file_that_is_no_store_is_called_damaged_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    std::fs::write(&path, vec![7; 8192]).unwrap();
+    let error = Store::open(dir.path()).err().expect("refused");
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), vec![7; 8192]);
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    let error = Store::open(&file.join("state")).err().expect("refused");
+    assert!(matches!(error, StoreError::Io { .. }), "{error}");
+}
