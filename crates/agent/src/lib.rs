@@ -1,1 +1,16 @@
-//! squall-agent
+//! What must this host do now? The driver around [`squall_core::host::Host`]: holders, journal,
+//! control streams, neighbours, probes, and a socket for a person on the host.
+#![forbid(unsafe_code)]
+
+pub mod config;
+mod driver;
+mod holders;
+mod links;
+pub mod local;
+mod neighbours;
+mod probes;
+mod start;
+mod writer;
+
+pub use config::Config;
+pub use start::{AgentError, lone, run};

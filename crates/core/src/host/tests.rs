@@ -1,1 +1,419 @@
 //! Small histories of one host.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::fault::{Cpu, Direction, Fault, Partition, Traffic};
+use crate::fence::Resume;
+use crate::hold::{Achieved, HolderReport};
+use crate::ids::{ExperimentId, NodeId};
+use crate::message::{Apply, HostPhase, Latched, Orders, Sync};
+
+const LEASE: u64 = 5_000;
+
+fn me() -> HostName {
+    "h1".parse().expect("a host name")
+}
+
+fn run(n: u128) -> AgentRun {
+    AgentRun(uuid::Uuid::from_u128(n))
+}
+
+fn stop(n: u128) -> StopId {
+    StopId(uuid::Uuid::from_u128(n))
+}
+
+fn id(experiment: u128) -> FaultId {
+    let experiment = ExperimentId(uuid::Uuid::from_u128(experiment));
+    FaultId { experiment, fault: 0, host: me() }
+}
+
+fn burn() -> Fault {
+    Fault::Cpu(Cpu { workers: Some(1), load_percent: 50 })
+}
+
+fn cut() -> Fault {
+    let peers = vec!["10.0.0.2/32".parse().expect("an address")];
+    let traffic = Traffic { peers, direction: Direction::Both, ports: vec![], protocol: None };
+    Fault::Partition(Partition { traffic, severed: vec![] })
+}
+
+fn lead(term: u64) -> Leadership {
+    Leadership { term, node: NodeId(term) }
+}
+
+/// A host with a disk that works and holders that obey, unless a test says otherwise.
+struct Bench {
+    host: Host,
+    now: Time,
+    disk: Vec<Record>,
+    disk_works: bool,
+    holders: BTreeSet<FaultId>,
+    receipts: Vec<Receipt>,
+    residue: Vec<String>,
+    proofs: u32,
+}
+
+impl Bench {
+    fn fresh() -> Bench {
+        Bench::with(&[], 1)
+    }
+
+    fn with(records: &[Record], life: u128) -> Bench {
+        let now = Time(1_000_000);
+        let mut bench = Bench {
+            host: Host::new(me(), run(life), Policy::default(), records, false, now),
+            now,
+            disk: records.to_vec(),
+            disk_works: true,
+            holders: BTreeSet::new(),
+            receipts: Vec::new(),
+            residue: Vec::new(),
+            proofs: 0,
+        };
+        bench.settle();
+        bench
+    }
+
+    fn synced() -> Bench {
+        let mut bench = Bench::fresh();
+        bench.sync(1, &[], &[]);
+        bench
+    }
+
+    /// Carries out all work at once.
+    fn settle(&mut self) {
+        while let Some(action) = self.host.poll_action() {
+            match action {
+                Action::Persist { token, records } => {
+                    let result = if self.disk_works {
+                        self.disk.extend(records);
+                        Ok(())
+                    } else {
+                        Err("disk full".to_owned())
+                    };
+                    self.host.handle_persisted(self.now, token, result);
+                }
+                Action::Start(hold) => {
+                    assert!(hold.lease_until <= hold.deadline && hold.lease_until > self.now);
+                    self.holders.insert(hold.id.clone());
+                    let held = HolderReport::Held(Achieved { bit: true, ..Achieved::default() });
+                    self.host.handle_holder(self.now, &hold.id, held);
+                }
+                Action::Lift(id) | Action::Kill(id) => {
+                    if self.holders.remove(&id) {
+                        self.host.handle_gone(self.now, &id);
+                    }
+                }
+                Action::Prove(id) => {
+                    self.proofs += 1;
+                    self.host.handle_proof(self.now, &id, self.residue.clone());
+                }
+                Action::Receipt(receipt) => self.receipts.push(receipt),
+                Action::Renew(..) | Action::Report | Action::Relay(_) => {}
+            }
+        }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        let end = self.now.plus(ms);
+        while self.host.poll_timeout() <= end {
+            self.now = self.host.poll_timeout().max(self.now);
+            self.host.handle_timeout(self.now);
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn sync(&mut self, term: u64, stops: &[StopId], resumes: &[Resume]) {
+        let sync = Sync {
+            run: self.host.run,
+            echo: self.now,
+            leadership: lead(term),
+            stops: stops.to_vec(),
+            resumes: resumes.to_vec(),
+        };
+        self.host.handle_sync(self.now, &sync);
+        self.settle();
+    }
+
+    fn orders(&self, term: u64) -> Orders {
+        Orders {
+            run: self.host.run,
+            echo: self.now,
+            leadership: lead(term),
+            newest_resume: self.host.fence.newest_resume(),
+            grant: vec![],
+            apply: vec![],
+            lift: vec![],
+            acknowledged: vec![],
+            probes: vec![],
+            beat_fast: false,
+        }
+    }
+
+    fn apply(&self, experiment: u128, start: u64, fault: Fault) -> Orders {
+        let apply = Apply {
+            id: id(experiment),
+            start: LogIndex(start),
+            fault,
+            not_after_ms: 3_000,
+            lease_ms: LEASE,
+            duration_ms: 60_000,
+        };
+        Orders { apply: vec![apply], ..self.orders(1) }
+    }
+
+    fn obey(&mut self, orders: &Orders) {
+        self.host.handle_orders(self.now, orders);
+        self.settle();
+    }
+
+    fn phase(&self, experiment: u128) -> Option<HostPhase> {
+        let report = self.host.report(self.now);
+        report.faults.iter().find(|f| f.id == id(experiment)).map(|f| f.phase)
+    }
+}
+
+#[test]
+fn a_fault_is_journaled_held_renewed_and_lifted_on_order() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.phase(7), Some(HostPhase::Held));
+    assert!(b.disk.contains(&Record::Intent(id(7), LogIndex(3))));
+    for _ in 0..10 {
+        b.wait(1_000);
+        b.obey(&Orders { grant: vec![id(7)], ..b.orders(1) });
+    }
+    assert_eq!(b.phase(7), Some(HostPhase::Held), "ten seconds of a five-second lease");
+    b.obey(&Orders { lift: vec![id(7)], ..b.orders(1) });
+    assert_eq!(b.phase(7), Some(HostPhase::Clean));
+    assert!(b.holders.is_empty() && b.proofs == 1);
+    b.obey(&Orders { acknowledged: vec![id(7)], ..b.orders(1) });
+    assert_eq!(b.phase(7), None);
+}
+
+#[test]
+fn without_renewal_it_is_lost_at_the_end_of_the_lease_counted_from_the_echo() {
+    let mut b = Bench::synced();
+    let orders = b.apply(7, 3, burn());
+    b.wait(2_000);
+    b.obey(&orders);
+    assert_eq!(b.host.lease_until(&id(7)), Some(orders.echo.plus(LEASE)));
+    b.wait(2_999);
+    assert_eq!(b.phase(7), Some(HostPhase::Held));
+    b.wait(1);
+    assert_eq!(b.phase(7), Some(HostPhase::Lost));
+}
+
+#[test]
+fn an_old_grant_is_worth_nothing() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    let old = Orders { grant: vec![id(7)], ..b.orders(1) };
+    b.wait(4_000);
+    b.obey(&old);
+    b.obey(&old);
+    b.wait(1_000);
+    assert_eq!(b.phase(7), Some(HostPhase::Lost));
+}
+
+#[test]
+fn the_deadline_ends_it_whatever_is_granted() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    for _ in 0..60 {
+        b.obey(&Orders { grant: vec![id(7)], ..b.orders(1) });
+        b.wait(1_000);
+    }
+    assert_eq!(b.phase(7), Some(HostPhase::Clean));
+}
+
+#[test]
+fn a_late_order_is_void() {
+    let mut b = Bench::synced();
+    let orders = b.apply(7, 3, burn());
+    b.wait(3_001);
+    b.obey(&orders);
+    assert_eq!(b.phase(7), None);
+}
+
+#[test]
+fn a_starting_host_is_disarmed_until_a_leader_answers_this_life() {
+    let mut b = Bench::fresh();
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.phase(7), None);
+    let other = Sync { run: run(99), ..sync_of(&b) };
+    b.host.handle_sync(b.now, &other);
+    assert!(!b.host.report(b.now).synced);
+    b.sync(1, &[], &[]);
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.phase(7), Some(HostPhase::Held));
+}
+
+fn sync_of(b: &Bench) -> Sync {
+    Sync { run: b.host.run, echo: b.now, leadership: lead(1), stops: vec![], resumes: vec![] }
+}
+
+#[test]
+fn an_older_leadership_is_not_obeyed() {
+    let mut b = Bench::synced();
+    b.sync(2, &[], &[]);
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.phase(7), None);
+    b.obey(&Orders { leadership: lead(2), ..b.apply(7, 3, burn()) });
+    assert_eq!(b.phase(7), Some(HostPhase::Held));
+    b.obey(&Orders { lift: vec![id(7)], ..b.orders(1) });
+    assert_eq!(b.phase(7), Some(HostPhase::Held));
+}
+
+#[test]
+fn an_ended_id_never_returns_not_even_in_the_next_life() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.obey(&Orders { lift: vec![id(7)], ..b.orders(1) });
+    b.obey(&Orders { acknowledged: vec![id(7)], ..b.orders(1) });
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.phase(7), None);
+    let mut next = Bench::with(&b.disk, 2);
+    next.sync(1, &[], &[]);
+    next.obey(&next.apply(7, 3, burn()));
+    assert_eq!(next.phase(7), None);
+}
+
+#[test]
+fn what_was_alive_when_the_agent_died_is_lost_and_looked_for() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    let mut next = Bench::with(&b.disk, 2);
+    assert_eq!(next.phase(7), Some(HostPhase::Lost));
+    assert_eq!(next.proofs, 1);
+    next.sync(1, &[], &[]);
+    next.obey(&next.apply(7, 3, burn()));
+    assert_eq!(next.phase(7), Some(HostPhase::Lost));
+}
+
+#[test]
+fn a_stop_lifts_latches_and_answers_once() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.obey(&b.apply(8, 4, cut()));
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    assert!(b.holders.is_empty());
+    assert_eq!(b.receipts.len(), 1);
+    assert_eq!((b.receipts[0].lifted, b.receipts[0].latched), (2, Latched::Durable));
+    assert!(b.disk.contains(&Record::Stop(stop(1))));
+    b.obey(&b.apply(9, 5, burn()));
+    assert_eq!(b.phase(9), None, "latched");
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    assert_eq!(b.receipts.len(), 2, "asked again, answered again");
+}
+
+#[test]
+fn only_a_resume_that_names_the_stop_releases_and_old_starts_stay_refused() {
+    let mut b = Bench::synced();
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    b.sync(1, &[stop(1)], &[]);
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.phase(7), None);
+    let resume = Resume { index: LogIndex(10), cleared: [stop(1)].into() };
+    b.sync(1, &[stop(1)], &[resume]);
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.phase(7), Some(HostPhase::NotHeld), "ordered before the stop");
+    b.obey(&b.apply(8, 11, burn()));
+    assert_eq!(b.phase(8), Some(HostPhase::Held));
+}
+
+#[test]
+fn a_full_disk_latches_in_memory_says_so_and_tries_again() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.disk_works = false;
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    assert_eq!(b.receipts.last().map(|r| r.latched), Some(Latched::Memory));
+    assert!(b.holders.is_empty(), "the lift waits for no disk");
+    b.disk_works = true;
+    b.wait(RETRY_MS);
+    assert_eq!(b.receipts.last().map(|r| r.latched), Some(Latched::Durable));
+}
+
+#[test]
+fn nothing_is_touched_when_the_intent_cannot_be_written() {
+    let mut b = Bench::synced();
+    b.disk_works = false;
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.phase(7), Some(HostPhase::NotHeld));
+    assert!(b.holders.is_empty());
+}
+
+#[test]
+fn a_network_fault_must_be_confirmed_and_any_other_need_not() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, cut()));
+    b.obey(&b.apply(8, 3, burn()));
+    b.wait(CONFIRM_MS);
+    assert_eq!(b.phase(7), Some(HostPhase::Lost));
+    assert_eq!(b.phase(8), Some(HostPhase::Held));
+    b.obey(&b.apply(9, 3, cut()));
+    b.host.handle_heard(b.now);
+    b.wait(CONFIRM_MS);
+    assert_eq!(b.phase(9), Some(HostPhase::Held));
+}
+
+#[test]
+fn the_holders_death_is_a_loss() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.holders.clear();
+    b.host.handle_gone(b.now, &id(7));
+    b.settle();
+    assert_eq!(b.phase(7), Some(HostPhase::Lost));
+}
+
+#[test]
+fn residue_that_stays_is_reported_and_mends_when_it_goes() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.residue = vec!["a table".into()];
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    b.wait(PROOF_MS + PROOF_RETRY_MS);
+    assert_eq!(b.phase(7), Some(HostPhase::Stuck));
+    assert_eq!(b.receipts[0].residue, vec!["a table".to_owned()]);
+    b.residue.clear();
+    b.wait(RETRY_MS);
+    assert_eq!(b.phase(7), Some(HostPhase::Clean));
+}
+
+#[test]
+fn a_person_holds_a_fault_by_being_there() {
+    let mut b = Bench::synced();
+    assert_eq!(b.host.handle_local(b.now, id(7), burn(), LEASE, 60_000), Ok(()));
+    b.settle();
+    b.wait(4_000);
+    b.host.handle_local_renew(b.now, &id(7));
+    b.settle();
+    b.wait(4_000);
+    assert_eq!(b.phase(7), Some(HostPhase::Held));
+    b.wait(1_000);
+    assert_eq!(b.phase(7), Some(HostPhase::Lost));
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    let refusal = b.host.handle_local(b.now, id(8), burn(), LEASE, 60_000);
+    assert_eq!(refusal, Err(LocalRefusal::Latched(vec![stop(1)])));
+}
+
+#[test]
+fn a_jump_of_the_clock_lifts_before_anything_is_obeyed() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    let grant = Orders { grant: vec![id(7)], ..b.orders(1) };
+    b.now = b.now.plus(3_600_000);
+    b.obey(&grant);
+    assert_ne!(b.phase(7), Some(HostPhase::Held));
+    assert!(b.holders.is_empty());
+}

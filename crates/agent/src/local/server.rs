@@ -1,0 +1,208 @@
+//! The agent's side of the socket.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use squall_core::host::{Host, LocalRefusal};
+use squall_core::ids::{ExperimentId, FaultId, HostName};
+use squall_core::message::{FaultReport, HostPhase};
+use squall_core::time::Time;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{Answer, Ask, LEASE_MS, SOCKET};
+
+/// A longer line is not ours.
+const MAX_LINE: u64 = 1024 * 1024;
+/// Connections at once.
+const MAX_CONNECTIONS: usize = 64;
+
+/// What happened on the socket.
+#[derive(Debug)]
+pub(crate) enum Local {
+    Came(u64, mpsc::UnboundedSender<Answer>),
+    Asked(u64, Box<Ask>),
+    Left(u64),
+}
+
+/// Listens in `run_dir`. Only root and the agent's own user may connect.
+///
+/// # Errors
+/// The socket cannot be made.
+pub(crate) fn listen(run_dir: &Path, events: mpsc::Sender<Local>) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(run_dir)?;
+    let path = run_dir.join(SOCKET);
+    // The journal's lock is ours, so a socket that stands here belongs to nobody alive.
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    tokio::spawn(async move {
+        let room = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+        let mut next = 0;
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(place) = room.clone().acquire_owned().await else { return };
+            next += 1;
+            let (number, events) = (next, events.clone());
+            tokio::spawn(async move {
+                let _place = place;
+                if let Err(error) = serve(number, stream, &events).await {
+                    tracing::debug!(%error, "a local connection ended badly");
+                }
+                let _ = events.send(Local::Left(number)).await;
+            });
+        }
+    });
+    Ok(())
+}
+
+async fn serve(number: u64, stream: UnixStream, events: &mpsc::Sender<Local>) -> io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let (answers, mut outbox) = mpsc::unbounded_channel::<Answer>();
+    let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+    events.send(Local::Came(number, answers)).await.map_err(gone)?;
+    let mut lines = BufReader::new(read.take(MAX_LINE)).lines();
+    loop {
+        tokio::select! {
+            line = lines.next_line() => {
+                let Some(line) = line? else { return Ok(()) };
+                let ask = serde_json::from_str(&line)?;
+                events.send(Local::Asked(number, Box::new(ask))).await.map_err(gone)?;
+                lines.get_mut().get_mut().set_limit(MAX_LINE);
+            }
+            answer = outbox.recv() => {
+                let Some(answer) = answer else { return Ok(()) };
+                let mut line = serde_json::to_vec(&answer)?;
+                line.push(b'\n');
+                write.write_all(&line).await?;
+            }
+        }
+    }
+}
+
+struct Person {
+    answers: mpsc::UnboundedSender<Answer>,
+    fault: Option<FaultId>,
+    told: Option<FaultReport>,
+    waits_for_all: bool,
+}
+
+/// All persons that are connected.
+pub(crate) struct Locals {
+    me: HostName,
+    persons: BTreeMap<u64, Person>,
+}
+
+impl Locals {
+    pub(crate) fn new(me: HostName) -> Locals {
+        Locals { me, persons: BTreeMap::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.persons.is_empty()
+    }
+
+    /// Passes on what a person said.
+    pub(crate) fn handle(&mut self, now: Time, event: Local, host: &mut Host) {
+        match event {
+            Local::Came(number, answers) => {
+                let person = Person { answers, fault: None, told: None, waits_for_all: false };
+                self.persons.insert(number, person);
+            }
+            Local::Left(number) => {
+                if let Some(id) = self.persons.remove(&number).and_then(|p| p.fault) {
+                    host.handle_local_lift(now, &id);
+                }
+            }
+            Local::Asked(number, ask) => {
+                if let Some(person) = self.persons.get_mut(&number) {
+                    person.ask(now, &self.me, *ask, host);
+                }
+            }
+        }
+    }
+
+    /// Tells every person what has changed for them.
+    pub(crate) fn tell(&mut self, now: Time, host: &mut Host) {
+        if self.persons.is_empty() {
+            return;
+        }
+        let report = host.report(now);
+        for person in self.persons.values_mut() {
+            let of_person = report.faults.iter().find(|f| Some(&f.id) == person.fault.as_ref());
+            if let Some(fault) = of_person {
+                let same = person.told.as_ref().is_some_and(|told| {
+                    told.phase == fault.phase && told.achieved == fault.achieved
+                });
+                if !same {
+                    person.told = Some(fault.clone());
+                    person.answer(Answer::Fault(fault.clone()));
+                }
+                if is_over(fault) {
+                    host.take_over(&fault.id);
+                    person.fault = None;
+                }
+            }
+            if person.waits_for_all && (host.is_idle() || report.faults.iter().all(is_final)) {
+                person.waits_for_all = false;
+                person.answer(Answer::Faults(report.faults.clone()));
+            }
+        }
+    }
+}
+
+fn is_over(fault: &FaultReport) -> bool {
+    matches!(fault.phase, HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld)
+}
+
+fn is_final(fault: &FaultReport) -> bool {
+    is_over(fault) || fault.phase == HostPhase::Stuck
+}
+
+impl Person {
+    fn answer(&self, answer: Answer) {
+        // A person who left is noticed by the end of the stream.
+        let _ = self.answers.send(answer);
+    }
+
+    fn ask(&mut self, now: Time, me: &HostName, ask: Ask, host: &mut Host) {
+        match ask {
+            Ask::Inject { .. } if self.fault.is_some() => self.answer(Answer::Refused {
+                reason: "one fault a connection: open another".into(),
+                by_safety: false,
+            }),
+            Ask::Inject { fault, duration_ms } => {
+                let experiment = ExperimentId(Uuid::from_u128(rand::random()));
+                let id = FaultId { experiment, fault: 0, host: me.clone() };
+                match host.handle_local(now, id.clone(), fault, LEASE_MS, duration_ms) {
+                    Ok(()) => self.fault = Some(id),
+                    Err(refusal) => {
+                        let by_safety = !matches!(refusal, LocalRefusal::NotSynced);
+                        self.answer(Answer::Refused { reason: refusal.to_string(), by_safety });
+                    }
+                }
+            }
+            Ask::Renew => {
+                if let Some(id) = &self.fault {
+                    host.handle_local_renew(now, id);
+                }
+            }
+            Ask::Lift => {
+                if let Some(id) = &self.fault {
+                    host.handle_local_lift(now, id);
+                }
+            }
+            Ask::LiftAll => {
+                host.handle_lift_all(now);
+                self.waits_for_all = true;
+            }
+            Ask::Faults => self.answer(Answer::Faults(host.report(now).faults)),
+        }
+    }
+}
