@@ -1,10 +1,20 @@
 //! What the nodes believe, compared: agreement, a partition, a split-brain, or not enough to say.
 
+mod authority;
+mod cohort;
+mod judge;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{HostName, Leadership, NodeId};
+
+pub use authority::SUCCESSION_MS;
+pub use cohort::FULL_MESH;
+pub use judge::judge;
 
 /// A row or claim older than this says nothing.
 pub const STALE_MS: u64 = 3_500;
@@ -80,7 +90,7 @@ pub struct Authority {
 }
 
 /// What the evidence shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Judgement {
     /// All see each other, and one authority.
     Agree,

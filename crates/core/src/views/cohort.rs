@@ -1,0 +1,147 @@
+//! One cohort's links.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{PartitionKind, Row, STALE_MS};
+use crate::ids::HostName;
+
+/// The largest cohort in which each member watches every other; in a larger one each watches some.
+pub const FULL_MESH: usize = 64;
+
+/// What the rows of one cohort show.
+pub(super) struct Finding {
+    /// The partition that is proven, if one is.
+    pub kind: Option<PartitionKind>,
+    /// Reporters joined by links that work both ways.
+    pub sides: Vec<Vec<HostName>>,
+    /// Who is not heard by whom.
+    pub edges: Vec<(HostName, HostName)>,
+    /// Reporters of which too little is known.
+    pub missing: Vec<HostName>,
+}
+
+/// Who is heard by whom: (from, to) to whether; a pair that nobody watches is absent.
+type Links<'a> = BTreeMap<(&'a HostName, &'a HostName), bool>;
+
+/// Judges the fresh `rows` of one cohort. Entries on hosts that are not `expected` say nothing.
+pub(super) fn find(rows: &BTreeMap<&HostName, &Row>, expected: &BTreeSet<HostName>) -> Finding {
+    let links = links(rows, expected);
+    let reporters: Vec<&HostName> = rows.keys().copied().collect();
+    let cut = |a, b| links.get(&(a, b)) == Some(&false);
+    let heard = |a, b| links.get(&(a, b)) == Some(&true);
+
+    let mut both_ways = Vec::new();
+    let mut proven = false;
+    for (&(from, to), _) in links.iter().filter(|(_, heard)| !**heard) {
+        proven |= rows.contains_key(from);
+        if from < to && cut(to, from) {
+            both_ways.push((from, to));
+        }
+    }
+    // Joined by anything that is heard, one way or by way of a host whose row is missing.
+    let reach = Groups::new(links.iter().filter(|(_, heard)| **heard).map(|(pair, _)| *pair));
+    let apart = |(a, b): &(&HostName, &HostName)| !reach.join(a, b);
+    let kind = match (proven, both_ways.is_empty(), both_ways.iter().any(apart)) {
+        (false, _, _) => None,
+        (true, _, true) => Some(PartitionKind::Complete),
+        (true, false, false) => Some(PartitionKind::Partial),
+        (true, true, false) => Some(PartitionKind::Simplex),
+    };
+    let strong = Groups::new(
+        reporters.iter().map(|h| (*h, *h)).chain(
+            links
+                .keys()
+                .filter(|(a, b)| rows.contains_key(a) && rows.contains_key(b))
+                .filter(|(a, b)| !cut(a, b) && !cut(b, a) && (heard(a, b) || heard(b, a)))
+                .copied(),
+        ),
+    );
+    Finding {
+        kind,
+        sides: strong.into_names(),
+        edges: links
+            .iter()
+            .filter(|(_, heard)| !**heard)
+            .map(|((from, to), _)| ((*from).clone(), (*to).clone()))
+            .collect(),
+        missing: unknown(&reporters, &links),
+    }
+}
+
+fn links<'a>(rows: &BTreeMap<&'a HostName, &'a Row>, expected: &BTreeSet<HostName>) -> Links<'a> {
+    let mut links = Links::new();
+    for (to, row) in rows {
+        for (from, age_ms) in &row.heard {
+            if from != *to && expected.contains(from) {
+                let heard = age_ms.is_some_and(|ms| ms <= STALE_MS);
+                *links.entry((from, to)).or_default() |= heard;
+            }
+        }
+    }
+    links
+}
+
+/// Connected groups of hosts, and the number of each host's group.
+struct Groups<'a> {
+    all: Vec<BTreeSet<&'a HostName>>,
+    of: BTreeMap<&'a HostName, usize>,
+}
+
+impl<'a> Groups<'a> {
+    fn new(pairs: impl Iterator<Item = (&'a HostName, &'a HostName)>) -> Self {
+        let mut next: BTreeMap<&HostName, BTreeSet<&HostName>> = BTreeMap::new();
+        for (a, b) in pairs {
+            next.entry(a).or_default().insert(b);
+            next.entry(b).or_default().insert(a);
+        }
+        let (mut all, mut of) = (Vec::new(), BTreeMap::new());
+        for &start in next.keys() {
+            if of.contains_key(start) {
+                continue;
+            }
+            let mut group = BTreeSet::from([start]);
+            let mut open = vec![start];
+            while let Some(host) = open.pop() {
+                open.extend(next[host].iter().copied().filter(|h| group.insert(h)));
+            }
+            of.extend(group.iter().map(|h| (*h, all.len())));
+            all.push(group);
+        }
+        Groups { all, of }
+    }
+
+    fn join(&self, a: &HostName, b: &HostName) -> bool {
+        matches!((self.of.get(a), self.of.get(b)), (Some(a), Some(b)) if a == b)
+    }
+
+    fn into_names(self) -> Vec<Vec<HostName>> {
+        let names = |group: &BTreeSet<&HostName>| group.iter().map(|h| (*h).clone()).collect();
+        self.all.iter().map(names).collect()
+    }
+}
+
+/// Reporters that watch nobody or are watched by nobody, whose row leaves a member out where all
+/// are to be watched, or that no watched link joins to the largest part.
+fn unknown(reporters: &[&HostName], links: &Links<'_>) -> Vec<HostName> {
+    if reporters.len() < 2 {
+        return Vec::new();
+    }
+    let watched: BTreeSet<&HostName> = links.keys().map(|(from, _)| *from).collect();
+    let watching: BTreeSet<&HostName> = links.keys().map(|(_, to)| *to).collect();
+    let parts = Groups::new(links.keys().copied()).all;
+    let largest = parts.iter().max_by_key(|p| p.len());
+    let in_full = |to: &HostName| {
+        reporters.len() > FULL_MESH
+            || reporters.iter().all(|from| *from == to || links.contains_key(&(*from, to)))
+    };
+    reporters
+        .iter()
+        .filter(|h| {
+            !watched.contains(**h)
+                || !watching.contains(**h)
+                || !in_full(h)
+                || largest.is_none_or(|l| !l.contains(**h))
+        })
+        .map(|h| (*h).clone())
+        .collect()
+}
