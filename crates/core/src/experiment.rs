@@ -21,7 +21,7 @@ pub const MAX_DURATION_MS: u64 = 24 * 60 * 60 * 1000;
 pub const MAX_TIMELINE: usize = 500;
 
 /// What is to be done, with every name resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Experiment {
     /// The file's `name`.
     pub name: String,
@@ -44,7 +44,7 @@ pub struct Experiment {
 }
 
 /// One fault on one host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Placement {
     /// Who holds it.
     pub host: HostName,
@@ -55,7 +55,7 @@ pub struct Placement {
 }
 
 /// What an experiment may not exceed, and what ends it early.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Safety {
     /// Distinct target hosts over registered armed hosts, in millionths.
     pub max_radius_ppm: u32,
@@ -150,7 +150,7 @@ pub enum EndReason {
 }
 
 /// What the registry knows of one fault, by report of its host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FaultState {
     /// Not reported yet.
     Pending,
@@ -217,7 +217,7 @@ pub enum Severity {
 }
 
 /// Something that should not have happened, or that a reader should know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Incident {
     /// When the leader saw it.
     pub at: WallTime,
@@ -228,7 +228,7 @@ pub struct Incident {
 }
 
 /// One step in an experiment's life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct TimelineEntry {
     /// When it was proposed, by the leader's wall clock.
     pub at: WallTime,
@@ -237,7 +237,7 @@ pub struct TimelineEntry {
 }
 
 /// What one probe showed, per stage.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProbeOutcome {
     /// The probe's name.
     pub name: String,
@@ -246,7 +246,7 @@ pub struct ProbeOutcome {
 }
 
 /// Everything that the cluster agreed on about one experiment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExperimentRecord {
     /// Which.
     pub id: ExperimentId,

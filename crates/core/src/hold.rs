@@ -105,7 +105,7 @@ pub enum Holding {
 }
 
 /// One row of `squall doctor`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Capability {
     /// The fault.
     pub fault: Kind,

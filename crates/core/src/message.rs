@@ -21,7 +21,7 @@ use crate::time::Time;
 use crate::views;
 
 /// From an agent, on its control stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FromAgent {
     /// The first message of a stream.
     Hello(Hello),
@@ -34,7 +34,7 @@ pub enum FromAgent {
 }
 
 /// Who an agent is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Hello {
     /// This life of the agent.
     pub run: AgentRun,
@@ -47,7 +47,7 @@ pub struct Hello {
 }
 
 /// What is true of a host right now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Report {
     /// This life of the agent.
     pub run: AgentRun,
@@ -124,7 +124,7 @@ pub struct NotHeld {
 }
 
 /// One probe as its host reports it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProbeReport {
     /// Which experiment.
     pub experiment: ExperimentId,
@@ -135,7 +135,7 @@ pub struct ProbeReport {
 }
 
 /// To an agent, on its control stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ToAgent {
     /// A stop. The record is signed by the coordinator that took it, for the relay.
     Stop {
@@ -266,7 +266,7 @@ pub struct Receipt {
 }
 
 /// From one coordinator to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FromCoordinator {
     /// A raft call, encoded by the coordinator crate; answered by [`ToCoordinator::Raft`].
     Raft(Vec<u8>),
@@ -277,7 +277,7 @@ pub enum FromCoordinator {
 }
 
 /// The answer to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ToCoordinator {
     /// The raft call's answer.
     Raft(Vec<u8>),
@@ -290,7 +290,7 @@ pub enum ToCoordinator {
 }
 
 /// From an operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Request {
     /// The cluster as this coordinator sees it.
     Status,
@@ -357,7 +357,7 @@ pub enum Request {
 }
 
 /// To an operator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Response {
     /// To [`Request::Status`].
     Status(Box<Status>),
@@ -391,7 +391,7 @@ pub enum Response {
 }
 
 /// The cluster as one coordinator sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Status {
     /// The cluster's name.
     pub cluster: String,
@@ -416,7 +416,7 @@ pub struct Status {
 }
 
 /// One coordinator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CoordinatorStatus {
     /// Its number.
     pub id: NodeId,
@@ -435,7 +435,7 @@ pub struct CoordinatorStatus {
 }
 
 /// One registered host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostStatus {
     /// As registered.
     pub host: HostRecord,
@@ -450,7 +450,7 @@ pub struct HostStatus {
 }
 
 /// The views with their rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ViewsAnswer {
     /// A quorum stood behind this answer.
     pub confirmed: bool,
@@ -463,7 +463,7 @@ pub struct ViewsAnswer {
 }
 
 /// What an experiment would do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Plan {
     /// With every name resolved.
     pub experiment: Experiment,
@@ -476,7 +476,7 @@ pub struct Plan {
 }
 
 /// One experiment, and what is true of its hosts now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Shown {
     /// A quorum stood behind this answer.
     pub confirmed: bool,
@@ -489,7 +489,7 @@ pub struct Shown {
 }
 
 /// How a stop-all stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StopProgress {
     /// Which.
     pub stop: StopId,
@@ -502,7 +502,7 @@ pub struct StopProgress {
 }
 
 /// A host under a stop-all.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StopHost {
     /// Which.
     pub host: HostName,

@@ -16,7 +16,7 @@ pub const MAX_RUNNING: usize = 5;
 pub const HEALTHY_PPM: u32 = 700_000;
 
 /// A refusal by the radius, with all its numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OverRadius {
     /// What is exceeded: `experiment`, `fleet` or `group <name>`.
     pub scope: String,

@@ -13,7 +13,7 @@ pub const SLACK_MS: u64 = 500;
 pub const COMMIT_GRACE_MS: u64 = 1_000;
 
 /// One stop-all in progress.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Broadcast {
     stop: StopId,
     began: Time,
@@ -24,7 +24,7 @@ pub struct Broadcast {
     hosts: BTreeMap<HostName, Target>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Target {
     /// It may hold something: it said so last, or nobody here knows.
     may_hold: bool,

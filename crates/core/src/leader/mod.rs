@@ -10,11 +10,11 @@ mod progress;
 mod tests;
 mod verdict;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::experiment::{EndReason, Incident, Phase, Severity};
 use crate::hold::Capability;
-use crate::ids::{ExperimentId, HostName, Leadership};
+use crate::ids::{ExperimentId, HostName, Leadership, StopId};
 use crate::message::{Report, ToAgent};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
@@ -36,7 +36,7 @@ pub const PATIENCE_MS: u64 = 10_000;
 pub const REPROPOSE_MS: u64 = 1_000;
 
 /// Work for the driver, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Ask a quorum whether this node still leads (ReadIndex), wait until the registry has applied
     /// what was committed then, and call [`Leader::handle_round`].
@@ -56,7 +56,7 @@ pub enum Action {
 }
 
 /// A connected host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Session {
     report: Report,
     arrived: Time,
@@ -66,7 +66,7 @@ struct Session {
 }
 
 /// The machine of one leadership; dropped with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
     leadership: Leadership,
     since: Time,
@@ -83,10 +83,12 @@ pub struct Leader {
     phases: BTreeMap<ExperimentId, (Phase, Time)>,
     proposed: VecDeque<(Command, Time)>,
     split: Option<String>,
+    /// Stops that somebody has heard and the log may lack.
+    stops: BTreeSet<StopId>,
     actions: VecDeque<Action>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Round {
     token: u64,
     began: Time,
@@ -112,6 +114,7 @@ impl Leader {
             phases: BTreeMap::new(),
             proposed: VecDeque::new(),
             split: None,
+            stops: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
@@ -152,6 +155,13 @@ impl Leader {
         self.sessions.remove(host);
     }
 
+    /// Stops that a host, or another coordinator, has heard. Until the log has them all nothing is
+    /// started.
+    pub fn handle_stops(&mut self, now: Time, stops: &[StopId]) {
+        self.stops.extend(stops);
+        self.hurry(now);
+    }
+
     /// The registry has changed.
     pub fn handle_change(&mut self, now: Time) {
         self.hurry(now);
@@ -184,6 +194,10 @@ impl Leader {
         if !ok {
             self.next_round = now.plus(TICK_MS);
             return; // guard: quorum round
+        }
+        self.stops.retain(|stop| !registry.fence.knows(*stop));
+        for stop in self.stops.clone() {
+            self.propose(now, Command::Stop(stop));
         }
         self.observe(now, registry);
         self.progress(now, wall, registry);

@@ -8,13 +8,17 @@ use crate::probe::Stage;
 use crate::registry::Registry;
 
 impl Leader {
-    /// Answers every report that had arrived when the round began.
+    /// Answers every report that had arrived when the round began. While any host has heard other
+    /// stops than the log has, nothing is started anywhere.
     pub(super) fn send_orders(&mut self, up_to: u64, registry: &Registry) {
+        let digest = registry.fence.digest();
+        let agreed =
+            self.stops.is_empty() && self.sessions.values().all(|s| s.report.digest == digest); // guard: digest of S
         let answered: Vec<(HostName, Vec<ToAgent>)> = self
             .sessions
             .iter()
             .filter(|(_, session)| session.seq <= up_to)
-            .map(|(host, session)| (host.clone(), self.answer(host, session, registry)))
+            .map(|(host, session)| (host.clone(), self.answer(host, session, registry, agreed)))
             .collect();
         for (host, messages) in answered {
             for message in messages {
@@ -23,10 +27,16 @@ impl Leader {
         }
     }
 
-    fn answer(&self, host: &HostName, session: &Session, registry: &Registry) -> Vec<ToAgent> {
+    fn answer(
+        &self,
+        host: &HostName,
+        session: &Session,
+        registry: &Registry,
+        agreed: bool,
+    ) -> Vec<ToAgent> {
         let report = &session.report;
         let mut messages = Vec::new();
-        let differs = report.digest != registry.fence.digest(); // guard: digest of S
+        let differs = report.digest != registry.fence.digest();
         if differs {
             // The host answers with all of its own, and what the log lacks is proposed.
             messages.push(ToAgent::Stops(registry.fence.stops().collect()));
@@ -41,7 +51,7 @@ impl Leader {
                 resumes: registry.fence.resumes().collect(),
             }));
         }
-        let may_start = !differs && synced && report.armed;
+        let may_start = agreed && synced && report.armed;
         messages.push(ToAgent::Orders(self.orders(host, session, registry, may_start)));
         messages
     }

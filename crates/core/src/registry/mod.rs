@@ -31,7 +31,7 @@ pub const MAX_HOSTS: usize = 20_000;
 pub const MAX_TOKENS: usize = 1_000;
 
 /// One entry of the replicated log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// The same id takes effect once.
     pub id: CommandId,
@@ -44,7 +44,7 @@ pub struct Entry {
 }
 
 /// A change of the replicated state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Command {
     /// A host is there, or has changed its address or labels.
     Register(HostRecord),
@@ -131,7 +131,7 @@ pub enum Command {
 }
 
 /// A registered host.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostRecord {
     /// Its name.
     pub name: HostName,
@@ -150,7 +150,7 @@ pub struct HostRecord {
 }
 
 /// A stop in the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StopRecord {
     /// Where it stands.
     pub index: LogIndex,
@@ -161,7 +161,7 @@ pub struct StopRecord {
 }
 
 /// A join token not yet used.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Token {
     /// The host that may use it.
     pub host: HostName,
@@ -170,7 +170,7 @@ pub struct Token {
 }
 
 /// What became of an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// It took effect, here in the log.
     Done(LogIndex),
@@ -181,7 +181,7 @@ pub enum Outcome {
 }
 
 /// Why an entry was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// Stops are outstanding.
     #[error("the cluster is stopped by {}: a `squall resume` must name it first", list(.0))]
@@ -225,7 +225,7 @@ fn list(stops: &[StopId]) -> String {
 }
 
 /// The replicated state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Registry {
     /// The last entry applied.
     pub applied: LogIndex,
