@@ -1,1 +1,200 @@
-//! squall-journal
+//! What had we promised before the lights went out?
+//!
+//! A journal is one file of opaque records, each with its length and checksum, under an exclusive
+//! lock. [`Journal::append`] returns once the bytes are on the disk. A record that was being written
+//! when the power went is cut off at the next start; a bad record before the end is damage, and the
+//! journal refuses to be read rather than forget what stands behind it.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod error;
+mod frame;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+pub use error::JournalError;
+pub use frame::MAX_RECORD;
+
+/// The journal's file in its directory.
+pub const FILE: &str = "journal";
+const LOCK: &str = "journal.lock";
+const FRESH: &str = "journal.new";
+
+/// What was found in a journal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Every whole record, oldest first.
+    pub records: Vec<Vec<u8>>,
+    /// Bytes of a record that was being written when the last life ended; they were cut off.
+    pub torn_bytes: u64,
+}
+
+/// An open journal; the lock lives as long as the value.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    file: File,
+    /// Where the last good record ends.
+    end: u64,
+    /// Why nothing may be appended any more, until a rewrite.
+    poisoned: Option<String>,
+    _lock: File,
+}
+
+impl Journal {
+    /// Opens or creates the journal in `dir`, takes its lock and reads it.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`] where another process has it, [`JournalError::Corrupt`] where a
+    /// record before the end is damaged, or the system's error. The file is unchanged then.
+    pub fn open(dir: &Path) -> Result<(Journal, Recovered), JournalError> {
+        let lock = take_lock(dir)?;
+        let path = dir.join(FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| JournalError::io(&path, e))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|e| JournalError::io(&path, e))?;
+        let scanned = frame::scan(&bytes).map_err(|at| JournalError::corrupt(&path, at))?;
+        let mut journal =
+            Journal { dir: dir.to_owned(), file, end: scanned.end, poisoned: None, _lock: lock };
+        let recovered = scanned.into_recovered(&bytes);
+        if journal.end == 0 {
+            journal.start_over(&frame::HEADER)?;
+        } else if recovered.torn_bytes > 0 {
+            journal.cut()?;
+        }
+        Ok((journal, recovered))
+    }
+
+    /// Makes `records` durable, all or none of them.
+    ///
+    /// # Errors
+    /// Nothing of it is kept. After a failed write the file is cut back to its last good end; where
+    /// that fails too, or a flush failed (its bytes can never be trusted), the journal takes nothing
+    /// more until [`Journal::rewrite`].
+    pub fn append(&mut self, records: &[Vec<u8>]) -> Result<(), JournalError> {
+        if let Some(why) = &self.poisoned {
+            return Err(JournalError::Poisoned { path: self.path(), why: why.clone() });
+        }
+        let bytes = frame::batch(records)?;
+        if let Err(error) = self.file.write_all(&bytes) {
+            if let Err(second) = self.cut() {
+                self.poisoned = Some(format!("{error}, and cutting it back failed: {second}"));
+            }
+            return Err(JournalError::io(&self.path(), error));
+        }
+        if let Err(error) = self.file.sync_data() {
+            self.poisoned = Some(format!("a flush failed: {error}"));
+            return Err(JournalError::io(&self.path(), error));
+        }
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Replaces the whole content, all or nothing: a new file takes the old one's name once it is on
+    /// the disk.
+    ///
+    /// # Errors
+    /// The old content stays.
+    pub fn rewrite(&mut self, records: &[Vec<u8>]) -> Result<(), JournalError> {
+        let mut bytes = frame::HEADER.to_vec();
+        if !records.is_empty() {
+            bytes.extend(frame::batch(records)?);
+        }
+        self.start_over(&bytes)
+    }
+
+    /// The file's length in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> u64 {
+        self.end
+    }
+
+    fn start_over(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        let fresh = self.dir.join(FRESH);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&fresh)
+            .map_err(|e| JournalError::io(&fresh, e))?;
+        let written = file
+            .write_all(bytes)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&fresh, self.path()));
+        if let Err(error) = written {
+            // The half-written file is of no use to anybody; its absence is no failure.
+            let _ = std::fs::remove_file(&fresh);
+            return Err(JournalError::io(&fresh, error));
+        }
+        File::open(&self.dir)
+            .and_then(|d| d.sync_all())
+            .map_err(|e| JournalError::io(&self.dir, e))?;
+        self.file = file;
+        self.end = bytes.len() as u64;
+        self.poisoned = None;
+        Ok(())
+    }
+
+    fn cut(&mut self) -> Result<(), JournalError> {
+        let path = self.path();
+        self.file
+            .set_len(self.end)
+            .and_then(|()| self.file.seek(SeekFrom::Start(self.end)))
+            .and_then(|_| self.file.sync_all())
+            .map_err(|e| JournalError::io(&path, e))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.join(FILE)
+    }
+}
+
+/// Reads the journal in `dir` without its lock and without changing it; empty where there is none.
+///
+/// # Errors
+/// As [`Journal::open`], without the lock's.
+pub fn read(dir: &Path) -> Result<Recovered, JournalError> {
+    let path = dir.join(FILE);
+    match std::fs::read(&path) {
+        Ok(bytes) => {
+            let scanned = frame::scan(&bytes).map_err(|at| JournalError::corrupt(&path, at))?;
+            Ok(scanned.into_recovered(&bytes))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Recovered::default()),
+        Err(e) => Err(JournalError::io(&path, e)),
+    }
+}
+
+/// The lock is on a file of its own, so that a rewrite does not lose it; the file says who holds it.
+fn take_lock(dir: &Path) -> Result<File, JournalError> {
+    let path = dir.join(LOCK);
+    let mut lock = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|e| JournalError::io(&path, e))?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let mut holder = String::new();
+        // Whoever holds it may not have written its number yet.
+        let _ = lock.read_to_string(&mut holder);
+        return Err(JournalError::Locked { dir: dir.to_owned(), holder: holder.trim().to_owned() });
+    }
+    let _ = lock.set_len(0);
+    let _ = writeln!(lock, "{}", std::process::id());
+    Ok(lock)
+}

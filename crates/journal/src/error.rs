@@ -1,0 +1,66 @@
+//! What can go wrong with a journal.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A journal that cannot be used, with the remedy. Nothing that was durable is lost by it.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process has it.
+    #[error("{dir} is in use by process {holder}: only one agent or `squall inject` at a time may use it", dir = dir.display())]
+    Locked {
+        /// The journal's directory.
+        dir: PathBuf,
+        /// The process that has it, where it said.
+        holder: String,
+    },
+    /// A record before the end is damaged. What stands behind it may be a stop.
+    #[error("{path} is damaged at byte {offset}: keep a copy, run `squall lift`, then move it away; the host starts disarmed", path = path.display())]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where the bad record begins.
+        offset: u64,
+    },
+    /// The disk is full.
+    #[error("{path}: no space left: free some; nothing was written", path = path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// An earlier write left the file in a state that cannot be trusted.
+    #[error("{path} takes no more records: {why}: restart to read it afresh", path = path.display())]
+    Poisoned {
+        /// The file.
+        path: PathBuf,
+        /// What failed.
+        why: String,
+    },
+    /// A record over [`crate::MAX_RECORD`].
+    #[error("a record of {bytes} bytes is over the limit of {}", crate::MAX_RECORD)]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The system's error.
+    #[error("{path}: {error}", path = path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// The error.
+        error: io::Error,
+    },
+}
+
+impl JournalError {
+    pub(crate) fn io(path: &Path, error: io::Error) -> JournalError {
+        if error.kind() == io::ErrorKind::StorageFull {
+            return JournalError::Full { path: path.to_owned() };
+        }
+        JournalError::Io { path: path.to_owned(), error }
+    }
+
+    pub(crate) fn corrupt(path: &Path, offset: u64) -> JournalError {
+        JournalError::Corrupt { path: path.to_owned(), offset }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a journal keeps, and what it refuses.
+
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn records(n: usize) -> Vec<Vec<u8>> {
+    (0..n).map(|i| format!("record {i}").into_bytes()).collect()
+}
+
+fn written(batches: usize) -> (tempfile::TempDir, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    for record in records(batches) {
+        journal.append(&[record]).unwrap();
+    }
+    let bytes = fs::read(dir.path().join(FILE)).unwrap();
+    (dir, bytes)
+}
+
+#[test]
+fn what_was_appended_is_read_again_in_order() {
+    let (dir, _) = written(3);
+    let (mut journal, found) = Journal::open(dir.path()).unwrap();
+    assert_eq!(found, Recovered { records: records(3), torn_bytes: 0 });
+    journal.append(&records(2)).unwrap();
+    drop(journal);
+    assert_eq!(read(dir.path()).unwrap().records.len(), 5);
+}
+
+#[test]
+fn a_tail_torn_at_any_byte_is_cut_and_the_rest_stays() {
+    let (dir, bytes) = written(3);
+    let last = frame::batch(&[b"record 2".to_vec()]).unwrap().len();
+    for cut in bytes.len() - last..bytes.len() {
+        fs::write(dir.path().join(FILE), &bytes[..cut]).unwrap();
+        let (mut journal, found) = Journal::open(dir.path()).unwrap();
+        assert_eq!(found.records, records(2), "cut at {cut}");
+        assert_eq!(found.torn_bytes as usize, cut - (bytes.len() - last));
+        journal.append(&[b"after".to_vec()]).unwrap();
+        drop(journal);
+        assert_eq!(read(dir.path()).unwrap().records.last().unwrap(), b"after");
+    }
+}
+
+#[test]
+fn damage_before_the_end_is_refused_and_named() {
+    let (dir, bytes) = written(3);
+    let mut bad = bytes.clone();
+    bad[frame::HEADER.len() + 12] ^= 1;
+    fs::write(dir.path().join(FILE), &bad).unwrap();
+    match Journal::open(dir.path()) {
+        Err(JournalError::Corrupt { offset, .. }) => {
+            assert_eq!(offset, frame::HEADER.len() as u64);
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), bad, "the file is left alone");
+}
+
+#[test]
+fn a_file_that_is_not_ours_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(FILE), b"hello").unwrap();
+    assert!(matches!(Journal::open(dir.path()), Err(JournalError::Corrupt { offset: 0, .. })));
+}
+
+#[test]
+fn one_process_at_a_time() {
+    let (dir, _) = written(1);
+    let (_first, _) = Journal::open(dir.path()).unwrap();
+    match Journal::open(dir.path()) {
+        Err(JournalError::Locked { holder, .. }) => {
+            assert_eq!(holder, std::process::id().to_string());
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_rewrite_replaces_everything_and_keeps_the_lock() {
+    let (dir, _) = written(20);
+    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    journal.rewrite(&records(2)).unwrap();
+    assert!(matches!(Journal::open(dir.path()), Err(JournalError::Locked { .. })));
+    journal.append(&[b"more".to_vec()]).unwrap();
+    assert_eq!(read(dir.path()).unwrap().records.len(), 3);
+}
+
+#[test]
+fn a_record_over_the_limit_is_refused_before_anything_is_written() {
+    let (dir, bytes) = written(1);
+    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    let refused = journal.append(&[vec![0; MAX_RECORD + 1]]);
+    assert!(matches!(refused, Err(JournalError::TooLarge { .. })));
+    assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), bytes);
+}
+
+proptest! {
+    #[test]
+    fn flipped_bits_never_invent_a_record(at in 0usize..200, bit in 0u8..8) {
+        let (dir, mut bytes) = written(6);
+        let at = at % bytes.len();
+        bytes[at] ^= 1 << bit;
+        fs::write(dir.path().join(FILE), &bytes).unwrap();
+        if let Ok(found) = read(dir.path()) {
+            let kept = found.records.len();
+            prop_assert_eq!(&found.records[..], &records(6)[..kept]);
+            prop_assert!(kept == 5, "only the last batch may be taken for torn");
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), ours in any::<bool>()) {
+        let mut file = if ours { frame::HEADER.to_vec() } else { vec![] };
+        file.extend(bytes);
+        let _ = frame::scan(&file);
+    }
+}
