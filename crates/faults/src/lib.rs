@@ -2,6 +2,7 @@
 //! spawn and all `unsafe`.
 #![deny(missing_docs)]
 
+pub mod clock;
 mod cpu;
 mod held;
 mod kill;

@@ -2,3 +2,5 @@
 //! this module, each block with its reason.
 
 pub mod netlink;
+pub mod nft;
+pub mod timer;

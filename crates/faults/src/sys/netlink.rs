@@ -42,7 +42,8 @@ impl Payload {
 
     /// Appends one attribute.
     pub fn attr(&mut self, kind: u16, data: &[u8]) -> &mut Payload {
-        let len = u16::try_from(4 + data.len()).expect("attributes stay under 64 KiB by our limits");
+        let len =
+            u16::try_from(4 + data.len()).expect("attributes stay under 64 KiB by our limits");
         self.0.extend_from_slice(&len.to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
         self.0.extend_from_slice(data);
@@ -77,6 +78,11 @@ impl Payload {
         let mut inner = Payload::default();
         fill(&mut inner);
         self.attr(kind | NESTED, &inner.0)
+    }
+
+    /// Appends another payload's attributes as they are.
+    pub fn append(&mut self, other: &Payload) {
+        self.0.extend_from_slice(&other.0);
     }
 
     /// The bytes so far.
