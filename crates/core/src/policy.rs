@@ -1,22 +1,407 @@
-//! The host's own last word.
-use crate::fault::Fault;
-use crate::hold::Protect;
+//! The host's own last word: what its owner allows, whatever is ordered.
+//!
+//! The policy file lies on the host and nowhere else. It is asked before every fault, also one that
+//! `squall inject` starts; what it protects is passed to the holder as well ([`Policy::protect`]),
+//! which leaves it out where a fault picks processes or packets by a wider rule.
 
-/// What this host allows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Policy {}
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::experiment::MAX_DURATION_MS;
+use crate::fault::{Cpu, Fault, Kind, Memory, Processes, Protocol, Traffic};
+use crate::hold::Protect;
+use crate::spec::{Millis, Size};
+
+/// Faults on one host at the same time, where the policy does not say.
+pub const DEFAULT_MAX_FAULTS: usize = 16;
+/// Memory left free by memory faults, where the policy does not say.
+pub const DEFAULT_MEMORY_FLOOR: Size = Size(128 << 20);
+
+/// What this host allows. The default allows every fault and protects sshd and TCP 22; pid 1 and
+/// Squall itself are protected whatever it says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Policy {
+    /// Kinds of faults that may be held here.
+    #[schemars(with = "Vec<String>")]
+    pub allow: BTreeSet<Kind>,
+    /// Command names (`ps -o comm`) that no fault may pick.
+    pub protect_processes: Vec<String>,
+    /// Ports whose packets no fault may touch, as `tcp/22`.
+    #[schemars(with = "Vec<String>")]
+    pub protect_ports: Vec<ProtectedPort>,
+    /// Addresses and networks that no fault may cut off.
+    #[schemars(with = "Vec<String>")]
+    pub protect_peers: Vec<Net>,
+    /// The largest share of this host's processors that a cpu fault may burn. With one below 100 the
+    /// number of burners must be left open, since only then the load is the share.
+    pub max_cpu_percent: Option<u8>,
+    /// The largest share of the memory available that a memory fault may take. With one the fault
+    /// must be asked for in percent.
+    pub max_memory_percent: Option<u8>,
+    /// Free memory that a memory fault must leave.
+    pub memory_floor: Size,
+    /// Faults at the same time.
+    pub max_faults: usize,
+    /// The longest fault.
+    pub max_duration: Millis,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            allow: Kind::ALL.into_iter().collect(),
+            protect_processes: vec!["sshd".to_owned()],
+            protect_ports: vec![ProtectedPort(Protocol::Tcp, 22)],
+            protect_peers: Vec::new(),
+            max_cpu_percent: None,
+            max_memory_percent: None,
+            memory_floor: DEFAULT_MEMORY_FLOOR,
+            max_faults: DEFAULT_MAX_FAULTS,
+            max_duration: Millis(MAX_DURATION_MS),
+        }
+    }
+}
+
+/// A port as the policy writes it: `tcp/22`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProtectedPort(pub Protocol, pub u16);
+
+impl TryFrom<String> for ProtectedPort {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let (protocol, port) = text.split_once('/').unwrap_or_default();
+        let protocol = match protocol {
+            "tcp" => Some(Protocol::Tcp),
+            "udp" => Some(Protocol::Udp),
+            _ => None,
+        };
+        match (protocol, port.parse::<u16>()) {
+            (Some(protocol), Ok(port @ 1..)) => Ok(ProtectedPort(protocol, port)),
+            _ => Err(format!("`{text}` is not a protected port: write it as tcp/22 or udp/53")),
+        }
+    }
+}
+
+impl From<ProtectedPort> for String {
+    fn from(ProtectedPort(protocol, port): ProtectedPort) -> String {
+        match protocol {
+            Protocol::Tcp => format!("tcp/{port}"),
+            Protocol::Udp => format!("udp/{port}"),
+        }
+    }
+}
+
+/// A network as the policy writes it: `10.0.0.0/24`, or an address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Net(pub IpNet);
+
+impl TryFrom<String> for Net {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        let address = text.parse::<std::net::IpAddr>().map(IpNet::from).ok();
+        let net = address.or_else(|| text.parse::<IpNet>().ok());
+        net.map(|n| Net(n.trunc()))
+            .ok_or_else(|| format!("`{text}` is not an address: write 10.0.0.2 or 10.0.0.0/24"))
+    }
+}
+
+impl From<Net> for String {
+    fn from(Net(net): Net) -> String {
+        net.to_string()
+    }
+}
 
 impl Policy {
-    /// Why not.
+    /// Whether this host lets `fault` begin, to be held for `duration_ms`, while `held_now` others
+    /// are held.
     ///
     /// # Errors
-    /// The reason.
-    pub fn check(&self, _: &Fault, _: u64, _: usize) -> Result<(), String> {
-        Ok(())
+    /// The first rule against it, in words. Nothing changes.
+    pub fn check(&self, fault: &Fault, duration_ms: u64, held_now: usize) -> Result<(), String> {
+        fault.validate().map_err(|invalid| invalid.to_string())?;
+        let kind = fault.kind();
+        if !self.allow.contains(&kind) {
+            let allowed: Vec<&str> = self.allow.iter().map(|k| k.name()).collect();
+            let allowed = if allowed.is_empty() { "nothing".into() } else { allowed.join(", ") };
+            return Err(format!("policy: {kind} is not allowed on this host (allowed: {allowed})"));
+        }
+        if held_now >= self.max_faults {
+            return Err(format!(
+                "policy: {held_now} faults are held here, and at most {} may be",
+                self.max_faults
+            ));
+        }
+        if duration_ms > self.max_duration.0 {
+            return Err(format!(
+                "policy: {} is longer than the {} that this host allows",
+                Millis(duration_ms),
+                self.max_duration
+            ));
+        }
+        if let Some(processes) = fault.processes() {
+            self.check_processes(processes)?;
+        }
+        if let Some(traffic) = fault.traffic() {
+            self.check_traffic(traffic)?;
+        }
+        match fault {
+            Fault::Partition(partition) => self.check_peers(&partition.severed),
+            Fault::Cpu(cpu) => self.check_cpu(cpu),
+            Fault::Memory(memory) => self.check_memory(*memory),
+            Fault::Loss(_) | Fault::Kill(_) | Fault::Pause(_) => Ok(()),
+        }
     }
-    /// What to spare.
+
+    /// What a holder must spare. Squall itself and pid 1 need no mention there.
     #[must_use]
     pub fn protect(&self) -> Protect {
-        Protect::default()
+        Protect {
+            processes: self.protect_processes.clone(),
+            ports: self.protect_ports.iter().map(|p| (p.0, p.1)).collect(),
+            memory_floor: self.memory_floor.0,
+            peers: self.protect_peers.iter().map(|n| n.0).collect(),
+        }
+    }
+
+    /// Refuses what asks for nothing but what is protected. What matches more than that is left to
+    /// the holder, which leaves the protected part out.
+    fn check_processes(&self, processes: &Processes) -> Result<(), String> {
+        for name in [&processes.name, &processes.cgroup].into_iter().flatten() {
+            let bare = name.trim_end_matches(".service").rsplit('/').next().unwrap_or(name);
+            if bare == "squall" || bare.starts_with("squall-") {
+                return Err(format!("policy: `{name}` is Squall itself, which is protected"));
+            }
+            if self.protect_processes.iter().any(|p| p == bare) {
+                return Err(format!("policy: processes `{bare}` are protected on this host"));
+            }
+        }
+        if let Some(port) = processes.port
+            && let Some(rule) = self.protect_ports.iter().find(|p| p.1 == port)
+        {
+            let rule = String::from(*rule);
+            return Err(format!("policy: {rule} is protected on this host, and who listens there"));
+        }
+        Ok(())
+    }
+
+    fn check_traffic(&self, traffic: &Traffic) -> Result<(), String> {
+        let protected = |port: u16, protocol: Protocol| {
+            self.protect_ports.iter().any(|p| p.1 == port && p.0 == protocol)
+        };
+        let wanted: &[Protocol] = match traffic.protocol {
+            Some(Protocol::Tcp) => &[Protocol::Tcp],
+            Some(Protocol::Udp) => &[Protocol::Udp],
+            None => &[Protocol::Tcp, Protocol::Udp],
+        };
+        let spared = |port: u16| wanted.iter().all(|protocol| protected(port, *protocol));
+        if !traffic.ports.is_empty()
+            && traffic.ports.iter().all(|range| (range.from..=range.to).all(spared))
+        {
+            return Err("policy: all of these ports are protected on this host".into());
+        }
+        self.check_peers(&traffic.peers)
+    }
+
+    fn check_peers(&self, peers: &[IpNet]) -> Result<(), String> {
+        let inside = |peer: &&IpNet| self.protect_peers.iter().any(|n| n.0.contains(*peer));
+        match peers.iter().find(inside) {
+            Some(peer) => Err(format!("policy: no fault may cut off {peer} from this host")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_cpu(&self, cpu: &Cpu) -> Result<(), String> {
+        let Some(limit) = self.max_cpu_percent.filter(|limit| *limit < 100) else {
+            return Ok(());
+        };
+        if cpu.load_percent > limit {
+            return Err(format!(
+                "policy: a load of {} percent is more than the {limit} that this host allows",
+                cpu.load_percent
+            ));
+        }
+        if cpu.workers.is_some() {
+            return Err(format!(
+                "policy: this host allows {limit} percent of its processors; leave workers out, so \
+                 that the load is the share"
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_memory(&self, memory: Memory) -> Result<(), String> {
+        match (self.max_memory_percent, memory) {
+            (None, _) => Ok(()),
+            (Some(limit), Memory::PercentOfAvailable(percent)) if percent <= limit => Ok(()),
+            (Some(limit), Memory::PercentOfAvailable(percent)) => Err(format!(
+                "policy: {percent} percent of memory is more than the {limit} that this host allows"
+            )),
+            (Some(limit), Memory::Bytes(_)) => Err(format!(
+                "policy: this host allows {limit} percent of its memory; ask for percent, not bytes"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::{Amount, Direction, Kill, Loss, Partition, Pause, Ports};
+
+    fn traffic(peers: &[&str], ports: &[(u16, u16)], protocol: Option<Protocol>) -> Traffic {
+        Traffic {
+            peers: peers.iter().map(|p| Net::try_from((*p).to_owned()).unwrap().0).collect(),
+            direction: Direction::Both,
+            ports: ports.iter().map(|(from, to)| Ports { from: *from, to: *to }).collect(),
+            protocol,
+        }
+    }
+
+    fn partition(peers: &[&str], ports: &[(u16, u16)], protocol: Option<Protocol>) -> Fault {
+        let traffic = traffic(peers, ports, protocol);
+        Fault::Partition(Partition { traffic, severed: Vec::new() })
+    }
+
+    fn pause(processes: Processes) -> Fault {
+        Fault::Pause(Pause { processes })
+    }
+
+    fn named(name: &str) -> Processes {
+        Processes { name: Some(name.into()), ..Processes::default() }
+    }
+
+    fn cpu(load_percent: u8, workers: Option<u16>) -> Fault {
+        Fault::Cpu(Cpu { workers, load_percent })
+    }
+
+    fn refusal(policy: &Policy, fault: &Fault) -> String {
+        policy.check(fault, 1_000, 0).expect_err("it must be refused")
+    }
+
+    #[test]
+    fn the_default_protects_pid_1_sshd_tcp_22_and_squall() {
+        let policy = Policy::default();
+        assert_eq!(policy.protect().processes, ["sshd"]);
+        assert_eq!(policy.protect().ports, [(Protocol::Tcp, 22)]);
+        for (fault, says) in [
+            (pause(Processes { pid: Some(1), ..Processes::default() }), "pid 1"),
+            (pause(named("sshd")), "`sshd` are protected"),
+            (pause(named("squall")), "Squall itself"),
+            (
+                pause(Processes {
+                    cgroup: Some("/system.slice/squall-agent.service".into()),
+                    ..Processes::default()
+                }),
+                "Squall itself",
+            ),
+            (
+                pause(Processes { cgroup: Some("sshd.service".into()), ..Processes::default() }),
+                "`sshd` are protected",
+            ),
+            (pause(Processes { port: Some(22), ..Processes::default() }), "tcp/22"),
+            (partition(&["10.0.0.2"], &[(22, 22)], Some(Protocol::Tcp)), "ports are protected"),
+        ] {
+            assert!(
+                refusal(&policy, &fault).contains(says),
+                "{fault:?}: {}",
+                refusal(&policy, &fault)
+            );
+        }
+        for fault in [
+            pause(named("nginx")),
+            partition(&["10.0.0.2"], &[], None),
+            partition(&["10.0.0.2"], &[(22, 23)], Some(Protocol::Tcp)),
+            // TCP 22 is spared by the holder, UDP 22 is not protected.
+            partition(&["10.0.0.2"], &[(22, 22)], None),
+            cpu(100, Some(4)),
+            Fault::Memory(Memory::Bytes(1 << 30)),
+        ] {
+            assert_eq!(policy.check(&fault, MAX_DURATION_MS, 0), Ok(()), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn each_rule_refuses_with_its_reason() {
+        let policy: Policy = serde_json::from_str(
+            r#"{
+                "allow": ["partition", "cpu", "memory", "kill"],
+                "protect-processes": ["postgres"],
+                "protect-ports": ["tcp/22", "udp/53", "tcp/53"],
+                "protect-peers": ["10.0.9.0/24", "fd00::9"],
+                "max-cpu-percent": 50,
+                "max-memory-percent": 40,
+                "memory-floor": "1GiB",
+                "max-faults": 2,
+                "max-duration": "1m"
+            }"#,
+        )
+        .unwrap();
+        let cut = partition(&["10.0.0.2"], &[], None);
+        assert_eq!(policy.check(&cut, 60_000, 1), Ok(()));
+        assert_eq!(
+            policy.check(&cut, 60_000, 2).unwrap_err(),
+            "policy: 2 faults are held here, and at most 2 may be"
+        );
+        assert_eq!(
+            policy.check(&cut, 60_001, 0).unwrap_err(),
+            "policy: 60001ms is longer than the 1m that this host allows"
+        );
+        let kill = |name| {
+            let amount = Amount::All;
+            Fault::Kill(Kill { processes: named(name), amount, signal: 9, interval_ms: None })
+        };
+        let severed = Fault::Partition(Partition {
+            traffic: traffic(&["10.0.0.2"], &[], None),
+            severed: vec!["10.0.9.7/32".parse().unwrap()],
+        });
+        let loss = Fault::Loss(Loss { traffic: traffic(&["10.0.0.2"], &[], None), per_million: 1 });
+        for (fault, says) in [
+            (loss, "loss is not allowed on this host (allowed: partition, kill, cpu, memory)"),
+            (kill("postgres"), "`postgres` are protected"),
+            (partition(&["10.0.9.3"], &[], None), "may cut off 10.0.9.3/32"),
+            (partition(&["fd00::9"], &[], None), "may cut off fd00::9/128"),
+            (severed, "may cut off 10.0.9.7/32"),
+            (partition(&["10.0.0.2"], &[(53, 53)], None), "ports are protected"),
+            (cpu(51, None), "51 percent is more than the 50"),
+            (cpu(50, Some(8)), "leave workers out"),
+            (Fault::Memory(Memory::PercentOfAvailable(41)), "more than the 40"),
+            (Fault::Memory(Memory::Bytes(1)), "ask for percent"),
+            (cpu(0, None), "load must be 1 to 100"),
+        ] {
+            assert!(refusal(&policy, &fault).contains(says), "{}", refusal(&policy, &fault));
+        }
+        for fault in [
+            cpu(50, None),
+            Fault::Memory(Memory::PercentOfAvailable(40)),
+            kill("sshd"),
+            partition(&["10.0.0.0/8"], &[], None),
+        ] {
+            assert_eq!(policy.check(&fault, 1, 0), Ok(()), "{fault:?}");
+        }
+        assert_eq!(policy.protect().memory_floor, 1 << 30);
+        assert_eq!(policy.protect().peers.len(), 2);
+    }
+
+    #[test]
+    fn the_file_reads_back_and_refuses_what_it_does_not_know() {
+        let text = serde_json::to_string(&Policy::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), Policy::default());
+        assert_eq!(serde_json::from_str::<Policy>("{}").unwrap(), Policy::default());
+        for (text, says) in [
+            (r#"{"alow": []}"#, "unknown field `alow`"),
+            (r#"{"allow": ["latency"]}"#, "unknown variant `latency`"),
+            (r#"{"protect-ports": ["22"]}"#, "write it as tcp/22"),
+            (r#"{"protect-peers": ["10.0.0.300"]}"#, "is not an address"),
+            (r#"{"max-duration": "60"}"#, "has no unit"),
+        ] {
+            let error = serde_json::from_str::<Policy>(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
     }
 }

@@ -1,0 +1,197 @@
+//! From a fault's form to what each host holds.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::partition;
+use super::peers::{self, FarEnds};
+use super::problem::Problems;
+use super::{Control, CpuForm, FaultForm, Fleet, KillForm, Many, MemoryForm, PortRange, Signal};
+use crate::experiment::Placement;
+use crate::fault::{
+    Amount, Cpu, Direction, Fault, Kill, Loss, Memory, Partition, Pause, Ports, Processes, Traffic,
+};
+use crate::ids::HostName;
+
+/// What stands around a fault when it is placed.
+pub(super) struct Place<'a> {
+    pub fleet: &'a Fleet,
+    pub targets: &'a [HostName],
+    pub seed: u128,
+}
+
+/// One fault of the file, on each host that holds it, and the hosts that it reaches beyond.
+pub(super) fn place(
+    index: u16,
+    form: &FaultForm,
+    around: &Place<'_>,
+    problems: &mut Problems,
+) -> (Vec<Placement>, BTreeSet<HostName>) {
+    let path = format!("faults[{index}].{}", form.kind());
+    let mut touched = BTreeSet::new();
+    let held: Vec<(HostName, Fault)> = match form {
+        FaultForm::Partition(p) => partition::place(&path, p, around, &mut touched, problems),
+        FaultForm::Loss(l) => {
+            let ends = peers::look_up(&format!("{path}.peers"), &l.peers, around.fleet, problems);
+            touched.extend(ends.touched(around.fleet).map(|h| h.name.clone()));
+            let fault = |peers| {
+                let direction = l.direction.unwrap_or_default();
+                let traffic = traffic(peers, direction, l.ports.as_ref(), l.protocol);
+                Fault::Loss(Loss { traffic, per_million: l.percent.0 })
+            };
+            each_target(&format!("{path}.peers"), &ends, around, problems, fault)
+        }
+        FaultForm::Kill(_) | FaultForm::Pause(_) | FaultForm::Cpu(_) | FaultForm::Memory(_) => {
+            match local(&path, form, problems) {
+                Some(fault) => around.targets.iter().map(|t| (t.clone(), fault.clone())).collect(),
+                None => Vec::new(),
+            }
+        }
+    };
+    for (_, fault) in &held {
+        if let Err(invalid) = fault.validate() {
+            problems.add(&path, invalid.what, "");
+        }
+    }
+    let placed = held.into_iter().map(|(host, spec)| Placement { host, fault: index, spec });
+    (placed.collect(), touched)
+}
+
+/// A fault that needs no fleet. Network faults take addresses only.
+pub(super) fn alone(form: &FaultForm, problems: &mut Problems) -> Option<Fault> {
+    let path = form.kind().to_string();
+    let fault = match form {
+        FaultForm::Partition(p) => {
+            if p.shape.is_some() {
+                let remedy = "write peers, or use `squall run` on a fleet";
+                problems.add(format!("{path}.shape"), "a shape needs a fleet", remedy);
+            }
+            if p.control == Control::Severed {
+                let remedy = "leave it out, or use `squall run` on a fleet";
+                problems.add(format!("{path}.control"), "no coordinator is known here", remedy);
+            }
+            let at = format!("{path}.peers");
+            if p.peers.as_ref().is_none_or(Many::is_empty) && p.shape.is_none() {
+                problems.add(&at, "nobody is named", "write addresses, as 10.0.0.2 or 10.0.0.0/24");
+            }
+            let peers = peers::addresses_only(&at, p.peers.as_ref()?, problems);
+            let direction = p.direction.unwrap_or_default();
+            let traffic = traffic(peers, direction, p.ports.as_ref(), p.protocol);
+            Fault::Partition(Partition { traffic, severed: Vec::new() })
+        }
+        FaultForm::Loss(l) => {
+            let peers = peers::addresses_only(&format!("{path}.peers"), &l.peers, problems);
+            let direction = l.direction.unwrap_or_default();
+            let traffic = traffic(peers, direction, l.ports.as_ref(), l.protocol);
+            Fault::Loss(Loss { traffic, per_million: l.percent.0 })
+        }
+        FaultForm::Kill(_) | FaultForm::Pause(_) | FaultForm::Cpu(_) | FaultForm::Memory(_) => {
+            local(&path, form, problems)?
+        }
+    };
+    Some(fault)
+}
+
+pub(super) fn traffic(
+    peers: Vec<IpNet>,
+    direction: Direction,
+    ports: Option<&Many<PortRange>>,
+    protocol: Option<crate::fault::Protocol>,
+) -> Traffic {
+    let mut ranges: Vec<Ports> = ports.map_or(Vec::new(), |p| p.0.iter().map(|r| r.0).collect());
+    ranges.sort();
+    ranges.dedup();
+    Traffic { peers, direction, ports: ranges, protocol }
+}
+
+/// The fault on every target that has a far end other than itself.
+pub(super) fn each_target(
+    path: &str,
+    ends: &FarEnds,
+    around: &Place<'_>,
+    problems: &mut Problems,
+    fault: impl Fn(Vec<IpNet>) -> Fault,
+) -> Vec<(HostName, Fault)> {
+    let mut held = Vec::new();
+    for target in around.targets {
+        let addresses = ends.addresses(target, around.fleet);
+        if !addresses.is_empty() {
+            held.push((target.clone(), fault(addresses)));
+        } else if ends.hosts.contains(target) {
+            let what = format!("target `{target}` would have no peer but itself");
+            problems.add(path, what, "name another peer, or leave this target out");
+        }
+    }
+    held
+}
+
+/// The faults that touch no packets.
+fn local(path: &str, form: &FaultForm, problems: &mut Problems) -> Option<Fault> {
+    match form {
+        FaultForm::Kill(kill) => self::kill(path, kill, problems).map(Fault::Kill),
+        FaultForm::Pause(processes) => Some(Fault::Pause(Pause { processes: processes.clone() })),
+        FaultForm::Cpu(CpuForm { workers, load }) => {
+            let load_percent = match load {
+                None => 100,
+                Some(load) => whole(&format!("{path}.load"), *load, problems)?,
+            };
+            Some(Fault::Cpu(Cpu { workers: *workers, load_percent }))
+        }
+        FaultForm::Memory(MemoryForm { bytes: Some(size), percent: None }) => {
+            Some(Fault::Memory(Memory::Bytes(size.0)))
+        }
+        FaultForm::Memory(MemoryForm { bytes: None, percent: Some(percent) }) => {
+            let percent = whole(&format!("{path}.percent"), *percent, problems)?;
+            Some(Fault::Memory(Memory::PercentOfAvailable(percent)))
+        }
+        FaultForm::Memory(_) => {
+            problems.add(path, "one of `bytes` and `percent` says how much", "write bytes: 64MiB");
+            None
+        }
+        FaultForm::Partition(_) | FaultForm::Loss(_) => None,
+    }
+}
+
+fn whole(path: &str, percent: super::Percent, problems: &mut Problems) -> Option<u8> {
+    let whole = percent.whole();
+    if whole.is_none() {
+        problems.add(path, format!("{percent} is not a whole percent"), "write 1 to 100");
+    }
+    whole
+}
+
+fn kill(path: &str, form: &KillForm, problems: &mut Problems) -> Option<Kill> {
+    let amount = match (form.count, form.percent) {
+        (None, None) => Amount::All,
+        (Some(count), None) => Amount::Count(count),
+        (None, Some(percent)) => {
+            Amount::Percent(whole(&format!("{path}.percent"), percent, problems)?)
+        }
+        (Some(_), Some(_)) => {
+            problems.add(path, "both `count` and `percent` say how many", "leave one out");
+            return None;
+        }
+    };
+    let interval_ms = match form.interval.map(|i| u32::try_from(i.0)) {
+        None => None,
+        Some(Ok(ms)) => Some(ms),
+        Some(Err(_)) => {
+            problems.add(format!("{path}.interval"), "it is too long", "write at most 1h");
+            return None;
+        }
+    };
+    Some(Kill {
+        processes: Processes {
+            name: form.name.clone(),
+            cmdline: form.cmdline.clone(),
+            pid: form.pid,
+            port: form.port,
+            cgroup: form.cgroup.clone(),
+            exclude: form.exclude.0.clone(),
+        },
+        amount,
+        signal: form.signal.unwrap_or(Signal::KILL).0,
+        interval_ms,
+    })
+}

@@ -1,0 +1,41 @@
+//! The fleet that a file is resolved against.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::ids::HostName;
+use crate::registry::HostRecord;
+
+/// What is known of the fleet when a file is resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// Every registered host.
+    pub hosts: BTreeMap<HostName, HostRecord>,
+    /// The coordinators' addresses.
+    pub coordinators: Vec<IpAddr>,
+    /// The hosts that report now.
+    pub healthy: BTreeSet<HostName>,
+}
+
+impl Fleet {
+    /// Not drained, and reporting.
+    #[must_use]
+    pub fn in_service(&self, host: &HostRecord) -> bool {
+        !host.drained && self.healthy.contains(&host.name)
+    }
+
+    /// The host of this name, where one is registered.
+    #[must_use]
+    pub fn host(&self, name: &str) -> Option<&HostRecord> {
+        self.hosts.get(&name.parse::<HostName>().ok()?)
+    }
+
+    /// The values of one label, over all hosts.
+    pub(super) fn values<'a>(&'a self, label: &'a str) -> impl Iterator<Item = &'a str> {
+        self.hosts.values().filter_map(move |h| h.labels.get(label).map(String::as_str))
+    }
+
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.hosts.keys().map(HostName::as_str)
+    }
+}

@@ -1,0 +1,179 @@
+//! The faults as the file writes them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Many, Millis, Peer, Percent, PortRange, Signal, Size};
+use crate::fault::{Direction, Kind, Processes, Protocol};
+
+/// One fault: a map with its kind as the single key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum FaultForm {
+    /// Packets between the target and its peers vanish.
+    Partition(PartitionForm),
+    /// A share of those packets vanishes.
+    Loss(LossForm),
+    /// Processes get a signal.
+    Kill(KillForm),
+    /// Processes stand still.
+    Pause(Processes),
+    /// Processor time is burnt.
+    Cpu(CpuForm),
+    /// Memory is taken and kept in use.
+    Memory(MemoryForm),
+}
+
+impl FaultForm {
+    /// The kind of this fault.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            FaultForm::Partition(_) => Kind::Partition,
+            FaultForm::Loss(_) => Kind::Loss,
+            FaultForm::Kill(_) => Kind::Kill,
+            FaultForm::Pause(_) => Kind::Pause,
+            FaultForm::Cpu(_) => Kind::Cpu,
+            FaultForm::Memory(_) => Kind::Memory,
+        }
+    }
+}
+
+/// See [`FaultForm::Partition`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PartitionForm {
+    /// From whom each target is cut off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Many<Peer>>,
+    /// Which way; both where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+    /// Only these ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Many<PortRange>>,
+    /// Only this protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Whether Squall's own traffic is cut too.
+    #[serde(default)]
+    pub control: Control,
+    /// How the targets are cut from each other, instead of `peers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shape: Option<Shape>,
+}
+
+/// What becomes of Squall's own traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Control {
+    /// It passes.
+    #[default]
+    Exempt,
+    /// It is cut from every coordinator: the lease does the lifting.
+    Severed,
+}
+
+/// How the targets are cut from each other. Each cut is held by one of its two ends, so that as few
+/// hosts as possible hold one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Each target from all other hosts, or from `peers`.
+    Isolate,
+    /// As `isolate`, one way: `in` where `direction` does not say.
+    Simplex,
+    /// One half from the other.
+    Halves,
+    /// The largest minority from a majority.
+    Majority,
+    /// Less than a third from the rest.
+    MinorityThird,
+    /// Two halves, and one host that sees both.
+    Bridge,
+    /// Each sees only its two neighbours.
+    Ring,
+    /// A minority drawn by chance from the rest.
+    Random,
+    /// Groups of a person's own.
+    Groups(Vec<Vec<String>>),
+}
+
+/// See [`FaultForm::Loss`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct LossForm {
+    /// How many of the packets.
+    pub percent: Percent,
+    /// On the way to and from whom.
+    pub peers: Many<Peer>,
+    /// Only these ports.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Many<PortRange>>,
+    /// Only this protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// Which way; both where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
+}
+
+/// See [`FaultForm::Kill`]. Every condition that is given holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct KillForm {
+    /// The command's name, as `ps -o comm` shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A text that the command line contains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// The process id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// A TCP port that it listens on, or a UDP port that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// A cgroup path, or a systemd unit, that it lives in or below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Names that never match.
+    #[serde(default, skip_serializing_if = "Many::is_empty")]
+    pub exclude: Many<String>,
+    /// The signal; SIGKILL where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<Signal>,
+    /// At most so many of what matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// Such a share of what matches, in whole percent, at least one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<Percent>,
+    /// Again so often until the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Millis>,
+}
+
+/// See [`FaultForm::Cpu`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct CpuForm {
+    /// Burner processes; one for each processor where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<u16>,
+    /// How busy each is, in whole percent of a processor; 100 where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Percent>,
+}
+
+/// See [`FaultForm::Memory`]: one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct MemoryForm {
+    /// So much.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Size>,
+    /// Such a share of what is available when the fault begins, in whole percent up to 95.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<Percent>,
+}

@@ -1,0 +1,250 @@
+//! The experiment file: what a person writes, and what it means for a fleet.
+//!
+//! Parse, resolve, run: the text becomes a [`File`] (serde; the binary reads YAML, whose errors carry
+//! line and column), [`resolve`] turns it into an [`Experiment`](crate::experiment::Experiment) with
+//! every name looked up, and nothing after that reads a name again. What a single value can be told
+//! wrong by is told while parsing; what needs the rest of the file or the fleet is told by
+//! [`resolve`], all of it at once.
+
+mod faults;
+mod fleet;
+mod forms;
+mod lists;
+mod partition;
+mod peers;
+mod probes;
+mod problem;
+mod resolve;
+mod signal;
+mod targets;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use fleet::Fleet;
+pub use forms::{
+    Control, CpuForm, FaultForm, KillForm, LossForm, MemoryForm, PartitionForm, Shape,
+};
+pub use lists::{Many, Peer, PortRange, Selector};
+pub use problem::Problem;
+pub use resolve::{resolve, resolve_local};
+pub use signal::Signal;
+pub use units::{ErrorRate, Latency, Millis, Percent, Share, Size};
+
+/// Faults in one file, at most.
+pub const MAX_FAULTS: usize = 32;
+/// Probes in one file, at most.
+pub const MAX_PROBES: usize = 32;
+/// Characters of a name, at most.
+pub const MAX_NAME: usize = 100;
+/// How long the steady state is sampled before, where the file does not say.
+pub const DEFAULT_BASELINE: Millis = Millis(5_000);
+/// How long it is sampled after, where the file does not say: longer than it took the systems that
+/// were measured to elect once more after a heal (1.9 to 4.6 s, field notes 1).
+pub const DEFAULT_RECOVERY: Millis = Millis(10_000);
+/// How often a probe is due, where the file does not say.
+pub const DEFAULT_EVERY: Millis = Millis(500);
+/// When a sample has failed, where the file does not say: over a second, so that one lost SYN, sent
+/// again after a second, is slow and not an error.
+pub const DEFAULT_TIMEOUT: Millis = Millis(2_000);
+
+/// The JSON Schema of a [`File`].
+#[must_use]
+pub fn schema() -> schemars::Schema {
+    schemars::schema_for!(File)
+}
+
+/// An experiment as a person writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(title = "Squall experiment")]
+pub struct File {
+    /// What it is called.
+    pub name: String,
+    /// What it is to show, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub objective: String,
+    /// The hosts that hold the faults.
+    pub targets: Targets,
+    /// What they hold, all at the same time.
+    pub faults: Vec<FaultForm>,
+    /// How long.
+    pub duration: Millis,
+    /// What is to stay true before, during and after; each a probe with its bounds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steady_state: Vec<ProbeForm>,
+    /// How long the steady state is sampled before anything is injected; 5s where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<Millis>,
+    /// How long it is sampled after everything is lifted; 10s where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<Millis>,
+    /// Its limits.
+    #[serde(default)]
+    pub safety: SafetyForm,
+}
+
+/// Which hosts. `hosts`, `group` with `labels`, or `all` says from which; `count` or `percent` how
+/// many of them, drawn by chance from those in service (of the whole fleet where nothing says from
+/// which). Hosts where a coordinator lives are never drawn, nor part of `all`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Targets {
+    /// Hosts by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hosts: Option<Many<String>>,
+    /// Hosts by their label `group`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Hosts by labels, all of which hold.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// So many of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
+    /// Such a share of them, rounded down to whole hosts, but at least one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<Percent>,
+    /// Every host.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub all: bool,
+}
+
+/// One probe of the steady state. What it does is `http`, `tcp` or `exec`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ProbeForm {
+    /// What it is called.
+    pub name: String,
+    /// A GET.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+    /// A TCP connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<Tcp>,
+    /// A program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Exec>,
+    /// How often; 500ms where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<Millis>,
+    /// When a sample has failed; 2s where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Millis>,
+    /// The host whose agent runs it; the first one in service that is not a target where it is left
+    /// out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// What counts as steady.
+    #[serde(default)]
+    pub expect: ExpectForm,
+}
+
+/// A GET of a URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Http {
+    /// `http://` and a registered host's name, an address or a name that the agent's host resolves.
+    pub url: String,
+}
+
+/// A TCP connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Tcp {
+    /// `host:port`.
+    pub address: String,
+}
+
+/// A program, no shell: a list, or `argv` with one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Exec {
+    /// Path and arguments.
+    pub argv: Vec<String>,
+}
+
+/// What counts as steady; what is left out is not judged.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ExpectForm {
+    /// The HTTP status that is good; 200 where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Failed samples, as `< 1%` of those sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_rate: Option<ErrorRate>,
+    /// The 99th percentile of the latency, as `< 250ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99: Option<Latency>,
+    /// The median of the latency.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50: Option<Latency>,
+}
+
+/// What the experiment may not exceed, and what ends it early.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SafetyForm {
+    /// The largest share of hosts that may hold a fault; 0.3 where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_blast_radius: Option<Share>,
+    /// The share of what.
+    #[serde(default)]
+    pub of: RadiusOf,
+    /// A deviation of the steady state rolls everything back.
+    #[serde(default = "yes")]
+    pub auto_rollback: bool,
+    /// How long a fault stays without renewal, 1s to 30s; 5s where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Millis>,
+    /// What becomes of the rest when a fault is lost.
+    #[serde(default)]
+    pub on_loss: OnLoss,
+    /// The experiment is meant to split authority: a split-brain is no incident.
+    #[serde(default)]
+    pub expects_split: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for SafetyForm {
+    fn default() -> Self {
+        SafetyForm {
+            max_blast_radius: None,
+            of: RadiusOf::default(),
+            auto_rollback: true,
+            lease: None,
+            on_loss: OnLoss::default(),
+            expects_split: false,
+        }
+    }
+}
+
+/// What the blast radius is a share of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RadiusOf {
+    /// All hosts in service.
+    #[default]
+    Fleet,
+    /// Those of the group that `targets` names.
+    Group,
+}
+
+/// What becomes of the rest when a fault is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnLoss {
+    /// It is lifted.
+    #[default]
+    Rollback,
+    /// It stays; the verdict is at most unknown.
+    Continue,
+}

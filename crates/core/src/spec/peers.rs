@@ -1,0 +1,154 @@
+//! Who the far ends are, as addresses.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::problem::{Problems, suggest};
+use super::targets::check_label;
+use super::{Fleet, Many, Peer, Selector};
+use crate::ids::HostName;
+use crate::registry::HostRecord;
+
+/// Far ends after every name was looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct FarEnds {
+    /// Registered hosts, by name.
+    pub hosts: BTreeSet<HostName>,
+    /// Addresses and networks that were written as such.
+    pub nets: Vec<IpNet>,
+}
+
+impl FarEnds {
+    /// The addresses as seen from `target`: its own name among the hosts is left out.
+    pub fn addresses(&self, target: &HostName, fleet: &Fleet) -> Vec<IpNet> {
+        let hosts = self.hosts.iter().filter(|h| *h != target).filter_map(|h| fleet.hosts.get(h));
+        let mut all: Vec<IpNet> = hosts.map(|h| IpNet::from(h.address)).collect();
+        for net in &self.nets {
+            if !all.contains(net) {
+                all.push(*net);
+            }
+        }
+        all
+    }
+
+    /// Registered hosts that are among the far ends, by name or by address.
+    pub fn touched<'a>(&'a self, fleet: &'a Fleet) -> impl Iterator<Item = &'a HostRecord> {
+        fleet.hosts.values().filter(|h| {
+            self.hosts.contains(&h.name) || self.nets.iter().any(|n| n.contains(&h.address))
+        })
+    }
+}
+
+/// Looks every peer up; what cannot be found is a problem.
+pub(super) fn look_up(
+    path: &str,
+    peers: &Many<Peer>,
+    fleet: &Fleet,
+    problems: &mut Problems,
+) -> FarEnds {
+    let mut ends = FarEnds::default();
+    if peers.is_empty() {
+        problems.add(path, "the list is empty", "name at least one host, group or address");
+    }
+    for (i, peer) in peers.0.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        match peer {
+            Peer::Where(selector) => by_labels(&path, selector, fleet, &mut ends, problems),
+            Peer::Name(name) if name == "all" => ends.hosts.extend(fleet.hosts.keys().cloned()),
+            Peer::Name(name) => {
+                if let Some(host) = fleet.host(name) {
+                    ends.hosts.insert(host.name.clone());
+                } else if let Some(net) = read_net(name) {
+                    add_net(&path, name, net, &mut ends, problems);
+                } else if looks_like_an_address(name) {
+                    not_an_address(&path, name, problems);
+                } else {
+                    let what = format!("no host `{name}` is registered");
+                    problems.add(path, what, suggest(name, fleet.names()));
+                }
+            }
+        }
+    }
+    ends
+}
+
+/// The addresses among `peers`; names need a fleet and are a problem here.
+pub(super) fn addresses_only(
+    path: &str,
+    peers: &Many<Peer>,
+    problems: &mut Problems,
+) -> Vec<IpNet> {
+    let mut ends = FarEnds::default();
+    for (i, peer) in peers.0.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let name = match peer {
+            Peer::Name(name) => name.as_str(),
+            Peer::Where(_) => "a group",
+        };
+        match read_net(name) {
+            Some(net) => add_net(&path, name, net, &mut ends, problems),
+            None if looks_like_an_address(name) => not_an_address(&path, name, problems),
+            None => problems.add(
+                path,
+                format!("`{name}` is a name, and on one host alone no fleet knows names"),
+                "write addresses, as 10.0.0.2 or 10.0.0.0/24",
+            ),
+        }
+    }
+    ends.nets
+}
+
+fn by_labels(
+    path: &str,
+    selector: &Selector,
+    fleet: &Fleet,
+    ends: &mut FarEnds,
+    problems: &mut Problems,
+) {
+    let Selector { group, labels } = selector;
+    if group.is_none() && labels.is_empty() {
+        problems.add(path, "it says nothing", "write {group: etcd} or {labels: {zone: a}}");
+        return;
+    }
+    let group = group.as_ref().map(|g| (format!("{path}.group"), "group", g));
+    let labels = labels.iter().map(|(k, v)| (format!("{path}.labels.{k}"), k.as_str(), v));
+    let wanted: Vec<_> = group.into_iter().chain(labels).collect();
+    let mut known = true;
+    for (path, label, value) in &wanted {
+        known &= check_label(path, label, value, fleet, problems);
+    }
+    let matches = |h: &&HostRecord| wanted.iter().all(|(_, k, v)| h.labels.get(*k) == Some(*v));
+    let found: BTreeSet<HostName> =
+        fleet.hosts.values().filter(matches).map(|h| h.name.clone()).collect();
+    if known && found.is_empty() {
+        problems.add(path, "no host has all of these labels", "leave some of them out");
+    }
+    ends.hosts.extend(found);
+}
+
+fn read_net(text: &str) -> Option<IpNet> {
+    let address = text.parse::<IpAddr>().map(IpNet::from).ok();
+    address.or_else(|| text.parse::<IpNet>().ok()).map(|net| net.trunc())
+}
+
+fn add_net(path: &str, text: &str, net: IpNet, ends: &mut FarEnds, problems: &mut Problems) {
+    if net.addr().is_loopback() || (net.addr().is_unspecified() && net.prefix_len() > 0) {
+        let what = format!("`{text}` is no other host");
+        problems.add(path, what, "name the address of a peer");
+    } else if !ends.nets.contains(&net) {
+        ends.nets.push(net);
+    }
+}
+
+/// Nothing but what addresses are made of, and something that names have not.
+fn looks_like_an_address(text: &str) -> bool {
+    let digits = |c: char| c.is_ascii_digit() || matches!(c, '.' | '/' | '-');
+    text.contains(['/', ':']) || (text.contains('.') && text.chars().all(digits))
+}
+
+fn not_an_address(path: &str, text: &str, problems: &mut Problems) {
+    let what = format!("`{text}` is not an address");
+    problems.add(path, what, "write 10.0.0.2, 10.0.0.0/24, fd00::2 or fd00::/64");
+}

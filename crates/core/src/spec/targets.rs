@@ -1,0 +1,171 @@
+//! Which hosts hold the faults.
+
+use super::problem::{Problems, suggest};
+use super::{Fleet, Targets};
+use crate::ids::HostName;
+use crate::registry::HostRecord;
+use crate::seed::Dice;
+
+/// The targets by name, in order; empty where a problem says why.
+pub(super) fn choose(
+    targets: &Targets,
+    fleet: &Fleet,
+    dice: &mut Dice,
+    problems: &mut Problems,
+) -> Vec<HostName> {
+    let Some(base) = base(targets, fleet, problems) else { return Vec::new() };
+    let drawn = targets.count.is_some() || targets.percent.is_some();
+    // Drawn by chance or by `all`, nobody has asked for the coordinators' own hosts.
+    let by_chance = drawn || targets.all;
+    let mut from: Vec<HostName> = base
+        .into_iter()
+        .filter(|h| fleet.in_service(h) && !(by_chance && h.coordinator))
+        .map(|h| h.name.clone())
+        .collect();
+    from.sort();
+    from.dedup();
+    if from.is_empty() {
+        let hosts = fleet.hosts.values();
+        let idle = hosts.filter(|h| fleet.in_service(h) && !h.coordinator).count();
+        problems.add(
+            "targets",
+            "no host that matches is in service",
+            format!("{idle} of {} hosts can be drawn: see `squall nodes`", fleet.hosts.len()),
+        );
+        return Vec::new();
+    }
+    let count = match (targets.count, targets.percent) {
+        (Some(_), Some(_)) => {
+            problems.add("targets", "both `count` and `percent` say how many", "leave one out");
+            return Vec::new();
+        }
+        (Some(0), None) => {
+            problems.add("targets.count", "0 hosts hold nothing", "write at least 1");
+            return Vec::new();
+        }
+        (Some(n), None) if n as usize > from.len() => {
+            let what = format!("{n} hosts are asked for and {} match in service", from.len());
+            problems.add("targets.count", what, format!("write at most {}", from.len()));
+            return Vec::new();
+        }
+        (Some(n), None) => n as usize,
+        (None, Some(percent)) => share(from.len(), percent.0),
+        (None, None) => return from,
+    };
+    dice.pick(&from, count)
+}
+
+/// Rounded down, but at least one.
+fn share(of: usize, ppm: u32) -> usize {
+    let whole = of as u128 * u128::from(ppm) / 1_000_000;
+    usize::try_from(whole).unwrap_or(of).max(1)
+}
+
+/// The hosts that are asked for by name or label, in service or not.
+fn base<'a>(
+    targets: &Targets,
+    fleet: &'a Fleet,
+    problems: &mut Problems,
+) -> Option<Vec<&'a HostRecord>> {
+    let by_label = targets.group.is_some() || !targets.labels.is_empty();
+    let ways = [targets.hosts.is_some(), by_label, targets.all];
+    if ways.iter().filter(|w| **w).count() > 1 {
+        problems.add(
+            "targets",
+            "more than one of `hosts`, `group` with `labels`, and `all`",
+            "keep the one that is meant",
+        );
+        return None;
+    }
+    if let Some(names) = &targets.hosts {
+        return by_name(&names.0, targets, fleet, problems);
+    }
+    if by_label {
+        return by_labels(targets, fleet, problems);
+    }
+    if !targets.all && targets.count.is_none() && targets.percent.is_none() {
+        problems.add(
+            "targets",
+            "no host is asked for",
+            "write hosts: [h1], group: etcd, labels: {zone: a}, count: 1, percent: 34 or all: true",
+        );
+        return None;
+    }
+    Some(fleet.hosts.values().collect())
+}
+
+fn by_name<'a>(
+    names: &[String],
+    targets: &Targets,
+    fleet: &'a Fleet,
+    problems: &mut Problems,
+) -> Option<Vec<&'a HostRecord>> {
+    if names.is_empty() {
+        problems.add("targets.hosts", "the list is empty", "name at least one host");
+        return None;
+    }
+    let by_chance = targets.count.is_some() || targets.percent.is_some();
+    let mut found = Vec::new();
+    let mut whole = true;
+    for (i, name) in names.iter().enumerate() {
+        let path = format!("targets.hosts[{i}]");
+        let Some(host) = fleet.host(name) else {
+            let what = format!("no host `{name}` is registered");
+            problems.add(path, what, suggest(name, fleet.names()));
+            whole = false;
+            continue;
+        };
+        if !by_chance && !fleet.in_service(host) {
+            whole = false;
+            if host.drained {
+                let what = format!("host `{name}` is drained");
+                problems.add(path, what, "put it back into service first, or leave it out");
+            } else {
+                let what = format!("host `{name}` does not report now");
+                problems.add(path, what, "see that its agent runs, or leave it out");
+            }
+        }
+        found.push(host);
+    }
+    whole.then_some(found)
+}
+
+fn by_labels<'a>(
+    targets: &Targets,
+    fleet: &'a Fleet,
+    problems: &mut Problems,
+) -> Option<Vec<&'a HostRecord>> {
+    let group = targets.group.as_ref().map(|g| ("targets.group".to_owned(), "group", g));
+    let labels = targets.labels.iter().map(|(k, v)| (format!("targets.labels.{k}"), k.as_str(), v));
+    let mut hosts: Vec<&HostRecord> = fleet.hosts.values().collect();
+    let mut known = true;
+    for (path, label, value) in group.into_iter().chain(labels) {
+        known &= check_label(&path, label, value, fleet, problems);
+        hosts.retain(|h| h.labels.get(label) == Some(value));
+    }
+    known.then_some(hosts)
+}
+
+/// Whether some host wears this label with this value; a problem where none does.
+pub(super) fn check_label(
+    path: &str,
+    label: &str,
+    value: &str,
+    fleet: &Fleet,
+    problems: &mut Problems,
+) -> bool {
+    if fleet.values(label).any(|v| v == value) {
+        return true;
+    }
+    if fleet.values(label).next().is_some() || label == "group" {
+        let what = match label {
+            "group" => format!("no host is in a group `{value}`"),
+            _ => format!("no host has the label {label}={value}"),
+        };
+        problems.add(path, what, suggest(value, fleet.values(label)));
+    } else {
+        let labels = fleet.hosts.values().flat_map(|h| h.labels.keys().map(String::as_str));
+        problems.add(path, format!("no host has a label `{label}`"), suggest(label, labels));
+    }
+    false
+}
