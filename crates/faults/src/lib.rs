@@ -5,9 +5,11 @@
 pub mod clock;
 mod cpu;
 mod held;
+pub mod holder;
 mod kill;
 mod loss;
 mod memory;
 mod partition;
 mod pause;
 pub mod sys;
+mod traffic;

@@ -1,10 +1,19 @@
-//! The fault `loss`.
+//! The fault `loss`: a share of the packets between this host and its peers vanishes.
 
-use squall_core::fault::Loss;
 use squall_core::hold::{Achieved, Failure, Hold};
 
 use crate::held::HeldFault;
+use crate::traffic;
 
-pub(crate) fn apply(_: &Hold, _: &Loss) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
-    Err(Failure::Unsupported("not built yet".into()))
+pub(crate) fn apply(
+    hold: &Hold,
+    loss: &squall_core::fault::Loss,
+) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+    let loss = traffic::Loss {
+        traffic: &loss.traffic,
+        per_million: Some(loss.per_million),
+        severed: &[],
+        requested: format!("{} % of packets lost", f64::from(loss.per_million) / 10_000.0),
+    };
+    traffic::apply(hold, &loss)
 }

@@ -1,10 +1,20 @@
-//! The fault `partition`.
+//! The fault `partition`: no packet passes between this host and its peers.
 
 use squall_core::fault::Partition;
 use squall_core::hold::{Achieved, Failure, Hold};
 
 use crate::held::HeldFault;
+use crate::traffic::{self, Loss};
 
-pub(crate) fn apply(_: &Hold, _: &Partition) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
-    Err(Failure::Unsupported("not built yet".into()))
+pub(crate) fn apply(
+    hold: &Hold,
+    partition: &Partition,
+) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+    let loss = Loss {
+        traffic: &partition.traffic,
+        per_million: None,
+        severed: &partition.severed,
+        requested: "every packet lost".into(),
+    };
+    traffic::apply(hold, &loss)
 }

@@ -1,6 +1,8 @@
 //! The kernel's side: netlink, namespaces, timers, processes. All `unsafe` of the project is below
 //! this module, each block with its reason.
 
+pub mod devices;
 pub mod netlink;
 pub mod nft;
+pub mod raw;
 pub mod timer;

@@ -73,6 +73,12 @@ impl Table {
         Change(Message { kind: SUBSYSTEM << 8 | kind, flags: flags | ACK, payload })
     }
 
+    /// Its family.
+    #[must_use]
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
     /// Makes the table, owned by the socket that sends this.
     #[must_use]
     pub fn create(&self) -> Change {

@@ -1,0 +1,39 @@
+//! A holder, and an agent of a few lines: what the tests of this crate start, for they have no
+//! `squall` to start.
+//!
+//! `hold PARENT` is the holder. `hold agent` reads one task from stdin, starts a holder for it, says
+//! its number and each of its reports on stdout, and waits to be killed.
+
+use std::io::{BufRead, Write};
+use std::process::ExitCode;
+
+use squall_faults::holder::{HolderEvent, Spawner, hold_main};
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("agent") => agent(),
+        Some(parent) => hold_main(parent),
+        None => ExitCode::from(2),
+    }
+}
+
+fn agent() -> ExitCode {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).expect("a task on stdin");
+    let task = serde_json::from_str(&line).expect("a task");
+    let program = std::env::current_exe().expect("our own path");
+    let spawner = Spawner::start(program, vec![]).expect("a thread");
+    let say = |event| {
+        if let HolderEvent::Report(report) = event {
+            let line = serde_json::to_string(&report).expect("reports are plain data");
+            let mut stdout = std::io::stdout().lock();
+            let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        }
+    };
+    let holder = spawner.spawn(task, say).expect("a holder");
+    println!("{}", holder.pid());
+    loop {
+        std::thread::park();
+    }
+}

@@ -1,0 +1,220 @@
+//! The holder itself: `squall hold`.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::ExitCode;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::set_parent_process_death_signal;
+use squall_core::hold::{Achieved, Failure, Hold, HolderOrder, HolderReport};
+use squall_core::time::Time;
+
+use crate::clock;
+use crate::held::{self, HeldFault};
+use crate::sys::timer::KillTimer;
+
+/// How often a held fault is measured, in milliseconds.
+const MEASURE_MS: u64 = 1_000;
+/// A task longer than this is not one.
+const MAX_TASK: u64 = 4 * 1024 * 1024;
+
+/// The body of `squall hold PARENT`. Reads its task from stdin, holds the fault, and exits once it
+/// is lifted, its pipe ends, or its parent dies.
+///
+/// Call it before any thread is started: the fault must die with this one.
+#[must_use]
+pub fn hold_main(parent: &str) -> ExitCode {
+    match hold(parent) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The agent reads the end of the pipe; this line is for its log.
+            let _ = writeln!(io::stderr(), "squall hold: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn hold(parent: &str) -> io::Result<()> {
+    die_with(parent)?;
+    rustix::thread::set_name(c"squall-hold")?;
+    let mut orders = Orders::new();
+    let line = orders.task()?;
+    let task: Hold = serde_json::from_str(&line)?;
+    let timer = KillTimer::new()?;
+    timer.arm(task.lease_until.min(task.deadline))?;
+    let terminate = block_sigterm()?;
+    let stdout = io::stdout();
+    // A reader that has stopped reading must not keep the fault alive.
+    fcntl_setfl(&stdout, fcntl_getfl(&stdout)? | OFlags::NONBLOCK)?;
+    match held::apply(&task) {
+        Ok((fault, achieved)) => {
+            say(&HolderReport::Held(achieved));
+            Loop { task, timer, orders, terminate, fault }.run()
+        }
+        Err(failure) => {
+            say(&HolderReport::Failed(failure));
+            Ok(())
+        }
+    }
+}
+
+/// Asks the kernel for SIGKILL at the parent's death, then looks whether it has died already.
+fn die_with(parent: &str) -> io::Result<()> {
+    set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    let now = std::os::unix::process::parent_id();
+    if now.to_string() == parent {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("the parent {parent} is gone: nothing was touched")))
+}
+
+fn block_sigterm() -> io::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTERM);
+    set.thread_block()?;
+    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+}
+
+fn say(report: &HolderReport) {
+    let Ok(mut line) = serde_json::to_vec(report) else { return };
+    line.push(b'\n');
+    let mut stdout = io::stdout().lock();
+    // A full or closed pipe: the agent is frozen or gone, and the lease decides.
+    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+}
+
+struct Loop {
+    task: Hold,
+    timer: KillTimer,
+    orders: Orders,
+    terminate: SignalFd,
+    fault: Box<dyn HeldFault>,
+}
+
+enum Next {
+    Go,
+    Lift,
+    End,
+}
+
+impl Loop {
+    fn run(mut self) -> io::Result<()> {
+        let mut measure_at = clock::now().plus(MEASURE_MS);
+        loop {
+            let now = clock::now();
+            if now >= self.task.deadline {
+                break;
+            }
+            let due = self.fault.tick(now).unwrap_or(Time::FAR);
+            if now >= measure_at {
+                measure_at = now.plus(MEASURE_MS);
+                if let Some(achieved) = self.fault.measure() {
+                    say(&HolderReport::Measured(achieved));
+                }
+            }
+            let wake = due.min(measure_at).min(self.task.deadline);
+            match self.wait(now.until(wake))? {
+                Next::Go => {}
+                Next::Lift => break,
+                // The agent is gone: so is the fault, with this process.
+                Next::End => return Ok(()),
+            }
+        }
+        let achieved: Achieved = self.fault.lift();
+        say(&HolderReport::Lifted(achieved));
+        Ok(())
+    }
+
+    fn wait(&mut self, ms: u64) -> io::Result<Next> {
+        let timeout = Timespec {
+            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
+            tv_nsec: (ms % 1000 * 1_000_000) as _,
+        };
+        let stdin = io::stdin();
+        let (readable, asked_to_end) = {
+            let mut fds = [
+                PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN),
+                PollFd::from_borrowed_fd(self.terminate.as_fd(), PollFlags::IN),
+            ];
+            match poll(&mut fds, Some(&timeout)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            (!fds[0].revents().is_empty(), !fds[1].revents().is_empty())
+        };
+        if asked_to_end {
+            return Ok(Next::Lift);
+        }
+        if !readable {
+            return Ok(Next::Go);
+        }
+        for line in self.orders.read()? {
+            let Some(line) = line else { return Ok(Next::End) };
+            match serde_json::from_str(&line)? {
+                HolderOrder::Lift => return Ok(Next::Lift),
+                HolderOrder::Renew(until) => self.renew(until)?,
+            }
+        }
+        Ok(Next::Go)
+    }
+
+    fn renew(&mut self, until: Time) -> io::Result<()> {
+        let until = until.min(self.task.deadline);
+        if until <= clock::now() {
+            return Ok(());
+        }
+        self.timer.arm(until)?;
+        self.fault.renew(until).map_err(|failure: Failure| io::Error::other(failure.to_string()))
+    }
+}
+
+/// Lines of stdin, without a buffer that poll could not see.
+struct Orders {
+    pending: Vec<u8>,
+}
+
+impl Orders {
+    fn new() -> Orders {
+        Orders { pending: Vec::new() }
+    }
+
+    /// The first line, waited for.
+    fn task(&mut self) -> io::Result<String> {
+        loop {
+            match self.read()?.into_iter().next() {
+                Some(Some(line)) => return Ok(line),
+                Some(None) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                None if self.pending.len() as u64 > MAX_TASK => {
+                    return Err(io::Error::other("the task is too long"));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// One read; whole lines, and `None` for the end. Lines behind the task's are few: one a second.
+    fn read(&mut self) -> io::Result<Vec<Option<String>>> {
+        let mut chunk = [0; 16 * 1024];
+        let stdin = io::stdin();
+        let borrowed: BorrowedFd<'_> = stdin.as_fd();
+        let len = match rustix::io::read(borrowed, &mut chunk) {
+            Ok(len) => len,
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        if len == 0 {
+            return Ok(vec![None]);
+        }
+        self.pending.extend_from_slice(&chunk[..len]);
+        let mut lines = Vec::new();
+        while let Some(end) = self.pending.iter().position(|b| *b == b'\n') {
+            let rest = self.pending.split_off(end + 1);
+            let line = std::mem::replace(&mut self.pending, rest);
+            lines.push(Some(String::from_utf8_lossy(&line).into_owned()));
+        }
+        Ok(lines)
+    }
+}

@@ -1,0 +1,185 @@
+//! The agent's side of a holder.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Mutex, mpsc};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use squall_core::hold::{Hold, HolderOrder, HolderReport};
+use squall_core::time::Time;
+
+/// A longer line is not a report.
+const MAX_LINE: u64 = 64 * 1024;
+
+/// What happened to a holder.
+#[derive(Debug)]
+pub enum HolderEvent {
+    /// Its words.
+    Report(HolderReport),
+    /// It is dead and reaped; nothing follows.
+    Gone {
+        /// Its exit code, where it exited.
+        code: Option<i32>,
+        /// The signal that killed it, where one did.
+        signal: Option<i32>,
+    },
+}
+
+type Request = Box<dyn FnOnce() + Send>;
+
+/// The one thread from which holders are forked. It lives as long as this value: the signal that a
+/// holder gets at its parent's death is sent when the forking *thread* ends.
+#[derive(Debug)]
+pub struct Spawner {
+    program: PathBuf,
+    args: Vec<OsString>,
+    requests: Mutex<mpsc::Sender<Request>>,
+}
+
+impl Spawner {
+    /// Starts the thread. `program` is called with `args` and this process's number behind them.
+    ///
+    /// # Errors
+    /// The thread could not be made.
+    pub fn start(program: PathBuf, args: Vec<OsString>) -> io::Result<Spawner> {
+        let (requests, inbox) = mpsc::channel::<Request>();
+        std::thread::Builder::new().name("holders".into()).spawn(move || {
+            for request in inbox {
+                request();
+            }
+        })?;
+        Ok(Spawner { program, args, requests: Mutex::new(requests) })
+    }
+
+    /// Starts a holder for `hold`. `events` is called from a thread of its own.
+    ///
+    /// # Errors
+    /// The holder could not be started; nothing was touched.
+    pub fn spawn(
+        &self,
+        hold: Hold,
+        events: impl Fn(HolderEvent) + Send + 'static,
+    ) -> io::Result<Holder> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .arg(std::process::id().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .process_group(0);
+        let (answer, answered) = mpsc::channel();
+        let request: Request = Box::new(move || {
+            // Nobody waits for the answer any more only when the agent is gone.
+            let _ = answer.send(command.spawn());
+        });
+        let stopped = || io::Error::other("the holders' thread has ended");
+        self.requests.lock().map_err(|_| stopped())?.send(request).map_err(|_| stopped())?;
+        let mut child = answered.recv().map_err(|_| stopped())??;
+        let holder = Holder::of(&mut child, &hold);
+        match holder {
+            Ok(holder) => {
+                std::thread::Builder::new()
+                    .name("holder".into())
+                    .spawn(move || follow(child, &events))?;
+                Ok(holder)
+            }
+            Err(error) => {
+                // Without its task it has touched nothing.
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Reads a holder's reports to their end, then reaps it.
+fn follow(mut child: Child, events: &dyn Fn(HolderEvent)) {
+    if let Some(stdout) = child.stdout.take() {
+        let mut lines = BufReader::new(io::Read::take(stdout, u64::MAX));
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let limited = io::Read::take(&mut lines, MAX_LINE).read_line(&mut line);
+            match limited {
+                Ok(0) | Err(_) => break,
+                Ok(_) => match serde_json::from_str(&line) {
+                    Ok(report) => events(HolderEvent::Report(report)),
+                    Err(error) => tracing::warn!(%error, line, "a holder said something else"),
+                },
+            }
+        }
+    }
+    let (code, signal) = match child.wait() {
+        Ok(status) => (status.code(), status.signal()),
+        Err(_) => (None, None),
+    };
+    events(HolderEvent::Gone { code, signal });
+}
+
+/// A holder that was started. Dropping it ends its pipe, upon which it exits.
+#[derive(Debug)]
+pub struct Holder {
+    pid: u32,
+    pidfd: OwnedFd,
+    stdin: Mutex<ChildStdin>,
+}
+
+impl Holder {
+    fn of(child: &mut Child, hold: &Hold) -> io::Result<Holder> {
+        let stdin = child.stdin.take();
+        let mut stdin = stdin.ok_or_else(|| io::Error::other("the holder has no stdin"))?;
+        let pid = child.id();
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let number = number.ok_or_else(|| io::Error::other("the holder has no number"))?;
+        let pidfd = pidfd_open(number, PidfdFlags::empty())?;
+        write_line(&mut stdin, hold)?;
+        // From here on a holder that does not read must not hold up the agent.
+        fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
+        Ok(Holder { pid, pidfd, stdin: Mutex::new(stdin) })
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Moves the end of its lease.
+    pub fn renew(&self, until: Time) {
+        self.order(HolderOrder::Renew(until));
+    }
+
+    /// Tells it to lift.
+    pub fn lift(&self) {
+        self.order(HolderOrder::Lift);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        if let Err(error) = pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            tracing::debug!(pid = self.pid, %error, "the holder was gone already");
+        }
+    }
+
+    /// An order that does not arrive is an order to a holder that is frozen or dead; its lease ends
+    /// both.
+    fn order(&self, order: HolderOrder) {
+        let Ok(mut stdin) = self.stdin.lock() else { return };
+        if let Err(error) = write_line(&mut stdin, &order) {
+            tracing::debug!(pid = self.pid, %error, "the holder does not take orders");
+        }
+    }
+}
+
+fn write_line(stdin: &mut ChildStdin, value: &impl serde::Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    stdin.write_all(&line)
+}

@@ -1,0 +1,10 @@
+//! The holder: a small child process in whose kernel resources one fault lives.
+//!
+//! [`Spawner`] and [`Holder`] are the agent's side, [`hold_main`] is the child's. Between them JSON
+//! lines: [`squall_core::hold::Hold`] and then orders on the child's stdin, reports on its stdout.
+
+mod child;
+mod handle;
+
+pub use child::hold_main;
+pub use handle::{Holder, HolderEvent, Spawner};

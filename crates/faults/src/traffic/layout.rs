@@ -1,0 +1,273 @@
+//! How a table is laid out: exemptions first, then ports, then peers.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use squall_core::fault::{Ports, Protocol};
+use squall_core::hold::{CONTROL_MARK, Hold};
+
+use super::{CUT, Loss, SEVER};
+use crate::sys::nft::{Base, Change, Compare, Family, Hook, Meta, Rule, Table};
+
+/// The chain that the hook calls.
+const HOOK: &str = "hook";
+const ICMPV6: u8 = 58;
+
+/// Peers of one family and prefix length.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerSet {
+    pub name: String,
+    pub keys: Vec<Vec<u8>>,
+    v4: bool,
+    prefix: u8,
+}
+
+/// Everything that both directions' tables have alike.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    peers: Vec<PeerSet>,
+    /// Cut whatever is exempt: the coordinators, and the peers too, where control is severed.
+    severed: Vec<PeerSet>,
+    ports: Vec<Ports>,
+    protocols: Vec<Protocol>,
+    all_ports: bool,
+    protected: Vec<(Protocol, u16)>,
+    spared: Vec<IpNet>,
+    per_million: Option<u32>,
+}
+
+impl Layout {
+    pub(crate) fn new(hold: &Hold, loss: &Loss<'_>) -> Layout {
+        let mut severed = peer_sets(loss.severed);
+        for set in &mut severed {
+            set.name = format!("c{}", set.name);
+        }
+        let protocols = match loss.traffic.protocol {
+            Some(one) => vec![one],
+            None => vec![Protocol::Tcp, Protocol::Udp],
+        };
+        Layout {
+            peers: peer_sets(&loss.traffic.peers),
+            severed,
+            ports: loss.traffic.ports.clone(),
+            all_ports: loss.traffic.ports.is_empty() && loss.traffic.protocol.is_none(),
+            protocols,
+            protected: hold.protect.ports.clone(),
+            spared: hold.protect.peers.clone(),
+            per_million: loss.per_million,
+        }
+    }
+
+    pub(crate) fn sets(&self) -> Vec<PeerSet> {
+        self.peers.iter().chain(&self.severed).cloned().collect()
+    }
+
+    /// The batch that makes one table.
+    pub(crate) fn build(
+        &self,
+        table: &Table,
+        hook: &Hook,
+        priority: i32,
+        lease_ms: u64,
+    ) -> Vec<Change> {
+        let inbound = matches!(hook, Hook::Prerouting);
+        let mut changes = vec![table.create(), table.chain(CUT)];
+        for (number, set) in (1..).zip(self.peers.iter().chain(&self.severed)) {
+            changes.push(table.address_set(&set.name, if set.v4 { 4 } else { 16 }, number));
+            changes.push(table.add(&set.name, &set.keys, lease_ms));
+        }
+        changes.push(table.base_chain(HOOK, hook, priority));
+        changes.extend(self.sever(table, inbound));
+        for rule in self.exemptions(table, inbound) {
+            changes.push(table.rule(HOOK, &rule));
+        }
+        for rule in self.gates() {
+            changes.push(table.rule(HOOK, &rule.jump(CUT)));
+        }
+        for set in &self.peers {
+            changes.push(table.rule(CUT, &self.cut(table, set, inbound)));
+        }
+        changes
+    }
+
+    /// The coordinators, before any exemption.
+    fn sever(&self, table: &Table, inbound: bool) -> Vec<Change> {
+        if self.severed.is_empty() {
+            return Vec::new();
+        }
+        let mut changes = vec![table.chain(SEVER)];
+        // Discovery stays, so that the heal is not delayed by a neighbour that must be found anew.
+        changes.push(table.rule(SEVER, &discovery().accept()));
+        for set in &self.severed {
+            changes.push(table.rule(SEVER, &self.cut(table, set, inbound)));
+        }
+        changes.push(table.rule(HOOK, &Rule::new().jump(SEVER)));
+        changes
+    }
+
+    /// What passes whatever the peers are.
+    fn exemptions(&self, table: &Table, inbound: bool) -> Vec<Rule> {
+        let mut rules = Vec::new();
+        let mark = CONTROL_MARK.to_ne_bytes();
+        if self.severed.is_empty() {
+            let udp = || transport(Protocol::Udp);
+            rules.push(if inbound {
+                udp().socket_mark().cmp(Compare::Equal, &mark).accept()
+            } else {
+                Rule::new().meta(Meta::Mark).cmp(Compare::Equal, &mark).accept()
+            });
+        }
+        rules.push(discovery().accept());
+        for (protocol, port) in &self.protected {
+            for offset in [0, 2] {
+                let rule = transport(*protocol)
+                    .payload(Base::Transport, offset, 2)
+                    .cmp(Compare::Equal, &port.to_be_bytes());
+                rules.push(rule.accept());
+            }
+        }
+        for peer in &self.spared {
+            rules.push(self.address(table, inbound, peer).accept());
+        }
+        rules
+    }
+
+    fn address(&self, table: &Table, inbound: bool, peer: &IpNet) -> Rule {
+        let set = PeerSet::of(peer);
+        far_end(table, inbound, &set).cmp(Compare::Equal, &key(peer))
+    }
+
+    /// Which packets go on to the peers.
+    fn gates(&self) -> Vec<Rule> {
+        if self.all_ports {
+            return vec![Rule::new()];
+        }
+        let mut rules = Vec::new();
+        for protocol in &self.protocols {
+            if self.ports.is_empty() {
+                rules.push(transport(*protocol));
+            }
+            for ports in &self.ports {
+                for offset in [0, 2] {
+                    rules.push(
+                        transport(*protocol)
+                            .payload(Base::Transport, offset, 2)
+                            .range(&ports.from.to_be_bytes(), &ports.to.to_be_bytes()),
+                    );
+                }
+            }
+        }
+        rules
+    }
+
+    /// Packets of one set of peers: counted, drawn by lot, counted as lost, lost.
+    fn cut(&self, table: &Table, set: &PeerSet, inbound: bool) -> Rule {
+        let mut rule = far_end(table, inbound, set).lookup(&set.name).counter();
+        if let Some(per_million) = self.per_million.filter(|n| *n < 1_000_000) {
+            rule = rule.by_chance(per_million);
+        }
+        let rule = rule.counter();
+        if table.is_netdev() { rule.lose() } else { rule.drop() }
+    }
+}
+
+/// Loads the far end's address, masked to the set's prefix.
+fn far_end(table: &Table, inbound: bool, set: &PeerSet) -> Rule {
+    let family = match (table.is_netdev(), set.v4) {
+        (true, true) => Rule::new().meta(Meta::Protocol).cmp(Compare::Equal, &[0x08, 0x00]),
+        (true, false) => Rule::new().meta(Meta::Protocol).cmp(Compare::Equal, &[0x86, 0xdd]),
+        (false, true) => Rule::new().meta(Meta::Family).cmp(Compare::Equal, &[2]),
+        (false, false) => Rule::new().meta(Meta::Family).cmp(Compare::Equal, &[10]),
+    };
+    let (source, target, len) = if set.v4 { (12, 16, 4) } else { (8, 24, 16) };
+    let rule = family.payload(Base::Network, if inbound { source } else { target }, len);
+    if u32::from(set.prefix) == len * 8 { rule } else { rule.mask(&mask(set.prefix, len)) }
+}
+
+/// Neighbour and router discovery: without it IPv6 control is cut too.
+fn discovery() -> Rule {
+    Rule::new()
+        .meta(Meta::Transport)
+        .cmp(Compare::Equal, &[ICMPV6])
+        .payload(Base::Transport, 0, 1)
+        .range(&[133], &[136])
+}
+
+fn transport(protocol: Protocol) -> Rule {
+    let number = match protocol {
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    };
+    Rule::new().meta(Meta::Transport).cmp(Compare::Equal, &[number])
+}
+
+fn mask(prefix: u8, len: u32) -> Vec<u8> {
+    (0..len as u8)
+        .map(|byte| match prefix.saturating_sub(byte * 8) {
+            bits @ 0..8 => !(0xff_u8.checked_shr(u32::from(bits)).unwrap_or(0)),
+            _ => 0xff,
+        })
+        .collect()
+}
+
+fn key(peer: &IpNet) -> Vec<u8> {
+    match peer.trunc().addr() {
+        std::net::IpAddr::V4(a) => a.octets().to_vec(),
+        std::net::IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+impl PeerSet {
+    fn of(peer: &IpNet) -> PeerSet {
+        let v4 = peer.addr().is_ipv4();
+        let name = format!("v{}p{}", if v4 { 4 } else { 6 }, peer.prefix_len());
+        PeerSet { name, keys: vec![key(peer)], v4, prefix: peer.prefix_len() }
+    }
+}
+
+/// One set a family and prefix length: a lookup of the masked address, with a time-out an element.
+fn peer_sets(peers: &[IpNet]) -> Vec<PeerSet> {
+    let mut sets: BTreeMap<String, PeerSet> = BTreeMap::new();
+    for peer in peers {
+        let one = PeerSet::of(peer);
+        match sets.get_mut(&one.name) {
+            Some(set) if !set.keys.contains(&one.keys[0]) => set.keys.extend(one.keys),
+            Some(_) => {}
+            None => {
+                sets.insert(one.name.clone(), one);
+            }
+        }
+    }
+    sets.into_values().collect()
+}
+
+impl Table {
+    pub(crate) fn is_netdev(&self) -> bool {
+        self.family() == Family::Netdev
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_have_as_many_bits_as_the_prefix() {
+        assert_eq!(mask(24, 4), [255, 255, 255, 0]);
+        assert_eq!(mask(0, 4), [0, 0, 0, 0]);
+        assert_eq!(mask(9, 4), [255, 128, 0, 0]);
+        assert_eq!(mask(32, 4), [255; 4]);
+        assert_eq!(mask(65, 16)[..9], [255, 255, 255, 255, 255, 255, 255, 255, 128]);
+    }
+
+    #[test]
+    fn peers_of_one_prefix_share_a_set() {
+        let nets: Vec<IpNet> = ["10.0.0.1/32", "10.0.0.2/32", "10.1.0.0/16", "fd00::1/128"]
+            .iter()
+            .map(|n| n.parse().unwrap())
+            .collect();
+        let sets = peer_sets(&nets);
+        let names: Vec<_> = sets.iter().map(|s| (s.name.as_str(), s.keys.len())).collect();
+        assert_eq!(names, [("v4p16", 1), ("v4p32", 2), ("v6p128", 1)]);
+    }
+}

@@ -1,0 +1,225 @@
+//! Packets of chosen peers, lost on their way: what `partition` and `loss` share.
+//!
+//! One owner table in the family `inet` for what arrives, before connection tracking, so that
+//! established flows are hurt too; one in the family `netdev` for what leaves, so that the sender
+//! sees plain loss. Where a kernel has no netdev egress the output hook stands in, and its senders
+//! see EPERM. Peers are elements of sets, each with the lease as its own time-out.
+
+mod layout;
+mod probe;
+
+use std::io;
+
+use squall_core::fault::Traffic;
+use squall_core::hold::{Achieved, Failure, Hold};
+use squall_core::time::Time;
+
+use crate::clock;
+use crate::held::HeldFault;
+use crate::sys::nft::{Change, Family, Hook, Nft, Table};
+use layout::{Layout, PeerSet};
+
+/// Runs before connection tracking (-200) and the raw table (-300).
+const PRIORITY: i32 = -350;
+/// The chain in which packets of peers are counted and lost.
+const CUT: &str = "cut";
+/// The chain in which packets of severed coordinators are counted and lost.
+const SEVER: &str = "sever";
+
+/// What is to happen to the packets that match.
+#[derive(Clone, Debug)]
+pub(crate) struct Loss<'a> {
+    pub traffic: &'a Traffic,
+    /// Of a million packets; all of them where `None`.
+    pub per_million: Option<u32>,
+    /// The coordinators, cut off both ways whatever is exempt; empty where control is exempt.
+    pub severed: &'a [ipnet::IpNet],
+    /// In words, with units.
+    pub requested: String,
+}
+
+/// One direction's table.
+#[derive(Debug)]
+struct Side {
+    table: Table,
+    inbound: bool,
+    sets: Vec<PeerSet>,
+}
+
+/// Packets that vanish.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    nft: Nft,
+    sides: Vec<Side>,
+    requested: String,
+    note: String,
+    /// What the last measurement was, so that only news is told.
+    told: u64,
+    bit: String,
+}
+
+/// Puts the tables in place and proves that they lose packets.
+pub(crate) fn apply(
+    hold: &Hold,
+    loss: &Loss<'_>,
+) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+    let mut nft = Nft::open().map_err(|e| unsupported("nf_tables", &e))?;
+    let layout = Layout::new(hold, loss);
+    let lease_ms = clock::now().until(hold.lease_until.min(hold.deadline)).max(1);
+    let mut sides = Vec::new();
+    let mut note = String::new();
+    let severs = !loss.severed.is_empty();
+    if severs || loss.traffic.direction.covers_in() {
+        let table = Table::new(Family::Inet, &hold.id.tag());
+        commit(&mut nft, &layout, &table, &Hook::Prerouting, lease_ms)
+            .map_err(|e| unsupported("an owner table at the prerouting hook", &e))?;
+        sides.push(Side { table, inbound: true, sets: layout.sets() });
+    }
+    if severs || loss.traffic.direction.covers_out() {
+        let (side, said) = leaving(&mut nft, hold, &layout, lease_ms)?;
+        sides.push(side);
+        note = said;
+    }
+    let mut lost = Lost {
+        nft,
+        sides,
+        requested: loss.requested.clone(),
+        note,
+        told: 0,
+        bit: String::new(),
+    };
+    let achieved = lost.prove(hold, loss)?;
+    Ok((Box::new(lost), achieved))
+}
+
+fn unsupported(what: &str, error: &io::Error) -> Failure {
+    Failure::Unsupported(format!("{what}: {error}"))
+}
+
+/// The egress hook of every device, or the output hook where there is none.
+fn leaving(
+    nft: &mut Nft,
+    hold: &Hold,
+    layout: &Layout,
+    lease_ms: u64,
+) -> Result<(Side, String), Failure> {
+    let devices = devices().map_err(|e| Failure::System(format!("list of devices: {e}")))?;
+    if devices.is_empty() {
+        return Err(Failure::NoTarget("this host has no network device but lo".into()));
+    }
+    let table = Table::new(Family::Netdev, &hold.id.tag());
+    let refused = match commit(nft, layout, &table, &Hook::Egress(devices), lease_ms) {
+        Ok(()) => return Ok((Side { table, inbound: false, sets: layout.sets() }, String::new())),
+        Err(error) => error,
+    };
+    let table = Table::new(Family::Inet, &format!("{}o", hold.id.tag()));
+    commit(nft, layout, &table, &Hook::Output, lease_ms)
+        .map_err(|e| unsupported(&format!("netdev egress ({refused}), and the output hook"), &e))?;
+    Ok((Side { table, inbound: false, sets: layout.sets() }, "visible: EPERM (no netdev egress here)".into()))
+}
+
+fn commit(
+    nft: &mut Nft,
+    layout: &Layout,
+    table: &Table,
+    hook: &Hook,
+    lease_ms: u64,
+) -> io::Result<()> {
+    nft.commit(layout.build(table, hook, PRIORITY, lease_ms))
+}
+
+/// Every device but the loopback.
+pub(crate) fn devices() -> io::Result<Vec<String>> {
+    let mut names = crate::sys::devices::names()?;
+    names.retain(|n| n != "lo");
+    names.sort();
+    Ok(names)
+}
+
+impl Lost {
+    fn prove(&mut self, hold: &Hold, loss: &Loss<'_>) -> Result<Achieved, Failure> {
+        let sides = self.sides_of();
+        let seen = probe::run(&mut self.nft, &sides, hold, loss)
+            .map_err(|e| Failure::System(format!("probe: {e}")))?;
+        self.bit = seen.words.clone();
+        if !seen.bit && seen.sent > 0 {
+            return Err(Failure::NoBite(seen.words));
+        }
+        let note = [self.note.as_str(), seen.note.as_str()]
+            .iter()
+            .filter(|n| !n.is_empty())
+            .copied()
+            .collect::<Vec<_>>()
+            .join("; ");
+        self.note.clone_from(&note);
+        self.told = self.count().unwrap_or(0);
+        Ok(Achieved {
+            bit: seen.bit,
+            requested: self.requested.clone(),
+            measured: seen.words,
+            note,
+        })
+    }
+
+    fn sides_of(&self) -> Vec<(Table, bool)> {
+        self.sides.iter().map(|s| (s.table.clone(), s.inbound)).collect()
+    }
+
+    /// Packets lost so far, all directions.
+    fn count(&mut self) -> io::Result<u64> {
+        let mut total = 0;
+        for side in &self.sides {
+            let rules = self.nft.counters(&side.table, CUT)?;
+            total += rules.iter().filter_map(|r| r.last()).sum::<u64>();
+            // Only a severing fault has this chain.
+            let rules = self.nft.counters(&side.table, SEVER).unwrap_or_default();
+            total += rules.iter().filter_map(|r| r.last()).sum::<u64>();
+        }
+        Ok(total)
+    }
+
+    fn achieved(&self, total: u64) -> Achieved {
+        Achieved {
+            bit: true,
+            requested: self.requested.clone(),
+            measured: format!("{}; {total} packets lost so far", self.bit),
+            note: self.note.clone(),
+        }
+    }
+}
+
+impl HeldFault for Lost {
+    fn renew(&mut self, until: Time) -> Result<(), Failure> {
+        let lease_ms = clock::now().until(until).max(1);
+        let mut changes: Vec<Change> = Vec::new();
+        for side in &self.sides {
+            for set in &side.sets {
+                // The first add makes the removal legal where an element has just timed out.
+                changes.push(side.table.add(&set.name, &set.keys, lease_ms));
+                changes.push(side.table.remove(&set.name, &set.keys));
+                changes.push(side.table.add(&set.name, &set.keys, lease_ms));
+            }
+        }
+        self.nft.commit(changes).map_err(|e| Failure::System(format!("renewal: {e}")))
+    }
+
+    fn measure(&mut self) -> Option<Achieved> {
+        let total = self.count().ok()?;
+        if total == self.told {
+            return None;
+        }
+        self.told = total;
+        Some(self.achieved(total))
+    }
+
+    fn lift(mut self: Box<Self>) -> Achieved {
+        let total = self.count().unwrap_or(self.told);
+        let achieved = self.achieved(total);
+        let deletes = self.sides.iter().map(|s| s.table.delete()).collect();
+        if let Err(error) = self.nft.commit(deletes) {
+            // The socket closes with this process, and the tables with it.
+            tracing::warn!(%error, "deleting the tables");
+        }
+        achieved
+    }
+}

@@ -1,0 +1,179 @@
+//! Seeing it bite: packets of our own against the counters of our own rules.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use squall_core::fault::Protocol;
+use squall_core::hold::Hold;
+
+use super::{CUT, Loss};
+use crate::sys::nft::{Nft, Table};
+use crate::sys::raw::{self, Packet};
+
+/// Peers that are probed, at most.
+const PEERS: usize = 4;
+/// Probes a peer and direction where every packet should vanish.
+const ALL: u64 = 4;
+/// Probes a direction where a share should.
+const SHARE: u64 = 500;
+/// The discard service: where nothing is expected to listen.
+const DISCARD: u16 = 9;
+/// How long a neighbour may take to be found before packets to it reach the rules.
+const SETTLE_MS: u64 = 300;
+
+/// What the probes showed.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub bit: bool,
+    pub sent: u64,
+    pub words: String,
+    pub note: String,
+}
+
+/// Sends probes each way and reads what the rules counted.
+pub(super) fn run(
+    nft: &mut Nft,
+    sides: &[(Table, bool)],
+    hold: &Hold,
+    loss: &Loss<'_>,
+) -> io::Result<Seen> {
+    let partial = loss.per_million.filter(|n| *n < 1_000_000);
+    let mut seen = Seen { bit: true, ..Seen::default() };
+    let mut words = Vec::new();
+    let mut notes = Vec::new();
+    let mut bitten = 0;
+    for (table, inbound) in sides {
+        let way = if *inbound { "in" } else { "out" };
+        let before = totals(nft, table)?;
+        let mut sent = 0;
+        for peer in loss.traffic.peers.iter().take(PEERS) {
+            sent += probe(peer, *inbound, loss, hold, partial.is_some(), &mut notes);
+        }
+        if sent == 0 {
+            notes.push(format!("{way}: no probe could be sent"));
+            continue;
+        }
+        let (matched, lost) = await_counts(nft, table, before, sent)?;
+        seen.sent += matched;
+        let enough = match partial {
+            None => matched > 0 && lost == matched,
+            Some(asked) => plausible(asked, matched, lost),
+        };
+        if matched == 0 {
+            notes.push(format!("{way}: no probe reached the rules (is the peer there?)"));
+        } else if enough {
+            bitten += 1;
+        } else {
+            seen.bit = false;
+        }
+        words.push(match partial {
+            None => format!("{lost} of {matched} probes lost {way}"),
+            Some(_) => format!("{:.1} % of {matched} probes {way}", percent(lost, matched)),
+        });
+    }
+    seen.bit &= bitten > 0;
+    seen.words = words.join(", ");
+    seen.note = notes.join("; ");
+    Ok(seen)
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// Within five standard deviations of a fair draw, and one loss at least where five were to be
+/// expected.
+fn plausible(asked_ppm: u32, matched: u64, lost: u64) -> bool {
+    let share = f64::from(asked_ppm) / 1e6;
+    let expected = share * matched as f64;
+    let spread = (expected * (1.0 - share)).sqrt();
+    matched > 0 && (lost as f64 - expected).abs() <= 5.0 * spread + 1.0
+}
+
+fn totals(nft: &mut Nft, table: &Table) -> io::Result<(u64, u64)> {
+    let rules = nft.counters(table, CUT)?;
+    let sum = |pick: fn(&[u64]) -> Option<&u64>| rules.iter().filter_map(|r| pick(r)).sum();
+    Ok((sum(|r| r.first()), sum(|r| r.last())))
+}
+
+/// Waits until all probes were counted, or for [`SETTLE_MS`]. Other packets count as well: what is
+/// asked is whether what matched was lost.
+fn await_counts(nft: &mut Nft, table: &Table, before: (u64, u64), sent: u64) -> io::Result<(u64, u64)> {
+    let mut waited = 0;
+    loop {
+        let now = totals(nft, table)?;
+        let counted = (now.0 - before.0, now.1 - before.1);
+        if counted.0 >= sent || waited >= SETTLE_MS {
+            return Ok(counted);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        waited += 10;
+    }
+}
+
+/// Sends the probes of one peer and direction; returns how many went.
+fn probe(
+    peer: &IpNet,
+    inbound: bool,
+    loss: &Loss<'_>,
+    hold: &Hold,
+    partial: bool,
+    notes: &mut Vec<String>,
+) -> u64 {
+    let far = peer.hosts().next().unwrap_or_else(|| peer.addr());
+    let protocol = loss.traffic.protocol.unwrap_or(Protocol::Udp);
+    let wanted = loss.traffic.ports.first().map_or(DISCARD, |p| p.from);
+    let port = free_of_protection(wanted, loss, hold, protocol);
+    let loopback: IpAddr = match far {
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let packet = if inbound {
+        Packet { from: far, to: loopback, protocol, port }
+    } else {
+        let Some(near) = source_towards(far) else {
+            notes.push(format!("out: no route to {far}"));
+            return 0;
+        };
+        Packet { from: near, to: far, protocol, port }
+    };
+    let peers = loss.traffic.peers.len().min(PEERS) as u64;
+    let wanted = if partial { SHARE.div_ceil(peers) } else { ALL };
+    let mut sent = 0;
+    for number in 0..wanted {
+        match raw::send(&packet) {
+            Ok(()) => sent += 1,
+            // The output hook tells the sender: lost all the same.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => sent += 1,
+            Err(error) => {
+                let way = if inbound { "in" } else { "out" };
+                notes.push(format!("{way}: {far}: {error}"));
+                break;
+            }
+        }
+        // A neighbour that is not known yet keeps only a few packets for later.
+        if !inbound && number == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    sent
+}
+
+fn free_of_protection(wanted: u16, loss: &Loss<'_>, hold: &Hold, protocol: Protocol) -> u16 {
+    let protected = |port| hold.protect.ports.contains(&(protocol, port));
+    let within = loss.traffic.ports.iter().flat_map(|p| p.from..=p.to).find(|p| !protected(*p));
+    if protected(wanted) { within.unwrap_or(wanted) } else { wanted }
+}
+
+/// Our own address on the way to `far`.
+fn source_towards(far: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = match far {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((far, DISCARD)).ok()?;
+    socket.local_addr().ok().map(|a| a.ip())
+}

@@ -1,0 +1,247 @@
+//! Packets across a partition, a partial loss, and everything that ends them.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use squall_core::fault::{Direction, Fault, Loss, Partition, Ports, Protocol, Traffic};
+use squall_core::hold::HolderReport;
+use squall_faults::holder::HolderEvent;
+
+use crate::bench::{Held, Pair, mark, soon, task, until};
+
+fn traffic(peers: &[&str], direction: Direction) -> Traffic {
+    let peers = peers.iter().map(|p| p.parse().unwrap()).collect();
+    Traffic { peers, direction, ports: vec![], protocol: None }
+}
+
+fn cut(peers: &[&str], direction: Direction) -> Fault {
+    Fault::Partition(Partition { traffic: traffic(peers, direction), severed: vec![] })
+}
+
+fn both() -> Fault {
+    cut(&["10.9.0.2/32", "fd09::2/128"], Direction::Both)
+}
+
+fn v4() -> IpAddr {
+    "10.9.0.2".parse().unwrap()
+}
+
+fn v6() -> IpAddr {
+    "fd09::2".parse().unwrap()
+}
+
+#[test]
+fn it_cuts_both_families_both_ways_and_spares_control() {
+    let pair = Pair::new();
+    let before = pair.h1.snapshot();
+    let held = Held::start(&pair.h1, task(both(), 1, 5_000, 60_000)).held();
+    assert_eq!(pair.ways(v4(), None), (false, false));
+    assert_eq!(pair.ways(v6(), None), (false, false));
+    assert_eq!(pair.ways(v4(), mark()), (true, true));
+    // With forgotten neighbours, discovery must get through for marked control to do so.
+    pair.h1.sh("ip -6 neigh flush all");
+    pair.h2.sh("ip -6 neigh flush all");
+    assert_eq!(pair.ways(v6(), mark()), (true, true));
+    held.holder.lift();
+    held.gone(2_000);
+    assert_eq!(pair.ways(v4(), None), (true, true));
+    assert_eq!(pair.h1.snapshot(), before);
+}
+
+#[test]
+fn one_way_is_one_way() {
+    let pair = Pair::new();
+    let held = Held::start(&pair.h1, task(cut(&["10.9.0.0/24"], Direction::In), 2, 5_000, 60_000));
+    let held = held.held();
+    assert_eq!(pair.ways(v4(), None), (true, false));
+    held.holder.kill();
+    held.gone(1_000);
+    let out = Held::start(&pair.h1, task(cut(&["10.9.0.2/32"], Direction::Out), 3, 5_000, 60_000));
+    let _out = out.held();
+    assert_eq!(pair.ways(v4(), None), (false, true));
+}
+
+#[test]
+fn an_established_flow_is_cut_and_comes_back() {
+    let pair = Pair::new();
+    let listener = pair.h2.run(|| TcpListener::bind("10.9.0.2:0").unwrap());
+    let at = listener.local_addr().unwrap();
+    let mut near = pair.h1.run(move || TcpStream::connect(at).unwrap());
+    let (mut far, _) = listener.accept().unwrap();
+    far.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut buffer = [0; 8];
+    near.write_all(b"before").unwrap();
+    assert_eq!(far.read(&mut buffer).unwrap(), 6);
+    let held = Held::start(&pair.h1, task(both(), 4, 5_000, 60_000)).held();
+    near.write_all(b"during").expect("the sender is told nothing");
+    assert!(far.read(&mut buffer).is_err());
+    held.holder.kill();
+    held.gone(1_000);
+    far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(far.read(&mut buffer).unwrap(), 6, "the retransmission arrives");
+}
+
+#[test]
+fn ports_and_protocol_narrow_it_and_port_22_is_spared() {
+    let pair = Pair::new();
+    let fault = Fault::Partition(Partition {
+        traffic: Traffic {
+            ports: vec![Ports { from: 1, to: 30_000 }],
+            protocol: Some(Protocol::Tcp),
+            ..traffic(&["10.9.0.2/32"], Direction::Both)
+        },
+        severed: vec![],
+    });
+    let _held = Held::start(&pair.h1, task(fault, 5, 5_000, 60_000)).held();
+    assert_eq!(pair.ways(v4(), None), (true, true), "UDP is another protocol");
+    for (port, open) in [(22, true), (2_000, false), (31_000, true)] {
+        let listener = pair.h2.run(move || TcpListener::bind(("10.9.0.2", port)).unwrap());
+        let at = listener.local_addr().unwrap();
+        let connected = pair.h1.run(move || {
+            TcpStream::connect_timeout(&at, Duration::from_millis(400)).is_ok()
+        });
+        assert_eq!(connected, open, "port {port}");
+    }
+}
+
+#[test]
+fn severed_control_is_cut_too() {
+    let pair = Pair::new();
+    let fault = Fault::Partition(Partition {
+        traffic: traffic(&["10.9.0.77/32"], Direction::Out),
+        severed: vec!["10.9.0.2/32".parse().unwrap()],
+    });
+    // The listed peer is not there, so only the coordinator's own rule can be seen to bite.
+    let held = Held::start(&pair.h1, task(fault, 6, 5_000, 60_000));
+    held.next(5_000);
+    assert_eq!(pair.ways(v4(), mark()), (false, false));
+    assert_eq!(pair.ways(v4(), None), (false, false));
+}
+
+#[test]
+fn a_share_is_lost() {
+    let pair = Pair::new();
+    let fault = Fault::Loss(Loss {
+        traffic: traffic(&["10.9.0.2/32"], Direction::Both),
+        per_million: 200_000,
+    });
+    let held = Held::start(&pair.h1, task(fault, 7, 5_000, 60_000)).held();
+    let out = pair.h1.run(|| {
+        std::process::Command::new("ping")
+            .args(["-q", "-i", "0.002", "-c", "600", "-W", "1", "10.9.0.2"])
+            .output()
+            .unwrap()
+    });
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let lost: f64 = text
+        .split_whitespace()
+        .find_map(|w| w.strip_suffix('%'))
+        .and_then(|w| w.parse().ok())
+        .unwrap_or_else(|| panic!("{text}"));
+    // Both ways at 20 %: 36 % of echoes.
+    assert!((26.0..46.0).contains(&lost), "{lost} %");
+    held.holder.lift();
+    held.gone(2_000);
+}
+
+#[test]
+fn sigkill_of_the_holder_heals_within_a_second_and_leaves_nothing() {
+    let pair = Pair::new();
+    let before = pair.h1.snapshot();
+    let held = Held::start(&pair.h1, task(both(), 8, 30_000, 60_000)).held();
+    assert_eq!(pair.ways(v4(), None), (false, false));
+    held.holder.kill();
+    held.gone(1_000);
+    until(1_000, || pair.h1.snapshot() == before);
+    assert_eq!(pair.ways(v4(), None), (true, true));
+}
+
+#[test]
+fn a_frozen_holder_heals_at_the_end_of_its_lease() {
+    let pair = Pair::new();
+    let before = pair.h1.snapshot();
+    let held = Held::start(&pair.h1, task(both(), 9, 1_500, 60_000)).held();
+    kill(Pid::from_raw(held.holder.pid() as i32), Signal::SIGSTOP).unwrap();
+    assert_eq!(pair.ways(v4(), None), (false, false));
+    until(2_000, || pair.udp("10.9.0.2", None));
+    until(1_000, || pair.h1.snapshot() == before);
+    held.gone(1_000);
+}
+
+#[test]
+fn the_parents_death_the_pipes_end_and_the_deadline_end_it() {
+    let pair = Pair::new();
+    let before = pair.h1.snapshot();
+    let held = Held::start(&pair.h1, task(both(), 10, 30_000, 60_000)).held();
+    drop(held.spawner);
+    until(1_000, || pair.h1.snapshot() == before);
+
+    let held = Held::start(&pair.h1, task(both(), 11, 30_000, 60_000)).held();
+    drop(held.holder);
+    until(1_000, || pair.h1.snapshot() == before);
+
+    let held = Held::start(&pair.h1, task(both(), 12, 30_000, 1_200)).held();
+    let lifted = (0..100).find_map(|_| match held.next(3_000) {
+        Some(HolderEvent::Report(HolderReport::Lifted(_))) => Some(true),
+        Some(HolderEvent::Gone { .. }) => Some(false),
+        _ => None,
+    });
+    // The kernel's timer and the holder's own wait for the same instant: either may win.
+    assert!(lifted.is_some());
+    until(1_000, || pair.h1.snapshot() == before);
+}
+
+#[test]
+fn two_compose_and_one_goes_without_the_other() {
+    let pair = Pair::new();
+    let first = Held::start(&pair.h1, task(both(), 13, 5_000, 60_000)).held();
+    let second =
+        Held::start(&pair.h1, task(cut(&["10.9.0.2/32"], Direction::In), 14, 5_000, 60_000));
+    second.next(5_000);
+    first.holder.lift();
+    first.gone(2_000);
+    assert_eq!(pair.ways(v4(), None), (true, false));
+    pair.h1.run(|| {
+        let flush = std::process::Command::new("nft").args(["flush", "ruleset"]).output();
+        drop(flush);
+    });
+    assert_eq!(pair.ways(v4(), None), (true, false), "a foreign flush removes nothing of ours");
+    second.holder.lift();
+    second.gone(2_000);
+    assert_eq!(pair.ways(v4(), None), (true, true));
+}
+
+#[test]
+fn renewals_leak_no_packet() {
+    let pair = Pair::new();
+    let held = Held::start(&pair.h1, task(both(), 15, 1_000, 60_000)).held();
+    let flood = pair.h1.run(|| {
+        std::process::Command::new("ping")
+            .args(["-q", "-i", "0.002", "-w", "5", "10.9.0.2"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    for _ in 0..25 {
+        std::thread::sleep(Duration::from_millis(200));
+        held.holder.renew(soon(1_000));
+    }
+    let out = flood.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(text.contains(" 0 received"), "{text}");
+    held.holder.lift();
+    held.gone(2_000);
+}
+
+#[test]
+fn an_idle_spawners_holder_stays() {
+    let pair = Pair::new();
+    let held = Held::start(&pair.h1, task(both(), 16, 20_000, 60_000)).held();
+    std::thread::sleep(Duration::from_secs(15));
+    assert_eq!(pair.ways(v4(), None), (false, false));
+    held.holder.lift();
+    held.gone(2_000);
+}
