@@ -118,7 +118,7 @@ pub(super) fn each_target(
         let addresses = ends.addresses(target, around.fleet);
         if !addresses.is_empty() {
             held.push((target.clone(), fault(addresses)));
-        } else if ends.hosts.contains(target) {
+        } else if !ends.is_empty() {
             let what = format!("target `{target}` would have no peer but itself");
             problems.add(path, what, "name another peer, or leave this target out");
         }

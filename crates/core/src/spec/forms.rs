@@ -1,13 +1,16 @@
 //! The faults as the file writes them.
 
+use std::fmt;
+
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Many, Millis, Peer, Percent, PortRange, Signal, Size};
 use crate::fault::{Direction, Kind, Processes, Protocol};
 
 /// One fault: a map with its kind as the single key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum FaultForm {
     /// Packets between the target and its peers vanish.
@@ -36,6 +39,75 @@ impl FaultForm {
             FaultForm::Cpu(_) => Kind::Cpu,
             FaultForm::Memory(_) => Kind::Memory,
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for FaultForm {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(FaultVisitor)
+    }
+}
+
+struct FaultVisitor;
+
+impl<'de> Visitor<'de> for FaultVisitor {
+    type Value = FaultForm;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a fault and its parameters, as `partition: {peers: [h2]}`")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<FaultForm, E> {
+        let Name(kind) = Name::deserialize(text.into_deserializer())?;
+        Err(E::custom(format!("`{kind}` needs its parameters: write `{kind}: {{…}}`")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<FaultForm, A::Error> {
+        let Some(Name(kind)) = map.next_key()? else {
+            return Err(de::Error::custom(format!("a fault is missing: {}", known())));
+        };
+        let form = match kind {
+            Kind::Partition => FaultForm::Partition(map.next_value()?),
+            Kind::Loss => FaultForm::Loss(map.next_value()?),
+            Kind::Kill => FaultForm::Kill(map.next_value()?),
+            Kind::Pause => FaultForm::Pause(map.next_value()?),
+            Kind::Cpu => FaultForm::Cpu(map.next_value()?),
+            Kind::Memory => FaultForm::Memory(map.next_value()?),
+        };
+        match map.next_key::<Second>()? {
+            None => Ok(form),
+            Some(never) => match never {},
+        }
+    }
+}
+
+fn known() -> String {
+    let names: Vec<&str> = Kind::ALL.iter().map(|k| k.name()).collect();
+    format!("known faults are {}", names.join(", "))
+}
+
+/// The name of a fault. A key of its own, so that a reader of YAML knows where it stands.
+struct Name(Kind);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        let kind = Kind::ALL.into_iter().find(|k| k.name() == name);
+        let unknown = || de::Error::custom(format!("unknown fault `{name}`: {}", known()));
+        kind.map(Name).ok_or_else(unknown)
+    }
+}
+
+/// What may not follow in the same map.
+enum Second {}
+
+impl<'de> Deserialize<'de> for Second {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        Err(de::Error::custom(format!(
+            "`{name}` does not belong to the fault before it: give each fault its own `-`, and \
+             indent its parameters below its name"
+        )))
     }
 }
 

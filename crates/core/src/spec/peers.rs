@@ -21,13 +21,20 @@ pub(super) struct FarEnds {
 }
 
 impl FarEnds {
-    /// The addresses as seen from `target`: its own name among the hosts is left out.
+    /// Nobody at all.
+    pub fn is_empty(&self) -> bool {
+        self.hosts.is_empty() && self.nets.is_empty()
+    }
+
+    /// The addresses as seen from `target`, each once and its own left out.
     pub fn addresses(&self, target: &HostName, fleet: &Fleet) -> Vec<IpNet> {
-        let hosts = self.hosts.iter().filter(|h| *h != target).filter_map(|h| fleet.hosts.get(h));
-        let mut all: Vec<IpNet> = hosts.map(|h| IpNet::from(h.address)).collect();
-        for net in &self.nets {
-            if !all.contains(net) {
-                all.push(*net);
+        let own = fleet.hosts.get(target).map(|h| IpNet::from(h.address));
+        let hosts = self.hosts.iter().filter_map(|h| fleet.hosts.get(h));
+        let hosts = hosts.map(|h| IpNet::from(h.address));
+        let mut all = Vec::new();
+        for net in hosts.chain(self.nets.iter().copied()) {
+            if Some(net) != own && !all.contains(&net) {
+                all.push(net);
             }
         }
         all

@@ -1,0 +1,345 @@
+//! Files as people write them, against a small fleet.
+
+mod refusals;
+mod text;
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::experiment::{Experiment, Placement};
+use crate::fault::{
+    Amount, Cpu, Direction, Fault, Kill, Loss, Memory, Partition, Ports, Processes, Protocol,
+    Traffic,
+};
+use crate::ids::HostName;
+use crate::probe::{Expect, ProbeKind, ProbeSpec};
+use crate::registry::HostRecord;
+
+fn host(name: &str) -> HostName {
+    name.parse().unwrap()
+}
+
+/// h1-h5 in the group `etcd`, zones a and b; w1, w2 in `web` with IPv6; c1 with a coordinator; d1
+/// drained; s1 silent.
+fn fleet() -> Fleet {
+    let mut fleet = Fleet {
+        coordinators: vec!["10.0.1.1".parse().unwrap(), "10.0.1.2".parse().unwrap()],
+        ..Fleet::default()
+    };
+    let mut add = |name: &str, address: &str, labels: &[(&str, &str)]| {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let record = HostRecord {
+            name: host(name),
+            address: address.parse().unwrap(),
+            labels,
+            gossip_port: 1,
+            relay_port: 2,
+            coordinator: name == "c1",
+            drained: name == "d1",
+        };
+        fleet.hosts.insert(host(name), record);
+        if name != "s1" {
+            fleet.healthy.insert(host(name));
+        }
+    };
+    for (i, zone) in ["a", "a", "b", "b", "b"].into_iter().enumerate() {
+        let i = i + 1;
+        add(&format!("h{i}"), &format!("10.0.0.{i}"), &[("group", "etcd"), ("zone", zone)]);
+    }
+    add("w1", "fd00::1", &[("group", "web")]);
+    add("w2", "fd00::2", &[("group", "web")]);
+    add("c1", "10.0.1.1", &[("group", "control")]);
+    add("d1", "10.0.2.1", &[("group", "etcd"), ("zone", "c")]);
+    add("s1", "10.0.2.2", &[]);
+    fleet
+}
+
+fn parse(yaml: &str) -> File {
+    serde_saphyr::from_str(yaml).unwrap_or_else(|e| panic!("{yaml}\n{e}"))
+}
+
+/// A file with these lines instead of, or besides, the plainest ones.
+fn file(lines: &str) -> File {
+    let mut yaml = lines.to_owned();
+    for (key, line) in [
+        ("name", "name: test"),
+        ("targets", "targets: {hosts: h1}"),
+        ("faults", "faults: [{cpu: {}}]"),
+        ("duration", "duration: 30s"),
+    ] {
+        if !lines.lines().any(|l| l.starts_with(&format!("{key}:"))) {
+            yaml.push('\n');
+            yaml.push_str(line);
+        }
+    }
+    parse(&yaml)
+}
+
+fn resolved(lines: &str) -> Experiment {
+    resolve(&file(lines), &fleet(), 7).unwrap_or_else(|problems| panic!("{lines}\n{problems:?}"))
+}
+
+fn problems(lines: &str) -> Vec<String> {
+    let problems = resolve(&file(lines), &fleet(), 7).expect_err(lines);
+    problems.iter().map(ToString::to_string).collect()
+}
+
+fn nets(addresses: &[&str]) -> Vec<ipnet::IpNet> {
+    addresses.iter().map(|a| a.parse::<std::net::IpAddr>().unwrap().into()).collect()
+}
+
+fn to_all(peers: Vec<ipnet::IpNet>) -> Traffic {
+    Traffic { peers, direction: Direction::Both, ports: Vec::new(), protocol: None }
+}
+
+/// Who holds what, as `h1: 10.0.0.2 10.0.0.3`, of partitions.
+fn holds(experiment: &Experiment) -> Vec<String> {
+    let line = |p: &Placement| {
+        let peers = p.spec.traffic().expect("a network fault").peers.iter();
+        let peers: Vec<String> = peers.map(|n| n.addr().to_string()).collect();
+        format!("{}: {}", p.host, peers.join(" "))
+    };
+    experiment.faults.iter().map(line).collect()
+}
+
+#[test]
+fn the_example_of_the_design_means_what_it_says() {
+    let file = parse(
+        r#"
+name: cut-the-leader
+objective: writes go on while one member is cut off
+targets: { group: etcd, count: 1 }
+faults:
+  - partition: { peers: { group: etcd }, direction: both }
+  - loss: { percent: 5, peers: [h2] }
+duration: 30s
+steady-state:
+  - { name: health, http: { url: "http://h2:2379/health" }, every: 200ms, expect: { status: 200, error-rate: "< 1%", p99: "< 250ms" } }
+safety: { max-blast-radius: 0.34, auto-rollback: true, lease: 5s }
+"#,
+    );
+    let seed = (0..100)
+        .find(|s| resolve(&file, &fleet(), *s).is_ok_and(|e| e.targets().contains(&host("h1"))));
+    let experiment = resolve(&file, &fleet(), seed.unwrap()).unwrap();
+    assert_eq!(
+        (experiment.duration_ms, experiment.baseline_ms, experiment.recovery_ms),
+        (30_000, 5_000, 10_000)
+    );
+    assert_eq!(experiment.safety.max_radius_ppm, 340_000);
+    assert!(experiment.safety.auto_rollback && !experiment.safety.continue_on_loss);
+    let partition = Partition {
+        traffic: to_all(nets(&["10.0.2.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"])),
+        severed: Vec::new(),
+    };
+    let loss = Loss { traffic: to_all(nets(&["10.0.0.2"])), per_million: 50_000 };
+    assert_eq!(
+        experiment.faults,
+        [
+            Placement { host: host("h1"), fault: 0, spec: Fault::Partition(partition) },
+            Placement { host: host("h1"), fault: 1, spec: Fault::Loss(loss) },
+        ]
+    );
+    let touched: BTreeSet<_> = ["h2", "h3", "h4", "h5", "d1"].into_iter().map(host).collect();
+    assert_eq!(experiment.touched, touched);
+    assert_eq!(
+        experiment.probes,
+        [ProbeSpec {
+            name: "health".into(),
+            from: host("c1"),
+            kind: ProbeKind::Http { url: "http://10.0.0.2:2379/health".into(), status: 200 },
+            every_ms: 200,
+            timeout_ms: 2_000,
+            expect: Expect {
+                max_errors_per_million: Some(9_999),
+                max_p99_ms: Some(250),
+                max_p50_ms: None
+            },
+        }]
+    );
+}
+
+#[test]
+fn chance_follows_the_seed_and_never_picks_who_is_not_to_be_picked() {
+    let mut seen = BTreeSet::new();
+    for (text, count) in [
+        ("{count: 2}", 2),
+        ("{percent: 34}", 2),
+        ("{percent: 1}", 1),
+        ("{percent: 100}", 7),
+        ("{all: true}", 7),
+    ] {
+        let file = file(&format!("targets: {text}"));
+        for seed in 0..200 {
+            let targets = resolve(&file, &fleet(), seed).unwrap().targets();
+            assert_eq!(targets, resolve(&file, &fleet(), seed).unwrap().targets());
+            assert_eq!(targets.len(), count, "{text}");
+            seen.extend(targets);
+        }
+    }
+    let seen: Vec<&str> = seen.iter().map(HostName::as_str).collect();
+    assert_eq!(seen, ["h1", "h2", "h3", "h4", "h5", "w1", "w2"]);
+}
+
+#[test]
+fn targets_are_found_by_name_group_and_label() {
+    for (text, expected) in [
+        ("{hosts: [h2, h1, h2]}", "h1 h2"),
+        ("{hosts: c1}", "c1"),
+        ("{group: etcd}", "h1 h2 h3 h4 h5"),
+        ("{group: control}", "c1"),
+        ("{labels: {zone: b}}", "h3 h4 h5"),
+        ("{group: etcd, labels: {zone: a}}", "h1 h2"),
+    ] {
+        let targets = resolved(&format!("targets: {text}")).targets();
+        let names: Vec<&str> = targets.iter().map(HostName::as_str).collect();
+        assert_eq!(names.join(" "), expected, "{text}");
+    }
+    assert_eq!(
+        problems("targets: {group: control, count: 1}"),
+        [
+            "targets: no host that matches is in service; 7 of 10 hosts can be drawn: see `squall nodes`"
+        ]
+    );
+}
+
+#[test]
+fn shapes_are_held_by_the_smaller_part_of_the_targets() {
+    let cut = |rest: &str| {
+        holds(&resolved(&format!("targets: {{group: etcd}}\nfaults: [{{partition: {{{rest}}}}}]")))
+    };
+    assert_eq!(
+        cut("shape: halves"),
+        ["h1: 10.0.0.3 10.0.0.4 10.0.0.5", "h2: 10.0.0.3 10.0.0.4 10.0.0.5"]
+    );
+    assert_eq!(cut("shape: bridge"), ["h1: 10.0.0.4 10.0.0.5", "h2: 10.0.0.4 10.0.0.5"]);
+    assert_eq!(
+        cut("shape: ring"),
+        ["h1: 10.0.0.3 10.0.0.4", "h2: 10.0.0.4 10.0.0.5", "h3: 10.0.0.5"]
+    );
+    assert_eq!(cut("shape: minority-third"), ["h1: 10.0.0.2 10.0.0.3 10.0.0.4 10.0.0.5"]);
+    assert_eq!(cut("shape: {groups: [[h5], [h1, h2]]}"), ["h5: 10.0.0.1 10.0.0.2"]);
+    assert_eq!(cut("shape: random"), cut("shape: random"));
+    let halves = resolved("targets: {group: etcd}\nfaults: [{partition: {shape: halves}}]");
+    assert_eq!(halves.targets().len(), 2, "the other half counts in no radius");
+    let touched: Vec<&str> = halves.touched.iter().map(HostName::as_str).collect();
+    assert_eq!(touched, ["h3", "h4", "h5"]);
+}
+
+#[test]
+fn isolation_and_simplex_cut_each_target_from_the_rest() {
+    let one = resolved(
+        "targets: {hosts: w1}\nfaults: [{partition: {shape: isolate, peers: {group: etcd, labels: {zone: a}}}}]",
+    );
+    assert_eq!(holds(&one), ["w1: 10.0.0.1 10.0.0.2"]);
+    let all = resolved("faults: [{partition: {shape: isolate}}]");
+    assert_eq!(all.faults[0].spec.traffic().unwrap().peers.len(), fleet().hosts.len() - 1);
+    for (text, direction) in [
+        ("shape: simplex", Direction::In),
+        ("shape: simplex, direction: out", Direction::Out),
+        ("shape: isolate, direction: in", Direction::In),
+        ("shape: isolate", Direction::Both),
+        ("peers: all, direction: out", Direction::Out),
+    ] {
+        let experiment = resolved(&format!("faults: [{{partition: {{{text}}}}}]"));
+        assert_eq!(experiment.faults[0].spec.traffic().unwrap().direction, direction, "{text}");
+    }
+}
+
+#[test]
+fn parameters_arrive_as_they_were_written() {
+    let experiment = resolved(
+        "faults:
+  - partition: {peers: [10.0.0.7/24, 'fd00::9', h2, 10.0.9.9], ports: [443, 8000-9000, 443], protocol: tcp, control: severed}
+  - kill: {name: nginx, count: 2, signal: TERM, interval: 1.5s, exclude: nginx-debug}
+  - cpu: {workers: 2, load: 50%}
+  - memory: {percent: 40}
+  - memory: {bytes: 64MiB}
+  - pause: {port: 80}",
+    );
+    let peers = ["10.0.0.2/32", "10.0.0.0/24", "fd00::9/128", "10.0.9.9/32"];
+    let partition = Partition {
+        traffic: Traffic {
+            peers: peers.iter().map(|p| p.parse().unwrap()).collect(),
+            direction: Direction::Both,
+            ports: vec![Ports { from: 443, to: 443 }, Ports { from: 8000, to: 9000 }],
+            protocol: Some(Protocol::Tcp),
+        },
+        severed: nets(&["10.0.1.1", "10.0.1.2"]),
+    };
+    let kill = Kill {
+        processes: Processes {
+            name: Some("nginx".into()),
+            exclude: vec!["nginx-debug".into()],
+            ..Processes::default()
+        },
+        amount: Amount::Count(2),
+        signal: 15,
+        interval_ms: Some(1_500),
+    };
+    let expected = [
+        Fault::Partition(partition),
+        Fault::Kill(kill),
+        Fault::Cpu(Cpu { workers: Some(2), load_percent: 50 }),
+        Fault::Memory(Memory::PercentOfAvailable(40)),
+        Fault::Memory(Memory::Bytes(64 << 20)),
+    ];
+    for (placement, fault) in experiment.faults.iter().zip(&expected) {
+        assert_eq!(placement.spec, *fault);
+    }
+    // The network covers the other hosts of the fleet too.
+    let touched: Vec<&str> = experiment.touched.iter().map(HostName::as_str).collect();
+    assert_eq!(touched, ["h2", "h3", "h4", "h5"]);
+}
+
+#[test]
+fn probes_reach_registered_hosts_by_address() {
+    for (url, expected) in [
+        ("http://h2:2379/health?x=1", "http://10.0.0.2:2379/health?x=1"),
+        ("http://h2", "http://10.0.0.2"),
+        ("http://w1:80/", "http://[fd00::1]:80/"),
+        ("http://[fd00::7]:80/", "http://[fd00::7]:80/"),
+        ("http://example.org/h2", "http://example.org/h2"),
+        ("http://10.9.9.9:1/", "http://10.9.9.9:1/"),
+    ] {
+        let experiment = resolved(&format!("steady-state: [{{name: p, http: {{url: '{url}'}}}}]"));
+        let ProbeKind::Http { url, status: 200 } = &experiment.probes[0].kind else { panic!() };
+        assert_eq!(url, expected);
+    }
+    let experiment =
+        resolved("steady-state: [{name: p, tcp: {address: 'w2:80'}, from: h3}]\nbaseline: 2s");
+    assert_eq!(experiment.probes[0].kind, ProbeKind::Tcp { address: "[fd00::2]:80".into() });
+    assert_eq!(experiment.probes[0].from, host("h3"));
+    assert_eq!(experiment.baseline_ms, 2_000);
+    for exec in ["[/bin/check, -q]", "{argv: [/bin/check, -q]}"] {
+        let experiment = resolved(&format!("steady-state: [{{name: p, exec: {exec}}}]"));
+        let argv = vec!["/bin/check".into(), "-q".into()];
+        assert_eq!(experiment.probes[0].kind, ProbeKind::Exec { argv });
+    }
+}
+
+#[test]
+fn a_probe_runs_where_no_fault_is_held() {
+    let from = |targets: &str, fleet: &Fleet| {
+        let file = file(&format!("targets: {targets}\nsteady-state: [{{name: p, exec: [x]}}]"));
+        resolve(&file, fleet, 7).unwrap().probes[0].from.to_string()
+    };
+    let mut small = fleet();
+    small.hosts.retain(|name, _| name.as_str().starts_with('h'));
+    assert_eq!(from("{hosts: h1}", &small), "h2");
+    assert_eq!(from("{hosts: [h1, h2, h4]}", &small), "h3");
+    assert_eq!(from("{all: true}", &small), "h1", "every host is a target");
+    // Half of the targets hold a shape: the probe goes to the other half.
+    let halves = "targets: {group: etcd}\nfaults: [{partition: {shape: halves}}]\nsteady-state: [{name: p, exec: [x]}]";
+    assert_eq!(resolve(&file(halves), &small, 7).unwrap().probes[0].from, host("h3"));
+}
+
+#[test]
+fn safety_is_taken_over_and_has_its_defaults() {
+    let plain = resolved("").safety;
+    assert_eq!((plain.max_radius_ppm, plain.lease_ms, plain.of_group), (300_000, 5_000, None));
+    assert!(plain.auto_rollback && !plain.continue_on_loss && !plain.expects_split);
+    let own = resolved("targets: {group: etcd}\nsafety: {max-blast-radius: 100%, of: group, auto-rollback: false, lease: 30s, on-loss: continue, expects-split: true}").safety;
+    assert_eq!((own.max_radius_ppm, own.lease_ms), (1_000_000, 30_000));
+    assert_eq!(own.of_group.as_deref(), Some("etcd"));
+    assert!(!own.auto_rollback && own.continue_on_loss && own.expects_split);
+}
