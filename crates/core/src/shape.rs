@@ -234,6 +234,18 @@ mod tests {
     }
 
     #[test]
+    fn a_holder_whose_cuts_all_others_hold_as_well_holds_none() {
+        // h01 has most cuts and is chosen first; then h02, h03 and h04 must hold theirs anyway.
+        let h = hosts(7);
+        let pairs = [(0, 1), (0, 2), (0, 3), (1, 4), (2, 5), (3, 6)];
+        let pairs = pairs.map(|(a, b): (usize, usize)| ordered(&h[a], &h[b]));
+        assert_eq!(
+            show(&hold(&BTreeSet::from(pairs))),
+            "h02 refuses h01 h05; h03 refuses h01 h06; h04 refuses h01 h07"
+        );
+    }
+
+    #[test]
     fn groups_of_a_persons_own_leave_the_others_alone() {
         let h = hosts(5);
         let cuts = groups(&[vec![h[0].clone(), h[1].clone()], vec![h[2].clone()]]);

@@ -328,6 +328,11 @@ fn a_probe_runs_where_no_fault_is_held() {
     assert_eq!(from("{hosts: h1}", &small), "h2");
     assert_eq!(from("{hosts: [h1, h2, h4]}", &small), "h3");
     assert_eq!(from("{all: true}", &small), "h1", "every host is a target");
+    small.hosts.get_mut(&host("h2")).unwrap().drained = true;
+    small.healthy.remove(&host("h3"));
+    assert_eq!(from("{hosts: h1}", &small), "h4", "h2 is drained, h3 silent");
+    let mut small = fleet();
+    small.hosts.retain(|name, _| name.as_str().starts_with('h'));
     // Half of the targets hold a shape: the probe goes to the other half.
     let halves = "targets: {group: etcd}\nfaults: [{partition: {shape: halves}}]\nsteady-state: [{name: p, exec: [x]}]";
     assert_eq!(resolve(&file(halves), &small, 7).unwrap().probes[0].from, host("h3"));
