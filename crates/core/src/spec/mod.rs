@@ -1,10 +1,10 @@
 //! The experiment file: what a person writes, and what it means for a fleet.
 //!
 //! Parse, resolve, run: the text becomes a [`File`] (serde; the binary reads YAML, whose errors carry
-//! line and column), [`resolve`] turns it into an [`Experiment`](crate::experiment::Experiment) with
+//! line and column), [`resolve()`] turns it into an [`Experiment`](crate::experiment::Experiment) with
 //! every name looked up, and nothing after that reads a name again. What a single value can be told
 //! wrong by is told while parsing; what needs the rest of the file or the fleet is told by
-//! [`resolve`], all of it at once.
+//! [`resolve()`], all of it at once.
 
 mod faults;
 mod fleet;
