@@ -1,0 +1,220 @@
+//! Connections between authenticated peers.
+//!
+//! An [`Endpoint`] is one UDP socket. [`Endpoint::connect`] and [`Endpoint::accept`] give a
+//! [`Connection`] only when both certificates were believed and the hello was answered; a connection
+//! carries [`Channel`]s, streams of frames. Roles are authorised by whoever handles a message, with
+//! [`Connection::peer`].
+
+mod channel;
+mod config;
+mod connection;
+mod hello;
+mod join;
+mod judge;
+mod quic;
+mod refusals;
+mod socket;
+pub(crate) mod stream;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use channel::{Channel, MAX_QUEUED, Receiver, Sender};
+pub use connection::Connection;
+pub(crate) use connection::ConnectionInner;
+pub use join::{JoinRequest, join};
+pub(crate) use refusals::Refusals;
+pub use refusals::{Reason, RefusalCounts};
+pub use socket::marked_udp;
+
+use crate::WireError;
+use crate::codec::WIRE_VERSION;
+use crate::identity::{Identity, IdentityError, Peer, Role};
+use crate::memory::MemoryEndpoint;
+use quic::QuicEndpoint;
+
+/// How long handshake and hello may take together. The idle time-out ends a dead one sooner.
+pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Connections that wait to be taken by [`Endpoint::accept`], at most.
+pub(crate) const MAX_ACCEPTED: usize = 4096;
+
+/// Where and how to bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointOptions {
+    /// The address; port 0 takes a free one.
+    pub bind: SocketAddr,
+    /// `SO_MARK` for the socket, so that control traffic passes our own network faults. Without
+    /// CAP_NET_ADMIN it is left out with a warning in the log.
+    pub mark: Option<u32>,
+}
+
+/// Client and server on one socket. Clones are the same endpoint. Only an endpoint with a
+/// coordinator's identity answers connections; agents and operators connect to it.
+#[derive(Clone, Debug)]
+pub struct Endpoint(Arc<Inner>);
+
+#[derive(Debug)]
+enum Inner {
+    Quic(QuicEndpoint),
+    Memory(MemoryEndpoint),
+}
+
+impl Endpoint {
+    /// Binds a socket and begins to serve, where `identity` is a coordinator's. Must be called
+    /// within a tokio runtime.
+    ///
+    /// # Errors
+    /// The address cannot be bound, or the identity cannot be used for TLS.
+    pub fn bind(identity: Identity, options: EndpointOptions) -> Result<Endpoint, WireError> {
+        Endpoint::bind_speaking(identity, options, WIRE_VERSION)
+    }
+
+    pub(crate) fn bind_speaking(
+        identity: Identity,
+        options: EndpointOptions,
+        version: u16,
+    ) -> Result<Endpoint, WireError> {
+        let endpoint = QuicEndpoint::bind(identity, options, version)?;
+        Ok(Endpoint(Arc::new(Inner::Quic(endpoint))))
+    }
+
+    pub(crate) fn from_memory(endpoint: MemoryEndpoint) -> Endpoint {
+        Endpoint(Arc::new(Inner::Memory(endpoint)))
+    }
+
+    /// The address that is bound.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        match &*self.0 {
+            Inner::Quic(endpoint) => endpoint.address(),
+            Inner::Memory(endpoint) => endpoint.address(),
+        }
+    }
+
+    /// A connection to whoever is `role` and `name` of this cluster, at `address`. Returns once the
+    /// other side has believed our certificate and answered the hello, or after five seconds.
+    ///
+    /// # Errors
+    /// Nobody answers; either side refuses the other, with the reason; the wire versions differ.
+    pub async fn connect(
+        &self,
+        address: SocketAddr,
+        role: Role,
+        name: &str,
+    ) -> Result<Connection, WireError> {
+        match &*self.0 {
+            Inner::Quic(endpoint) => endpoint.connect(address, role, name).await,
+            Inner::Memory(endpoint) => endpoint.connect(address, role, name).await,
+        }
+    }
+
+    /// The next peer that was believed and greeted; `None` once the endpoint is closed, and at once
+    /// where it does not serve. Refused ones are logged and counted, never returned.
+    pub async fn accept(&self) -> Option<Connection> {
+        match &*self.0 {
+            Inner::Quic(endpoint) => endpoint.accept().await,
+            Inner::Memory(endpoint) => endpoint.accept().await,
+        }
+    }
+
+    /// The next host that asks to join; `None` once the endpoint is closed, and at once where it
+    /// does not serve. This is all that somebody without a certificate can reach.
+    pub async fn accept_join(&self) -> Option<JoinRequest> {
+        match &*self.0 {
+            Inner::Quic(endpoint) => endpoint.accept_join().await,
+            Inner::Memory(_) => None,
+        }
+    }
+
+    /// Whom this endpoint refused so far, accepting and connecting.
+    #[must_use]
+    pub fn refusals(&self) -> RefusalCounts {
+        match &*self.0 {
+            Inner::Quic(endpoint) => endpoint.refusals().counts(),
+            Inner::Memory(endpoint) => endpoint.refusals().counts(),
+        }
+    }
+
+    /// Closes every connection and answers no more. Does not wait until the peers know:
+    /// [`Endpoint::drained`] does.
+    pub fn close(&self) {
+        match &*self.0 {
+            Inner::Quic(endpoint) => endpoint.close(),
+            Inner::Memory(endpoint) => endpoint.close(),
+        }
+    }
+
+    /// After [`Endpoint::close`]: waits until the peers were told, a few round trips at most.
+    pub async fn drained(&self) {
+        match &*self.0 {
+            Inner::Quic(endpoint) => endpoint.drained().await,
+            Inner::Memory(_) => {}
+        }
+    }
+}
+
+/// The client's hello on a new connection. Closes it where that fails.
+pub(crate) async fn greet(connection: &Connection, version: u16) -> Result<(), WireError> {
+    let address = connection.remote();
+    let hello = async { hello::ask(connection.open_hello().await?, version, address).await };
+    let result = hello.await.map_err(|error| match error {
+        WireError::Lost(why) => WireError::RefusedByPeer { address, why },
+        other => other,
+    });
+    if let Err(error) = &result {
+        connection.close(&error.to_string());
+    }
+    result
+}
+
+/// The server's hello on a new connection. Closes it where that fails.
+pub(crate) async fn welcome(connection: &Connection, version: u16) -> Result<(), WireError> {
+    let address = connection.remote();
+    let hello = async { hello::answer(connection.accept_hello().await?, version, address).await };
+    let result = match tokio::time::timeout(HANDSHAKE, hello).await {
+        Ok(result) => result,
+        Err(_) => {
+            let detail = "no hello".to_owned();
+            Err(WireError::Refused { address, reason: Reason::TooSlow, detail })
+        }
+    };
+    if let Err(error) = &result {
+        if matches!(error, WireError::Version { .. }) {
+            // The answer is under way: the client closes when it has read it.
+            let _ = tokio::time::timeout(Duration::from_secs(1), connection.closed()).await;
+        }
+        connection.close(&error.to_string());
+    }
+    result
+}
+
+/// Logs and counts an error where it is a refusal by this side.
+pub(crate) fn note(refusals: &Refusals, error: &WireError) {
+    match error {
+        WireError::Refused { address, reason, detail } => refusals.note(*address, *reason, detail),
+        WireError::WrongPeer { address, role, name, found } => {
+            let reason = if found.starts_with(role.as_str()) {
+                Reason::WrongName
+            } else {
+                Reason::WrongRole
+            };
+            refusals.note(*address, reason, &format!("{found}, not {role} {name}"));
+        }
+        WireError::Version { address, .. } => {
+            refusals.note(*address, Reason::Version, &error.to_string());
+        }
+        _ => {}
+    }
+}
+
+pub(crate) fn refused(address: SocketAddr, error: &IdentityError) -> WireError {
+    WireError::Refused { address, reason: Reason::from(error), detail: error.to_string() }
+}
+
+pub(crate) fn wrong_peer(address: SocketAddr, role: Role, name: &str, found: &Peer) -> WireError {
+    WireError::WrongPeer { address, role, name: name.to_owned(), found: found.to_string() }
+}
+
+#[cfg(test)]
+mod tests;
