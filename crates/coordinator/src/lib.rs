@@ -6,6 +6,155 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod clock;
+mod config;
+mod driver;
+mod links;
+mod network;
+mod node;
+mod outbox;
+mod raft;
+mod server;
+mod sessions;
+mod stops;
 mod store;
+#[cfg(test)]
+mod tests;
 
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use squall_wire::transport::EndpointOptions;
+use squall_wire::{Endpoint, Identity, IdentityError, Role, WireError};
+use tokio::sync::{mpsc, watch};
+
+pub use config::{Config, DEFAULT_PORT, InvalidConfig, MAX_COORDINATORS, Member};
 pub use store::StoreError;
+
+use driver::Driver;
+use links::Links;
+use network::Network;
+use node::{Node, Parts};
+use stops::Stops;
+use store::Store;
+
+/// How long the end waits for peers to be told and the store to be closed.
+const FAREWELL: Duration = Duration::from_secs(3);
+
+/// Why a coordinator did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum CoordinatorError {
+    /// The configuration cannot be run.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// The certificate cannot be used.
+    #[error("identity: {0}")]
+    Identity(#[from] IdentityError),
+    /// The certificate is somebody else's.
+    #[error("the certificate in {} is for {found}, not for coordinator {name}", dir.display())]
+    WrongIdentity {
+        /// Where it is.
+        dir: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who this is to be.
+        name: String,
+    },
+    /// The address cannot be bound.
+    #[error("cannot listen: {0}")]
+    Listen(#[source] WireError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file of stops cannot be opened.
+    #[error("stops in {}: {source}", dir.display())]
+    Stops {
+        /// The state directory.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Raft could not begin, or ended: most often the disk is full or failing. What was
+    /// acknowledged is safe with the other coordinators.
+    #[error("consensus has ended: {0}")]
+    Consensus(String),
+}
+
+/// Runs a coordinator until `shutdown` resolves.
+///
+/// # Errors
+/// Why it did not start, or why it could not go on. Nothing that was acknowledged is lost.
+pub async fn run(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), CoordinatorError> {
+    config.validate()?;
+    let identity = Identity::load(&config.identity_dir)?;
+    let peer = identity.peer();
+    if peer.role != Role::Coordinator || peer.name != config.name {
+        return Err(CoordinatorError::WrongIdentity {
+            dir: config.identity_dir,
+            found: peer.to_string(),
+            name: config.name,
+        });
+    }
+    // The store first: a second process on the same directory must be told that, not that the port
+    // is taken, and must not answer anybody.
+    let state_dir = config.state_dir.clone();
+    let store = tokio::task::spawn_blocking(move || Store::open(&state_dir))
+        .await
+        .map_err(|e| CoordinatorError::Consensus(e.to_string()))??;
+    let mark = config.mark.then_some(squall_core::hold::CONTROL_MARK);
+    let options = EndpointOptions { bind: config.listen, mark };
+    let endpoint = Endpoint::bind(identity.clone(), options).map_err(CoordinatorError::Listen)?;
+    serve(config, identity, store, endpoint, shutdown).await
+}
+
+/// Serves on an endpoint that is bound already.
+async fn serve(
+    config: Config,
+    identity: Identity,
+    store: Store,
+    endpoint: Endpoint,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), CoordinatorError> {
+    let stops = Stops::open(&config.state_dir, &identity)
+        .map_err(|source| CoordinatorError::Stops { dir: config.state_dir.clone(), source })?;
+    let Store { log, machine, applied, closed } = store;
+    let (stop, stopped) = watch::channel(false);
+    let links = Links::start(&config, &endpoint, &stopped);
+    let network = Network { links: links.clone() };
+    let settings = raft::validated(&identity.peer().cluster);
+    let raft = store::types::Raft::new(config.id.0, settings, network, log, machine)
+        .await
+        .map_err(|e| CoordinatorError::Consensus(e.to_string()))?;
+    let (events, queue) = mpsc::channel(driver::QUEUE);
+    let parts = Parts { config, identity, raft: raft.clone(), applied, links, stops, events: events.clone() };
+    let node = Arc::new(Node::new(parts));
+    let server = tokio::spawn(server::serve(node.clone(), endpoint.clone()));
+    let driving = Driver::new(node.clone(), events, queue).run(stopped);
+    tracing::info!(name = node.config.name, address = %endpoint.local_addr(), "coordinator is up");
+
+    let result = async {
+        raft::initialise(&raft, &node.config).await?;
+        drop(node);
+        tokio::select! {
+            ended = driving => ended,
+            () = shutdown => Ok(()),
+        }
+    }
+    .await
+    .map_err(CoordinatorError::Consensus);
+
+    stop.send_replace(true);
+    endpoint.close();
+    server.abort();
+    let _ = raft.shutdown().await;
+    drop(raft);
+    let farewell = async { tokio::join!(endpoint.drained(), closed.wait()) };
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+    result
+}

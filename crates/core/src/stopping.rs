@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{HostName, StopId};
-use crate::message::{Latched, Receipt, Report, StopHost, StopProgress, StopState};
+use crate::message::{
+    HostPhase, Latched, Receipt, Report, StopHost, StopProgress, StopState,
+};
 use crate::time::Time;
 
 /// How much longer than the longest lease is waited, for clocks and queues.
@@ -154,4 +156,40 @@ pub fn is_done(progress: &StopProgress) -> bool {
     progress.hosts.iter().all(|h| {
         h.receipt.as_ref().is_some_and(|r| r.residue.is_empty() && r.latched == Latched::Durable)
     })
+}
+
+/// Hosts because of which a resume is refused: registered, not given up on by name in `despite`,
+/// and not seen lately to have heard every stop (`digest` of S) and to hold nothing. Each host
+/// comes with its last report and when that arrived.
+#[must_use]
+pub fn blockers<'a>(
+    now: Time,
+    hosts: impl Iterator<Item = (&'a HostName, Option<(&'a Report, Time)>)>,
+    digest: u64,
+    despite: &BTreeSet<HostName>,
+) -> Vec<HostName> {
+    let stopped = |(report, arrived): (&Report, Time)| {
+        let idle = report.faults.iter().all(|f| match f.phase {
+            HostPhase::Journaling
+            | HostPhase::Applying
+            | HostPhase::Held
+            | HostPhase::Reverting => false,
+            HostPhase::Clean | HostPhase::Lost | HostPhase::Stuck | HostPhase::NotHeld => true,
+        });
+        now.since(arrived) < crate::leader::FRESH_MS && report.digest == digest && idle
+    };
+    hosts
+        .filter(|(host, last)| !despite.contains(*host) && !last.is_some_and(stopped))
+        .map(|(host, _)| host.clone())
+        .collect()
+}
+
+/// The refusal of a resume in words.
+#[must_use]
+pub fn explain(blockers: &[HostName]) -> String {
+    let names: Vec<&str> = blockers.iter().map(HostName::as_str).collect();
+    format!(
+        "not seen stopped: {}. Wait until they are, or give up on each with `--despite NAME`",
+        names.join(", ")
+    )
 }

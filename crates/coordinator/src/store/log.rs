@@ -16,7 +16,7 @@ use super::{decode, encode};
 
 /// Encoded bytes of log that are read for one message to a follower. With one entry of the largest
 /// size it is well within what the codec takes.
-pub(crate) const MAX_READ_BYTES: usize = 256 << 10;
+const MAX_READ_BYTES: usize = 256 << 10;
 
 #[derive(Default)]
 struct Log {

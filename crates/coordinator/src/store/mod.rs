@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub(crate) use log::{LogStore, MAX_READ_BYTES};
+pub(crate) use log::LogStore;
 pub(crate) use machine::{Applied, StateMachine};
 pub(crate) use tables::Closed;
 pub(crate) use types::SnapshotData;

@@ -1,0 +1,277 @@
+//! The one loop in which everything meets: agents' words, stops, the leader's machine, the log.
+//!
+//! After each event the actions are drained and the timer is re-armed. What takes time (a quorum
+//! round, a call to another coordinator) runs beside it and comes back as an event.
+
+mod leading;
+mod stopping;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use serde::Serialize;
+use squall_core::ids::{HostName, StopId};
+use squall_core::message::{FromAgent, Hello, Report, StopProgress, ToAgent};
+use squall_core::registry::HostRecord;
+use squall_core::time::Time;
+use squall_wire::{Sender, codec};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::node::Node;
+use crate::outbox::Outboxes;
+use crate::sessions::peers_of;
+use leading::Leading;
+use stopping::Broadcasts;
+pub(crate) use leading::{leadership, new_command};
+pub(crate) use stopping::propose_lacking;
+
+/// Events that wait for the loop, at most; more block their connection's task.
+pub(crate) const QUEUE: usize = 4096;
+/// Events taken before actions are drained, at most.
+const BURST: usize = 256;
+/// How often what is level-triggered is looked at: stops that the log lacks, registrations, peers.
+const TICK_MS: u64 = 500;
+
+/// What happened.
+pub(crate) enum Event {
+    /// An agent said hello on a new control stream.
+    Connected { connection: u64, hello: Box<Hello>, sender: Sender },
+    /// An agent said something else.
+    Said { connection: u64, words: Box<FromAgent> },
+    /// An agent's control stream has ended.
+    Gone { connection: u64 },
+    /// Another coordinator has heard these.
+    PeerStops(Vec<StopId>),
+    /// An operator stops everything.
+    StopAll { stop: StopId, by: String, progress: mpsc::Sender<StopProgress> },
+    /// A quorum round came back.
+    Round { token: u64, ok: bool },
+}
+
+pub(crate) struct Driver {
+    node: Arc<Node>,
+    events: mpsc::Receiver<Event>,
+    /// For the tasks that run beside the loop.
+    own: mpsc::Sender<Event>,
+    outboxes: Outboxes,
+    leading: Option<Leading>,
+    broadcasts: Broadcasts,
+    next_tick: Time,
+    /// The hosts of which all agents were told last.
+    told: BTreeMap<HostName, HostRecord>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        own: mpsc::Sender<Event>,
+        events: mpsc::Receiver<Event>,
+    ) -> Driver {
+        Driver {
+            node,
+            events,
+            own,
+            outboxes: Outboxes::default(),
+            leading: None,
+            broadcasts: Broadcasts::default(),
+            next_tick: clock::now(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until `stop` changes. Returns why raft ended, where it did.
+    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), String> {
+        let mut applied = self.node.applied.watch();
+        let mut metrics = self.node.raft.metrics();
+        self.registry_changed();
+        loop {
+            self.drain();
+            let wake = clock::until(self.next_wake());
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(event) => self.take(event),
+                    None => return Ok(()),
+                },
+                gone = self.outboxes.flushed() => if let Some(connection) = gone {
+                    self.disconnected(connection);
+                },
+                _ = applied.changed() => self.registry_changed(),
+                changed = metrics.changed() => {
+                    let seen = metrics.borrow_and_update().clone();
+                    if let Err(fatal) = &seen.running_state {
+                        return Err(fatal.to_string());
+                    }
+                    if changed.is_err() {
+                        return Err("raft has ended".into());
+                    }
+                    self.leadership_changed(&seen);
+                }
+                () = tokio::time::sleep(wake) => {}
+                _ = stop.changed() => return Ok(()),
+            }
+        }
+    }
+
+    fn next_wake(&self) -> Time {
+        let leading = self.leading.as_ref().map_or(Time::FAR, |l| l.machine.poll_timeout());
+        leading.min(self.broadcasts.poll_timeout()).min(self.next_tick)
+    }
+
+    fn take(&mut self, first: Event) {
+        self.handle(first);
+        for _ in 1..BURST {
+            match self.events.try_recv() {
+                Ok(event) => self.handle(event),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Connected { connection, hello, sender } => {
+                self.connected(connection, *hello, sender);
+            }
+            Event::Said { connection, words } => self.said(connection, *words),
+            Event::Gone { connection } => self.disconnected(connection),
+            Event::PeerStops(stops) => {
+                for stop in stops {
+                    self.hear(stop, None);
+                }
+            }
+            Event::StopAll { stop, by, progress } => self.stop_all(stop, by, progress),
+            Event::Round { token, ok } => self.round_ended(token, ok),
+        }
+    }
+
+    /// Carries out what the machines want now.
+    fn drain(&mut self) {
+        let now = clock::now();
+        if now >= self.next_tick {
+            self.next_tick = now.plus(TICK_MS);
+            self.tick();
+        }
+        self.drain_leader(now);
+        self.broadcasts.publish(now);
+    }
+
+    fn tick(&mut self) {
+        self.tell_peers();
+        self.push_lacking();
+        self.tick_leader();
+    }
+
+    fn connected(&mut self, connection: u64, hello: Hello, sender: Sender) {
+        let host = hello.host.name.clone();
+        tracing::info!(%host, connection, "agent connected");
+        let capabilities = hello.capabilities.clone();
+        let replaced = self.node.sessions().add(connection, hello);
+        if let Some(old) = replaced {
+            self.outboxes.remove(old);
+        }
+        self.outboxes.add(connection, sender);
+        if let Some(leading) = &mut self.leading {
+            leading.machine.handle_capabilities(host.clone(), capabilities);
+        }
+        let peers = self.node.applied.read(|registry| peers_of(&host, registry));
+        self.send(connection, &ToAgent::Peers(peers));
+    }
+
+    fn disconnected(&mut self, connection: u64) {
+        self.outboxes.remove(connection);
+        let Some(host) = self.node.sessions().remove(connection) else { return };
+        tracing::info!(%host, connection, "agent gone");
+        if let Some(leading) = &mut self.leading {
+            leading.machine.handle_disconnected(&host);
+        }
+    }
+
+    fn said(&mut self, connection: u64, words: FromAgent) {
+        match words {
+            // The task that reads the stream lets only one through, as `Connected`.
+            FromAgent::Hello(_) => {}
+            FromAgent::Report(report) => self.reported(connection, report),
+            FromAgent::Stops(stops) => {
+                for stop in stops {
+                    self.hear(stop, None);
+                }
+            }
+            FromAgent::Receipt(receipt) => {
+                let host = self.node.sessions().of_connection(connection).map(|(h, _)| h.clone());
+                if let Some(host) = host {
+                    self.broadcasts.handle_receipt(clock::now(), &host, receipt);
+                }
+            }
+        }
+    }
+
+    fn reported(&mut self, connection: u64, report: Report) {
+        let now = clock::now();
+        let host = {
+            let mut sessions = self.node.sessions();
+            let Some((host, session)) = sessions.of_connection(connection) else { return };
+            let host = host.clone();
+            session.report = Some((report.clone(), now));
+            host
+        };
+        // Before anything else that could follow from this report.
+        let all = {
+            let stops = self.node.stops();
+            let differs = stops.fence().digest() != report.digest;
+            differs.then(|| stops.fence().stops().collect::<Vec<_>>())
+        };
+        if let Some(all) = all {
+            self.send(connection, &ToAgent::Stops(all));
+        }
+        if let Some(leading) = &mut self.leading {
+            leading.machine.handle_report(now, &host, report);
+        }
+    }
+
+    fn registry_changed(&mut self) {
+        let now = clock::now();
+        let new = self.node.applied.read(|registry| self.node.stops().learn(registry));
+        for stop in new {
+            self.push(stop);
+        }
+        let applied = &self.node.applied;
+        self.broadcasts.note_committed(|stop| applied.read(|r| r.stops.contains_key(&stop)));
+        if let Some(leading) = &mut self.leading {
+            leading.machine.handle_change(now);
+        }
+    }
+
+    /// Tells agents of the other hosts, where those have changed.
+    fn tell_peers(&mut self) {
+        let hosts = self.node.applied.read(|r| (r.hosts != self.told).then(|| r.hosts.clone()));
+        let Some(hosts) = hosts else { return };
+        self.told = hosts;
+        let all: Vec<(HostName, u64)> =
+            self.node.sessions().iter().map(|(h, s)| (h.clone(), s.connection)).collect();
+        for (host, connection) in all {
+            let peers = self.node.applied.read(|registry| peers_of(&host, registry));
+            self.send(connection, &ToAgent::Peers(peers));
+        }
+    }
+
+    fn send<T: Serialize>(&mut self, connection: u64, message: &T) {
+        match codec::encode(message) {
+            Ok(encoded) => {
+                if !self.outboxes.send(connection, &encoded) {
+                    self.disconnected(connection);
+                }
+            }
+            Err(error) => tracing::error!(%error, connection, "a message to an agent is too large"),
+        }
+    }
+}
+
+/// Runs `work` beside the loop, at most so long.
+fn beside(limit: Duration, work: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        let _ = tokio::time::timeout(limit, work).await;
+    });
+}

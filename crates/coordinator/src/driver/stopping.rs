@@ -1,0 +1,242 @@
+//! Stop-all: pushed, written, forwarded and proposed, all at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use squall_core::experiment::DEFAULT_LEASE_MS;
+use squall_core::ids::{CommandId, HostName, StopId};
+use squall_core::message::{FromCoordinator, Receipt, Report, StopProgress, ToAgent};
+use squall_core::registry::Command;
+use squall_core::stopping::Broadcast;
+use squall_core::time::Time;
+use squall_wire::codec;
+use tokio::sync::mpsc;
+
+use super::{Driver, beside};
+use crate::clock;
+use crate::node::Node;
+use crate::raft::{self, NotWritten};
+
+/// The shortest gap between two answers to an operator who waits; a host that completes the
+/// picture is told of at once.
+const PUBLISH_GAP_MS: u64 = 20;
+/// Stops whose receipts are kept for operators who ask a moment later.
+const MAX_KEPT: usize = 16;
+/// How long a proposal or a call about a stop may take before the next tick tries again.
+const ATTEMPT: Duration = Duration::from_secs(2);
+
+struct Running {
+    machine: Broadcast,
+    to: Vec<mpsc::Sender<StopProgress>>,
+    /// Something changed since the last answer.
+    dirty: bool,
+    next: Time,
+}
+
+/// Stop-alls that somebody waits for, and the receipts of the last ones.
+#[derive(Default)]
+pub(super) struct Broadcasts {
+    running: Vec<Running>,
+    receipts: BTreeMap<StopId, BTreeMap<HostName, Receipt>>,
+    /// The order in which receipts are forgotten.
+    kept: Vec<StopId>,
+}
+
+impl Broadcasts {
+    pub(super) fn handle_receipt(&mut self, now: Time, host: &HostName, receipt: Receipt) {
+        for running in self.running.iter_mut().filter(|r| r.machine.stop() == receipt.stop) {
+            running.machine.handle_receipt(now, host, receipt.clone());
+            running.dirty = true;
+        }
+        self.keep(receipt.stop).insert(host.clone(), receipt);
+    }
+
+    fn keep(&mut self, stop: StopId) -> &mut BTreeMap<HostName, Receipt> {
+        if !self.receipts.contains_key(&stop) {
+            self.kept.push(stop);
+            if self.kept.len() > MAX_KEPT {
+                self.receipts.remove(&self.kept.remove(0));
+            }
+        }
+        self.receipts.entry(stop).or_default()
+    }
+
+    fn has_receipt(&self, stop: StopId, host: &HostName) -> bool {
+        self.receipts.get(&stop).is_some_and(|of_stop| of_stop.contains_key(host))
+    }
+
+    pub(super) fn note_committed(&mut self, in_log: impl Fn(StopId) -> bool) {
+        for running in &mut self.running {
+            if in_log(running.machine.stop()) {
+                running.machine.handle_committed();
+                running.dirty = true;
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Time {
+        let next = |r: &Running| if r.dirty { r.next } else { r.machine.poll_timeout() };
+        self.running.iter().map(next).min().unwrap_or(Time::FAR)
+    }
+
+    /// Says how each stands, where that has changed, and forgets those that are over or that
+    /// nobody waits for any more.
+    pub(super) fn publish(&mut self, now: Time) {
+        self.running.retain_mut(|running| {
+            let over = running.machine.is_over(now);
+            if !over && !(running.dirty && now >= running.next) {
+                return true;
+            }
+            let progress = running.machine.progress(now);
+            running.dirty = false;
+            running.next = now.plus(PUBLISH_GAP_MS);
+            // An operator who does not read gets the next one; the last one must get through.
+            running.to.retain(|to| match to.try_send(progress.clone()) {
+                Err(mpsc::error::TrySendError::Full(missed)) => {
+                    if over {
+                        let to = to.clone();
+                        beside(ATTEMPT, async move { drop(to.send(missed).await) });
+                    }
+                    true
+                }
+                result => result.is_ok(),
+            });
+            !over && !running.to.is_empty()
+        });
+    }
+}
+
+impl Driver {
+    /// A stop was learnt, in whatever way.
+    pub(super) fn hear(&mut self, stop: StopId, by: Option<String>) {
+        let new = self.node.stops().hear(stop, by);
+        if new {
+            tracing::warn!(%stop, "stop");
+            self.push(stop);
+            if let Some(leading) = &mut self.leading {
+                leading.machine.handle_stops(clock::now(), &[stop]);
+            }
+            self.forward(stop);
+            self.push_lacking();
+        }
+    }
+
+    /// Pushes a stop to every agent: encoded once, sent in one loop that does not wait.
+    pub(super) fn push(&mut self, stop: StopId) {
+        self.push_to(stop, |_| true);
+    }
+
+    fn push_to(&mut self, stop: StopId, wanted: impl Fn(&HostName) -> bool) {
+        let record = self.node.stops().record(stop);
+        let encoded = codec::encode(&ToAgent::Stop { stop, record }).expect("a stop is small");
+        let connections: Vec<u64> = {
+            let sessions = self.node.sessions();
+            sessions.iter().filter(|(h, _)| wanted(h)).map(|(_, s)| s.connection).collect()
+        };
+        for connection in connections {
+            if !self.outboxes.send(connection, &encoded) {
+                self.disconnected(connection);
+            }
+        }
+    }
+
+    /// Tells the other coordinators of one stop.
+    fn forward(&self, stop: StopId) {
+        let record = self.node.stops().record(stop);
+        self.forward_all(vec![(stop, record)]);
+    }
+
+    fn forward_all(&self, stops: Vec<(StopId, Vec<u8>)>) {
+        for link in self.node.links.all() {
+            let (link, message) = (link.clone(), FromCoordinator::Stops(stops.clone()));
+            beside(ATTEMPT, async move {
+                if let Err(error) = link.call(&message).await {
+                    tracing::debug!(%error, "a stop did not reach another coordinator yet");
+                }
+            });
+        }
+    }
+
+    /// Gets the stops that the log lacks into it: by proposing where this node leads, else by
+    /// telling the others again. Tried again at every tick until the log has them.
+    pub(super) fn push_lacking(&mut self) {
+        let lacking = self.node.stops().lacking();
+        if lacking.is_empty() {
+            return;
+        }
+        if self.leading.is_some() {
+            let node = self.node.clone();
+            beside(ATTEMPT, async move {
+                let _ = propose_lacking(&node).await;
+            });
+        } else if !self.node.links.is_empty() {
+            let stops = self.node.stops();
+            let all = lacking.iter().map(|(stop, _)| (*stop, stops.record(*stop))).collect();
+            drop(stops);
+            self.forward_all(all);
+        }
+    }
+
+    /// An operator stops everything, here and now.
+    pub(super) fn stop_all(
+        &mut self,
+        stop: StopId,
+        by: String,
+        progress: mpsc::Sender<StopProgress>,
+    ) {
+        let known = self.node.stops().fence().knows(stop);
+        self.hear(stop, Some(by));
+        if known {
+            let answered: Vec<HostName> = {
+                let sessions = self.node.sessions();
+                let has = |h: &&HostName| self.broadcasts.has_receipt(stop, h);
+                sessions.iter().map(|(h, _)| h).filter(has).cloned().collect()
+            };
+            self.push_to(stop, |host| !answered.contains(host));
+        }
+        let now = clock::now();
+        if let Some(running) =
+            self.broadcasts.running.iter_mut().find(|r| r.machine.stop() == stop)
+        {
+            running.to.push(progress);
+            running.dirty = true;
+            return;
+        }
+        let mut machine = self.broadcast(now, stop);
+        for (host, receipt) in self.broadcasts.keep(stop).clone() {
+            machine.handle_receipt(now, &host, receipt);
+        }
+        if self.node.applied.read(|r| r.stops.contains_key(&stop)) {
+            machine.handle_committed();
+        }
+        let running = Running { machine, to: vec![progress], dirty: true, next: now };
+        self.broadcasts.running.push(running);
+    }
+
+    fn broadcast(&self, now: Time, stop: StopId) -> Broadcast {
+        let sessions = self.node.sessions();
+        let last = |host: &HostName| -> Option<&Report> {
+            sessions.get(host).and_then(|s| s.report.as_ref()).map(|(report, _)| report)
+        };
+        self.node.applied.read(|registry| {
+            let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
+            // An experiment that this registry has not heard of yet has the usual lease, most likely.
+            let longest = leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS);
+            let hosts = registry.hosts.keys().map(|host| (host, last(host)));
+            Broadcast::new(now, stop, hosts, longest)
+        })
+    }
+}
+
+/// Proposes every stop that the log lacks; all of them are in the log when this returns `Ok`.
+pub(crate) async fn propose_lacking(node: &Arc<Node>) -> Result<(), NotWritten> {
+    let lacking = node.stops().lacking();
+    for (stop, by) in lacking {
+        let by = by.unwrap_or_else(|| node.me());
+        // The stop's own id: however often and by whomever it is proposed, it takes effect once.
+        let entry = raft::entry(CommandId(stop.0), &by, Command::Stop(stop));
+        raft::propose(&node.raft, node.config.id, entry).await?;
+    }
+    Ok(())
+}

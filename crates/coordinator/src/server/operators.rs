@@ -1,0 +1,68 @@
+//! What operators ask: one channel a request.
+
+use std::sync::Arc;
+
+use squall_core::ids::StopId;
+use squall_core::message::{Request, Response};
+use squall_wire::{Channel, Connection, WireError};
+use tokio::sync::mpsc;
+
+use super::{reads, writes};
+use crate::driver::Event;
+use crate::node::Node;
+
+/// Answers that wait for an operator who does not read; more are left out, but never the last.
+const PROGRESS: usize = 64;
+
+/// Answers each channel.
+pub(super) async fn serve(node: &Arc<Node>, connection: &Connection) {
+    while let Ok(channel) = connection.accept_channel().await {
+        let (node, connection) = (node.clone(), connection.clone());
+        tokio::spawn(async move {
+            let by = format!("operator/{}", connection.peer().name);
+            if let Err(error) = answer(&node, &by, channel).await {
+                tracing::debug!(by, %error, "an operator was not answered");
+            }
+        });
+    }
+}
+
+async fn answer(node: &Arc<Node>, by: &str, mut channel: Channel) -> Result<(), WireError> {
+    let Some(request) = channel.recv::<Request>().await? else { return Ok(()) };
+    let response = match request {
+        Request::StopAll(stop) => return stop_all(node, by, stop, channel).await,
+        Request::Status => reads::status(node).await,
+        Request::Views => reads::views(node).await,
+        Request::Show(id) => reads::show(node, id).await,
+        Request::List => reads::list(node).await,
+        Request::Plan(file) => reads::plan(node, &file).await,
+        write => writes::write(node, by, write).await,
+    };
+    channel.send(&response).await?;
+    channel.finish();
+    Ok(())
+}
+
+/// Streams how a stop-all stands until there is no more to learn.
+async fn stop_all(
+    node: &Node,
+    by: &str,
+    stop: StopId,
+    channel: Channel,
+) -> Result<(), WireError> {
+    let (progress, mut steps) = mpsc::channel(PROGRESS);
+    let event = Event::StopAll { stop, by: by.to_owned(), progress };
+    let (mut sender, _receiver) = channel.split();
+    if node.events.send(event).await.is_err() {
+        return sender.send(&Response::NoQuorum("this coordinator is shutting down".into())).await;
+    }
+    while let Some(step) = steps.recv().await {
+        let last = step.last;
+        sender.send(&Response::Stop(step)).await?;
+        if last {
+            break;
+        }
+    }
+    sender.finish();
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! What other coordinators ask.
+
+use std::sync::Arc;
+
+use squall_core::message::{FromCoordinator, ToCoordinator};
+use squall_wire::{Channel, Connection, WireError, codec};
+
+use crate::driver::Event;
+use crate::network::{self, Call};
+use crate::node::Node;
+
+/// Answers each channel with one answer.
+pub(super) async fn serve(node: &Arc<Node>, connection: &Connection) {
+    // The transport bounds how many channels are open at once.
+    while let Ok(channel) = connection.accept_channel().await {
+        let (node, connection) = (node.clone(), connection.clone());
+        tokio::spawn(async move {
+            if let Err(error) = answer(&node, &connection, channel).await {
+                tracing::debug!(peer = %connection.peer(), %error, "a call came to nothing");
+            }
+        });
+    }
+}
+
+async fn answer(
+    node: &Arc<Node>,
+    connection: &Connection,
+    mut channel: Channel,
+) -> Result<(), WireError> {
+    let Some(question) = channel.recv::<FromCoordinator>().await? else { return Ok(()) };
+    let answer = match question {
+        FromCoordinator::Raft(bytes) => match codec::decode::<Call>(&bytes) {
+            Ok(call) => {
+                let from = &connection.peer().name;
+                let id = node.config.id;
+                let answer = network::answer(&node.raft, id, &node.incoming, from, call).await;
+                ToCoordinator::Raft(codec::encode(&answer)?)
+            }
+            Err(error) => ToCoordinator::Failed(error.to_string()),
+        },
+        FromCoordinator::Stops(stops) => {
+            let ids = stops.into_iter().map(|(stop, _)| stop).collect();
+            match node.events.send(Event::PeerStops(ids)).await {
+                Ok(()) => ToCoordinator::Taken,
+                Err(_) => ToCoordinator::Failed("shutting down".into()),
+            }
+        }
+        FromCoordinator::View => ToCoordinator::View(node.status()),
+    };
+    channel.send(&answer).await?;
+    channel.finish();
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! What operators change. A command carries its id: repeated, here or elsewhere, it takes effect once.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use squall_core::experiment::{EndReason, Experiment};
+use squall_core::ids::{CommandId, ExperimentId, HostName, StopId};
+use squall_core::message::{Request, Response};
+use squall_core::registry::{Command, Outcome, Refusal, Registry};
+use squall_core::stopping;
+use squall_core::time::WallTime;
+
+use crate::clock;
+use crate::driver::propose_lacking;
+use crate::node::Node;
+use crate::raft::{self, NotWritten};
+
+/// The longest life of a join token.
+const MAX_TTL_MS: u64 = 30 * 24 * 3600 * 1000;
+
+/// Carries out a request that changes something.
+pub(super) async fn write(node: &Arc<Node>, by: &str, request: Request) -> Response {
+    let (command, what) = match request {
+        Request::Submit { command, id, file } => return submit(node, by, command, id, &file).await,
+        Request::Resume { command, stops, despite } => {
+            return resume(node, by, command, stops, despite).await;
+        }
+        Request::ClearFaults { command } => return clear(node, by, command).await,
+        Request::StopExperiment { command, id } => {
+            (command, Command::End { id, why: EndReason::Operator(by.to_owned()) })
+        }
+        Request::Drain { command, host, drained } => (command, Command::Drain { host, drained }),
+        Request::CreateToken { command, host, hash, ttl_ms } => {
+            let expires = WallTime(clock::wall().0.saturating_add(ttl_ms.min(MAX_TTL_MS)));
+            (command, Command::CreateToken { hash, host, expires })
+        }
+        Request::Status
+        | Request::Views
+        | Request::Plan(_)
+        | Request::Show(_)
+        | Request::List
+        | Request::StopAll(_) => return Response::Forbidden("that is not a write".into()),
+    };
+    propose(node, by, command, what).await
+}
+
+/// The answer to a command that is remembered, or where another coordinator must be asked.
+fn at_once(node: &Node, command: CommandId) -> Option<Response> {
+    if let Some(outcome) = node.applied.read(|r| r.outcome_of(command).cloned()) {
+        return Some(Response::Outcome(outcome));
+    }
+    let leader = node.status().leader.filter(|id| *id != node.config.id)?;
+    Some(Response::NotLeader(node.address_of(leader)))
+}
+
+async fn propose(node: &Arc<Node>, by: &str, id: CommandId, command: Command) -> Response {
+    if let Some(answer) = at_once(node, id) {
+        return answer;
+    }
+    let entry = raft::entry(id, by, command);
+    match raft::propose(&node.raft, node.config.id, entry).await {
+        Ok(outcome) => Response::Outcome(outcome),
+        Err(not_written) => refused(node, not_written),
+    }
+}
+
+fn refused(node: &Node, not_written: NotWritten) -> Response {
+    match not_written {
+        NotWritten::NotLeader(id) => Response::NotLeader(node.address_of(id)),
+        NotWritten::Unknown(why) => Response::NoQuorum(why),
+        NotWritten::Refused(refusal) => Response::Refused(refusal),
+    }
+}
+
+/// Starts an experiment; the stops that the log lacks come first.
+async fn submit(
+    node: &Arc<Node>,
+    by: &str,
+    command: CommandId,
+    id: ExperimentId,
+    file: &str,
+) -> Response {
+    if let Some(answer) = at_once(node, command) {
+        return answer;
+    }
+    if let Err(not_written) = propose_lacking(node).await {
+        return refused(node, not_written);
+    }
+    // A repeat draws the same hosts.
+    let seed = command.0.as_u128();
+    match node.applied.read(|registry| resolve(registry, file, seed)) {
+        Ok(experiment) => {
+            let experiment = Box::new(experiment);
+            propose(node, by, command, Command::Submit { id, experiment }).await
+        }
+        Err(refusal) => Response::Refused(refusal),
+    }
+}
+
+/// Releases stops, unless a host may still be under way to stopping.
+async fn resume(
+    node: &Arc<Node>,
+    by: &str,
+    command: CommandId,
+    stops: BTreeSet<StopId>,
+    despite: BTreeSet<HostName>,
+) -> Response {
+    if let Some(answer) = at_once(node, command) {
+        return answer;
+    }
+    if let Err(not_written) = propose_lacking(node).await {
+        return refused(node, not_written);
+    }
+    let blockers = {
+        let sessions = node.sessions();
+        let digest = node.stops().fence().digest();
+        node.applied.read(|registry| {
+            let hosts = registry.hosts.keys().map(|host| {
+                let last = sessions.get(host).and_then(|s| s.report.as_ref());
+                (host, last.map(|(report, at)| (report, *at)))
+            });
+            stopping::blockers(clock::now(), hosts, digest, &despite)
+        })
+    };
+    if !blockers.is_empty() {
+        return Response::Refused(Refusal::Invalid(stopping::explain(&blockers)));
+    }
+    propose(node, by, command, Command::Resume { stops, despite }).await
+}
+
+/// Ends every running experiment, each under an id that follows from the command's.
+async fn clear(node: &Arc<Node>, by: &str, command: CommandId) -> Response {
+    if let Some(answer) = at_once(node, command) {
+        return answer;
+    }
+    let running: Vec<ExperimentId> = node
+        .applied
+        .read(|r| r.running().filter(|e| e.ending.is_none()).map(|e| e.id).collect());
+    let mut result = Outcome::Unchanged;
+    for id in running {
+        let each = CommandId(uuid::Uuid::from_u128(command.0.as_u128() ^ id.0.as_u128()));
+        let why = EndReason::Operator(by.to_owned());
+        match propose(node, by, each, Command::End { id, why }).await {
+            Response::Outcome(Outcome::Done(index)) => result = Outcome::Done(index),
+            Response::Outcome(_) => {}
+            other => return other,
+        }
+    }
+    Response::Outcome(result)
+}
+
+/// An experiment file (JSON) with every name resolved against the registered hosts.
+pub(super) fn resolve(
+    registry: &Registry,
+    file: &str,
+    seed: u128,
+) -> Result<Experiment, Refusal> {
+    let _ = (registry, file, seed);
+    Err(Refusal::Invalid("HOOK".into()))
+}

@@ -1,0 +1,134 @@
+//! The hosts whose control streams are open here, and what they said last.
+
+use std::collections::BTreeMap;
+
+use squall_core::ids::HostName;
+use squall_core::message::{Hello, PeerHost, Report};
+use squall_core::registry::{HostRecord, Registry};
+use squall_core::time::Time;
+
+/// Other hosts that one host is told of, at most: gossip and relay need enough of them, not all,
+/// and a fleet of thousands must not be told of itself at every change.
+pub(crate) const MAX_PEERS: usize = 64;
+
+/// A host whose control stream is open here.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    /// The number of its connection. A newer connection of the same host replaces an older one.
+    pub connection: u64,
+    pub hello: Hello,
+    /// Its last report and when it arrived.
+    pub report: Option<(Report, Time)>,
+}
+
+/// All of them, by host.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    by_host: BTreeMap<HostName, Session>,
+    host_of: BTreeMap<u64, HostName>,
+}
+
+impl Sessions {
+    /// Adds a session; returns the connection that it replaces.
+    pub(crate) fn add(&mut self, connection: u64, hello: Hello) -> Option<u64> {
+        let host = hello.host.name.clone();
+        self.host_of.insert(connection, host.clone());
+        let old = self.by_host.insert(host, Session { connection, hello, report: None });
+        old.map(|s| {
+            self.host_of.remove(&s.connection);
+            s.connection
+        })
+    }
+
+    /// Removes a session, unless a newer one of the same host has replaced it; returns the host.
+    pub(crate) fn remove(&mut self, connection: u64) -> Option<HostName> {
+        let host = self.host_of.remove(&connection)?;
+        self.by_host.remove(&host);
+        Some(host)
+    }
+
+    pub(crate) fn of_connection(&mut self, connection: u64) -> Option<(&HostName, &mut Session)> {
+        let host = self.host_of.get(&connection)?;
+        self.by_host.get_mut(host).map(|session| (host, session))
+    }
+
+    pub(crate) fn get(&self, host: &HostName) -> Option<&Session> {
+        self.by_host.get(host)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&HostName, &Session)> {
+        self.by_host.iter()
+    }
+}
+
+/// The others whom `me` is told of: of its own cohort first, each time those next in the order of
+/// names, so that everybody is known to as many as he knows.
+pub(crate) fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
+    use std::ops::Bound::{Excluded, Unbounded};
+    let cohort = |h: &HostRecord| h.labels.get("group").cloned().unwrap_or_default();
+    let own = registry.hosts.get(me).map(&cohort).unwrap_or_default();
+    let ring = || {
+        let after = registry.hosts.range::<HostName, _>((Excluded(me), Unbounded));
+        let before = registry.hosts.range::<HostName, _>((Unbounded, Excluded(me)));
+        after.chain(before).map(|(_, h)| h)
+    };
+    let same = ring().filter(|h| cohort(h) == own);
+    let rest = ring().filter(|h| cohort(h) != own);
+    let peer = |h: &HostRecord| PeerHost {
+        name: h.name.clone(),
+        address: h.address,
+        gossip_port: h.gossip_port,
+        relay_port: h.relay_port,
+        cohort: cohort(h),
+    };
+    same.chain(rest).take(MAX_PEERS).map(peer).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(hosts: &[(&str, &str)]) -> Registry {
+        let mut registry = Registry::default();
+        for (name, group) in hosts {
+            let name: HostName = name.parse().unwrap();
+            let record = HostRecord {
+                name: name.clone(),
+                address: std::net::Ipv4Addr::LOCALHOST.into(),
+                labels: BTreeMap::from([("group".to_owned(), (*group).to_owned())]),
+                gossip_port: 1,
+                relay_port: 2,
+                coordinator: false,
+                drained: false,
+            };
+            registry.hosts.insert(name, record);
+        }
+        registry
+    }
+
+    fn names(peers: &[PeerHost]) -> Vec<&str> {
+        peers.iter().map(|p| p.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_host_is_told_of_all_others_its_own_cohort_first() {
+        let registry = registry(&[("h1", "a"), ("h2", "b"), ("h3", "a"), ("h4", "a")]);
+        let peers = peers_of(&"h3".parse().unwrap(), &registry);
+        assert_eq!(names(&peers), ["h4", "h1", "h2"]);
+    }
+
+    #[test]
+    fn in_a_large_fleet_everybody_is_known_to_as_many_as_he_knows() {
+        let all: Vec<String> = (0..200).map(|n| format!("h{n:03}")).collect();
+        let registry = registry(&all.iter().map(|n| (n.as_str(), "a")).collect::<Vec<_>>());
+        let mut known = BTreeMap::<HostName, usize>::new();
+        for name in registry.hosts.keys() {
+            let peers = peers_of(name, &registry);
+            assert_eq!(peers.len(), MAX_PEERS);
+            for peer in peers {
+                *known.entry(peer.name).or_default() += 1;
+            }
+        }
+        assert!(known.values().all(|n| *n == MAX_PEERS));
+    }
+}

@@ -1,0 +1,183 @@
+//! Agents that are played by the test.
+
+use std::collections::BTreeMap;
+
+use squall_core::fence::Fence;
+use squall_core::ids::{AgentRun, HostName, LogIndex, StopId};
+use squall_core::message::{FromAgent, Hello, Latched, Receipt, Report, Request, Response, ToAgent};
+use squall_core::registry::{HostRecord, Outcome};
+use squall_core::time::Time;
+use squall_wire::{Channel, Connection, Endpoint, GossipKey, JoinToken, Role, WireError};
+use tokio::time::timeout;
+
+use super::{Cluster, PATIENCE, command, endpoint, loopback};
+
+pub(super) struct Agent {
+    pub host: HostName,
+    pub run: AgentRun,
+    pub fence: Fence,
+    pub connection: Connection,
+    pub channel: Channel,
+    _endpoint: Endpoint,
+}
+
+pub(super) fn record(name: &str) -> HostRecord {
+    HostRecord {
+        name: name.parse().unwrap(),
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        labels: BTreeMap::new(),
+        gossip_port: 1,
+        relay_port: 2,
+        coordinator: false,
+        drained: false,
+    }
+}
+
+impl Agent {
+    /// Connects as `certificate` and says hello as `name`.
+    pub async fn connect(cluster: &Cluster, to: usize, certificate: &str, name: &str) -> Agent {
+        let identity = cluster.authority.issue(Role::Agent, certificate, 1).unwrap();
+        let endpoint = endpoint(&identity, loopback());
+        let coordinator = format!("c{}", to + 1);
+        let connection =
+            endpoint.connect(cluster.addresses[to], Role::Coordinator, &coordinator).await.unwrap();
+        let mut channel = connection.open().await.unwrap();
+        let run = AgentRun(uuid::Uuid::from_u128(rand::random()));
+        let hello = Hello {
+            run,
+            host: record(name),
+            version: "test".into(),
+            capabilities: Vec::new(),
+        };
+        channel.send(&FromAgent::Hello(hello)).await.unwrap();
+        let host = name.parse().unwrap();
+        let fence = Fence::default();
+        Agent { host, run, fence, connection, channel, _endpoint: endpoint }
+    }
+
+    pub async fn report(&mut self) {
+        let report = Report {
+            run: self.run,
+            t: Time(crate::clock::now().0),
+            digest: self.fence.digest(),
+            newest_resume: self.fence.newest_resume(),
+            synced: true,
+            armed: self.fence.armed(),
+            obeys: squall_core::ids::Leadership::default(),
+            faults: Vec::new(),
+            probes: Vec::new(),
+            row: None,
+        };
+        self.channel.send(&FromAgent::Report(report)).await.unwrap();
+    }
+
+    /// The next message, or why there is none.
+    pub async fn next(&mut self) -> Result<Option<ToAgent>, WireError> {
+        timeout(PATIENCE, self.channel.recv()).await.expect("a message in time")
+    }
+
+    /// Waits for a message that `pick` takes, reporting each second like a real agent.
+    pub async fn expect<T>(&mut self, pick: impl Fn(ToAgent) -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut tick = tokio::time::interval(std::time::Duration::from_millis(300));
+        loop {
+            tokio::select! {
+                message = self.channel.recv::<ToAgent>() => {
+                    if let Some(found) = pick(message.unwrap().expect("the stream is open")) {
+                        return found;
+                    }
+                }
+                _ = tick.tick() => self.report().await,
+            }
+            assert!(tokio::time::Instant::now() < deadline, "no such message");
+        }
+    }
+
+    /// Latches like a real agent and answers.
+    pub async fn latch(&mut self, stop: StopId) {
+        self.fence.hear(stop);
+        let receipt = Receipt {
+            stop,
+            run: self.run,
+            lifted: 0,
+            residue: Vec::new(),
+            latched: Latched::Durable,
+            took_ms: 1,
+        };
+        self.channel.send(&FromAgent::Receipt(receipt)).await.unwrap();
+        self.report().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_is_registered_told_of_its_peers_and_synced() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let mut h1 = Agent::connect(&cluster, leader, "h1", "h1").await;
+    let mut h2 = Agent::connect(&cluster, leader, "h2", "h2").await;
+    h2.report().await;
+    let peers = h1
+        .expect(|m| match m {
+            ToAgent::Peers(peers) if !peers.is_empty() => Some(peers),
+            _ => None,
+        })
+        .await;
+    assert_eq!(peers.len(), 1);
+    assert_eq!(peers[0].name.as_str(), "h2");
+    let orders = h1.expect(|m| if let ToAgent::Orders(o) = m { Some(o) } else { None }).await;
+    assert_eq!(orders.run, h1.run);
+    assert_eq!(orders.leadership.node.0, leader as u64 + 1);
+
+    let status = cluster.status(leader).await;
+    assert_eq!(status.hosts.len(), 2);
+    assert!(status.hosts.iter().all(|h| h.connected), "{:#?}", status.hosts);
+    drop(h2);
+    cluster.until(leader, "h2 is gone", |s| !s.hosts[1].connected).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hello_under_another_name_is_refused() {
+    let mut cluster = Cluster::started(1).await;
+    let mut liar = Agent::connect(&cluster, 0, "h1", "h2").await;
+    assert!(liar.next().await.is_err(), "the connection is closed");
+    assert!(liar.connection.closed().await.contains("h2"));
+    assert!(cluster.status(0).await.hosts.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_gets_no_answer_to_an_operators_request() {
+    let cluster = Cluster::started(1).await;
+    let identity = cluster.authority.issue(Role::Agent, "h1", 1).unwrap();
+    let endpoint = endpoint(&identity, loopback());
+    let connection = endpoint.connect(cluster.addresses[0], Role::Coordinator, "c1").await.unwrap();
+    let stop = Request::StopAll(StopId(uuid::Uuid::from_u128(1)));
+    let answer = Channel::request::<_, Response>(&connection, &stop).await;
+    assert!(answer.is_err(), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_admits_one_host_once_through_any_coordinator() {
+    let mut cluster = Cluster::started(3).await;
+    let dir = cluster.dir.path().join("identity");
+    cluster.authority.save(&dir).unwrap();
+    let gossip = GossipKey::create();
+    gossip.save(&dir).unwrap();
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    let token =
+        JoinToken::create(cluster.authority.fingerprint(), vec![cluster.addresses[follower]]);
+    let create = Request::CreateToken {
+        command: command(),
+        host: "h7".parse().unwrap(),
+        hash: token.hash(),
+        ttl_ms: 60_000,
+    };
+    assert!(matches!(cluster.write(&create).await, Outcome::Done(LogIndex(_))));
+
+    let other = squall_wire::transport::join(&token, "h8", None).await;
+    assert!(other.unwrap_err().to_string().contains("for another host"));
+    let (identity, _) = squall_wire::transport::join(&token, "h7", None).await.unwrap();
+    assert_eq!(identity.peer().name, "h7");
+    let again = squall_wire::transport::join(&token, "h7", None).await;
+    assert!(again.unwrap_err().to_string().contains("used"));
+}

@@ -1,0 +1,287 @@
+//! Whole coordinators in this process, over real QUIC on loopback.
+
+mod agreement;
+mod fleet;
+mod start;
+mod stopping;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use squall_core::ids::{CommandId, NodeId};
+use squall_core::message::{Request, Response, Status};
+use squall_core::registry::Outcome;
+use squall_wire::transport::EndpointOptions;
+use squall_wire::{Channel, ClusterAuthority, Connection, Endpoint, Identity, Role};
+use tempfile::TempDir;
+use tokio::net::UdpSocket;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::{Config, Member};
+use crate::store::Store;
+use crate::{CoordinatorError, serve};
+
+/// Long enough for an election on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn endpoint(identity: &Identity, bind: SocketAddr) -> Endpoint {
+    Endpoint::bind(identity.clone(), EndpointOptions { bind, mark: None }).unwrap()
+}
+
+/// Carries datagrams to one address, unless it is cut.
+struct Relay {
+    address: SocketAddr,
+    cut: Arc<AtomicBool>,
+}
+
+impl Relay {
+    async fn to(target: SocketAddr) -> Relay {
+        let front = Arc::new(UdpSocket::bind(loopback()).await.unwrap());
+        let address = front.local_addr().unwrap();
+        let cut = Arc::new(AtomicBool::new(false));
+        let is_cut = cut.clone();
+        tokio::spawn(async move {
+            let mut backs = BTreeMap::<SocketAddr, Arc<UdpSocket>>::new();
+            let mut buffer = [0; 2048];
+            while let Ok((len, from)) = front.recv_from(&mut buffer).await {
+                if is_cut.load(Ordering::Relaxed) {
+                    continue;
+                }
+                if !backs.contains_key(&from) {
+                    let back = Arc::new(UdpSocket::bind(loopback()).await.unwrap());
+                    back.connect(target).await.unwrap();
+                    tokio::spawn(carry_back(back.clone(), front.clone(), from, is_cut.clone()));
+                    backs.insert(from, back);
+                }
+                let _ = backs[&from].send(&buffer[..len]).await;
+            }
+        });
+        Relay { address, cut }
+    }
+}
+
+async fn carry_back(back: Arc<UdpSocket>, front: Arc<UdpSocket>, to: SocketAddr, cut: Arc<AtomicBool>) {
+    let mut buffer = [0; 2048];
+    loop {
+        // An error is the other side's port being closed for a moment.
+        let Ok(len) = back.recv(&mut buffer).await else {
+            sleep(Duration::from_millis(20)).await;
+            continue;
+        };
+        if !cut.load(Ordering::Relaxed) {
+            let _ = front.send_to(&buffer[..len], to).await;
+        }
+    }
+}
+
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), CoordinatorError>>,
+}
+
+/// Some coordinators, with a relay between each two.
+struct Cluster {
+    authority: ClusterAuthority,
+    dir: TempDir,
+    addresses: Vec<SocketAddr>,
+    identities: Vec<Identity>,
+    /// From whom to whom.
+    relays: BTreeMap<(usize, usize), Relay>,
+    running: Vec<Option<Running>>,
+    operator: Endpoint,
+    connections: BTreeMap<usize, Connection>,
+}
+
+impl Cluster {
+    /// `n` coordinators, not started yet.
+    async fn new(n: usize) -> Cluster {
+        let authority = ClusterAuthority::create("test").unwrap();
+        let mut identities = Vec::new();
+        let mut addresses = Vec::new();
+        for i in 0..n {
+            identities.push(authority.issue(Role::Coordinator, &format!("c{}", i + 1), 1).unwrap());
+            // Free now, and hardly taken by anybody before the endpoint is bound.
+            let socket = std::net::UdpSocket::bind(loopback()).unwrap();
+            addresses.push(socket.local_addr().unwrap());
+        }
+        let mut relays = BTreeMap::new();
+        for from in 0..n {
+            for to in (0..n).filter(|to| *to != from) {
+                relays.insert((from, to), Relay::to(addresses[to]).await);
+            }
+        }
+        let alice = authority.issue(Role::Operator, "alice", 1).unwrap();
+        Cluster {
+            authority,
+            dir: tempfile::tempdir().unwrap(),
+            addresses,
+            identities,
+            relays,
+            running: (0..n).map(|_| None).collect(),
+            operator: endpoint(&alice, loopback()),
+            connections: BTreeMap::new(),
+        }
+    }
+
+    /// `n` coordinators of which one leads.
+    async fn started(n: usize) -> Cluster {
+        let mut cluster = Cluster::new(n).await;
+        for i in 0..n {
+            cluster.start(i).await;
+        }
+        cluster.leader().await;
+        cluster
+    }
+
+    fn state_dir(&self, i: usize) -> PathBuf {
+        self.dir.path().join(format!("c{}", i + 1))
+    }
+
+    fn config(&self, i: usize) -> Config {
+        let member = |j: usize| Member {
+            id: NodeId(j as u64 + 1),
+            name: format!("c{}", j + 1),
+            address: if i == j { self.addresses[j] } else { self.relays[&(i, j)].address },
+        };
+        Config {
+            name: format!("c{}", i + 1),
+            id: NodeId(i as u64 + 1),
+            listen: self.addresses[i],
+            state_dir: self.state_dir(i),
+            identity_dir: self.dir.path().join("identity"),
+            coordinators: (0..self.addresses.len()).map(member).collect(),
+            enrol: true,
+            mark: false,
+        }
+    }
+
+    async fn start(&mut self, i: usize) {
+        let config = self.config(i);
+        let store = Store::open(&config.state_dir).unwrap();
+        let endpoint = endpoint(&self.identities[i], config.listen);
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async { drop(stopped.await) };
+        let task =
+            tokio::spawn(serve(config, self.identities[i].clone(), store, endpoint, shutdown));
+        self.running[i] = Some(Running { stop, task });
+    }
+
+    async fn stop(&mut self, i: usize) {
+        let running = self.running[i].take().expect("it runs");
+        self.connections.remove(&i);
+        let _ = running.stop.send(());
+        running.task.await.unwrap().unwrap();
+    }
+
+    /// Cuts one coordinator off from the others, both ways, or joins it again.
+    fn isolate(&self, i: usize, cut: bool) {
+        for ((from, to), relay) in &self.relays {
+            if *from == i || *to == i {
+                relay.cut.store(cut, Ordering::Relaxed);
+            }
+        }
+    }
+
+    async fn connection(&mut self, i: usize) -> Connection {
+        if let Some(connection) = self.connections.get(&i) {
+            return connection.clone();
+        }
+        let name = format!("c{}", i + 1);
+        let connect = self.operator.connect(self.addresses[i], Role::Coordinator, &name);
+        let connection = connect.await.unwrap();
+        self.connections.insert(i, connection.clone());
+        connection
+    }
+
+    async fn ask(&mut self, i: usize, request: &Request) -> Response {
+        let connection = self.connection(i).await;
+        timeout(PATIENCE, Channel::request(&connection, request)).await.unwrap().unwrap()
+    }
+
+    async fn status(&mut self, i: usize) -> Status {
+        match self.ask(i, &Request::Status).await {
+            Response::Status(status) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits until one of those that run leads with a quorum; returns which.
+    async fn leader(&mut self) -> usize {
+        let among: Vec<usize> = (0..self.running.len()).collect();
+        self.leader_among(&among).await
+    }
+
+    async fn leader_among(&mut self, among: &[usize]) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for i in among.iter().copied().filter(|i| self.running[*i].is_some()).collect::<Vec<_>>() {
+                let status = self.status(i).await;
+                let me = NodeId(i as u64 + 1);
+                if status.leader == Some(me) && status.confirmed {
+                    return i;
+                }
+            }
+            assert!(Instant::now() < deadline, "nobody leads");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Asks one after the other until somebody takes the write.
+    async fn write(&mut self, request: &Request) -> Outcome {
+        let deadline = Instant::now() + PATIENCE;
+        let mut at = 0;
+        loop {
+            if self.running[at].is_some() {
+                match self.ask(at, request).await {
+                    Response::Outcome(outcome) => return outcome,
+                    Response::NotLeader(Some((id, _))) => {
+                        at = id.0 as usize - 1;
+                        sleep(Duration::from_millis(20)).await;
+                        continue;
+                    }
+                    _ => {}
+                }
+            }
+            assert!(Instant::now() < deadline, "nobody takes the write");
+            at = (at + 1) % self.running.len();
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until a status of `i` satisfies `good`.
+    async fn until(&mut self, i: usize, what: &str, good: impl Fn(&Status) -> bool) -> Status {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status(i).await;
+            if good(&status) {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "c{} never: {what}; {status:#?}", i + 1);
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+fn command() -> CommandId {
+    crate::driver::new_command()
+}
+
+/// A write that always takes effect.
+fn token() -> Request {
+    Request::CreateToken {
+        command: command(),
+        host: "h9".parse().unwrap(),
+        hash: rand::random(),
+        ttl_ms: 60_000,
+    }
+}

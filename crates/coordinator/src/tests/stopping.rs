@@ -1,0 +1,162 @@
+use std::collections::BTreeSet;
+
+use squall_core::ids::StopId;
+use squall_core::message::{Request, Response, StopProgress, StopState, ToAgent};
+use squall_core::registry::{Outcome, Refusal};
+use tokio::time::timeout;
+
+use super::fleet::Agent;
+use super::{Cluster, PATIENCE, command};
+
+fn stop() -> StopId {
+    StopId(uuid::Uuid::from_u128(rand::random()))
+}
+
+/// Stops everything through one coordinator; returns all that it says.
+async fn stop_all(cluster: &mut Cluster, at: usize, stop: StopId) -> Vec<StopProgress> {
+    let connection = cluster.connection(at).await;
+    let mut channel = connection.open().await.unwrap();
+    channel.send(&Request::StopAll(stop)).await.unwrap();
+    let mut steps = Vec::new();
+    loop {
+        match timeout(PATIENCE, channel.recv::<Response>()).await.unwrap().unwrap() {
+            Some(Response::Stop(step)) => steps.push(step),
+            Some(other) => panic!("{other:?}"),
+            None => return steps,
+        }
+        if steps.last().is_some_and(|s| s.last) {
+            return steps;
+        }
+    }
+}
+
+fn latching(mut agent: Agent) -> tokio::task::JoinHandle<(Agent, StopId)> {
+    tokio::spawn(async move {
+        let stop = agent
+            .expect(|m| if let ToAgent::Stop { stop, record } = m { Some((stop, record)) } else { None })
+            .await;
+        agent.latch(stop.0).await;
+        (agent, stop.0)
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_at_a_follower_is_pushed_committed_and_disarms_until_a_resume_names_it() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let follower = (leader + 1) % 3;
+    let at_leader = Agent::connect(&cluster, leader, "h1", "h1").await;
+    let at_follower = Agent::connect(&cluster, follower, "h1", "h1").await;
+    cluster.until(follower, "h1 is registered", |s| s.hosts.len() == 1).await;
+
+    let (one, two) = (latching(at_leader), latching(at_follower));
+    let id = stop();
+    let steps = stop_all(&mut cluster, follower, id).await;
+    let last = steps.last().unwrap();
+    assert!(last.last && last.committed, "{last:#?}");
+    assert_eq!(last.hosts.len(), 1);
+    assert_eq!(last.hosts[0].state, StopState::Lifted);
+    let (mut agent, heard) = one.await.unwrap();
+    assert_eq!(heard, id, "the leader pushes it to its own agents too");
+    assert_eq!(two.await.unwrap().1, id);
+
+    for i in 0..3 {
+        cluster.until(i, "is disarmed", |s| s.outstanding == [id]).await;
+    }
+    // A resume of something else changes nothing; one that names it does.
+    let other = Request::Resume {
+        command: command(),
+        stops: BTreeSet::from([stop()]),
+        despite: BTreeSet::new(),
+    };
+    let reporting = tokio::spawn(async move {
+        agent
+            .expect(|m| match m {
+                ToAgent::Sync(sync) if !sync.resumes.is_empty() => Some(sync),
+                _ => None,
+            })
+            .await
+    });
+    assert!(matches!(cluster.write(&other).await, Outcome::Refused(Refusal::UnknownStop(_))));
+    let resume = Request::Resume {
+        command: command(),
+        stops: BTreeSet::from([id]),
+        despite: BTreeSet::new(),
+    };
+    assert!(matches!(cluster.write(&resume).await, Outcome::Done(_)));
+    cluster.until(follower, "is armed", |s| s.outstanding.is_empty()).await;
+    let sync = reporting.await.unwrap();
+    assert_eq!(sync.stops, [id], "agents learn of the resume from the leader");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_needs_no_quorum_and_is_committed_when_there_is_one_again() {
+    let mut cluster = Cluster::started(3).await;
+    let agent = Agent::connect(&cluster, 0, "h1", "h1").await;
+    let elsewhere = Agent::connect(&cluster, 1, "h1", "h1").await;
+    let third = Agent::connect(&cluster, 2, "h1", "h1").await;
+    cluster.until(0, "h1 is registered", |s| s.hosts.len() == 1).await;
+    drop((elsewhere, third));
+    cluster.stop(1).await;
+    cluster.stop(2).await;
+
+    let latch = latching(agent);
+    let id = stop();
+    let steps = stop_all(&mut cluster, 0, id).await;
+    let last = steps.last().unwrap();
+    assert!(!last.committed && last.hosts[0].state == StopState::Lifted, "{last:#?}");
+    assert_eq!(latch.await.unwrap().1, id);
+
+    // It survives this coordinator's own restart, and the others learn of it.
+    cluster.stop(0).await;
+    cluster.start(0).await;
+    cluster.until(0, "remembers the stop", |s| s.outstanding == [id]).await;
+    cluster.start(1).await;
+    cluster.start(2).await;
+    cluster.leader().await;
+    for i in 0..3 {
+        cluster.until(i, "has it in the log", |s| s.outstanding == [id] && s.confirmed).await;
+    }
+    let steps = stop_all(&mut cluster, 1, id).await;
+    assert!(steps.last().unwrap().committed, "the same stop again is the same stop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resume_waits_for_every_host_or_for_a_person_who_gives_up_on_it() {
+    let mut cluster = Cluster::started(1).await;
+    let agent = Agent::connect(&cluster, 0, "h1", "h1").await;
+    cluster.until(0, "h1 is registered", |s| s.hosts.len() == 1).await;
+    drop(agent);
+    cluster.until(0, "h1 is gone", |s| !s.hosts[0].connected).await;
+    let id = stop();
+    let steps = stop_all(&mut cluster, 0, id).await;
+    assert!(steps.last().unwrap().committed);
+    assert_ne!(steps.last().unwrap().hosts[0].state, StopState::Lifted);
+
+    let resume = |despite: &[&str]| Request::Resume {
+        command: command(),
+        stops: BTreeSet::from([id]),
+        despite: despite.iter().map(|n| n.parse().unwrap()).collect(),
+    };
+    let refused = cluster.ask(0, &resume(&[])).await;
+    let Response::Refused(refusal) = refused else { panic!("{refused:?}") };
+    assert!(refusal.to_string().contains("h1"), "{refusal}");
+    let done = cluster.ask(0, &resume(&["h1"])).await;
+    assert!(matches!(done, Response::Outcome(Outcome::Done(_))), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_only_a_host_has_heard_reaches_the_log() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let mut agent = Agent::connect(&cluster, leader, "h1", "h1").await;
+    let id = stop();
+    agent.fence.hear(id);
+    // Its digest differs: it is told all stops, none, and answers with its own.
+    agent.expect(|m| if let ToAgent::Stops(_) = m { Some(()) } else { None }).await;
+    let own = squall_core::message::FromAgent::Stops(vec![id]);
+    agent.channel.send(&own).await.unwrap();
+    for i in 0..3 {
+        cluster.until(i, "has it", |s| s.outstanding == [id]).await;
+    }
+}
