@@ -37,7 +37,10 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, JournalError> {
             // Passing over a record could forget a stop: the host would rather not start.
             Err(error) => {
                 let what = format!("record {position} of the journal cannot be read: {error}");
-                return Err(JournalError::Io(std::io::Error::other(what)));
+                return Err(JournalError::Io {
+                    path: dir.to_owned(),
+                    error: std::io::Error::other(what),
+                });
             }
         }
     }

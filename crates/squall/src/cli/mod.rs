@@ -1,0 +1,200 @@
+//! What can be typed. No rule lives here: parsed as typed, resolved by the commands.
+
+mod inject;
+mod lab;
+mod operate;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use inject::{Inject, InjectKind, Packets, Selector, Span, Transport, Wanted, Way};
+pub use lab::{Lab, LabExec, LabUp};
+pub use operate::{Faults, FaultsAction, Init, Join, Resume, Run, Token, named_address};
+
+/// Chaos that always passes: faults on fleets of Linux hosts that end when their time, their lease,
+/// their holder or anybody's patience does.
+#[derive(Debug, Parser)]
+#[command(name = "squall", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 held and clean · 1 broken or failed, everything lifted · \
+2 usage or invalid file · 3 refused by safety or policy · 4 no coordinator reachable, or not \
+authorised · 5 NOT CLEAN, the host is named · 6 verdict unknown, clean · 7 stopped, clean")]
+pub struct Cli {
+    #[command(flatten)]
+    pub shared: Shared,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub struct Shared {
+    /// How data is printed (talk goes to stderr)
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// The cluster's directory, as written by `squall init` or `squall lab up`
+    #[arg(long, global = true, env = "SQUALL_CLUSTER", value_name = "DIR")]
+    pub cluster: Option<PathBuf>,
+}
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One JSON value.
+    Json,
+    /// One YAML document.
+    Yaml,
+}
+
+/// The commands, in the order in which the help shows them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Virtual hosts on this machine: up, down, ls, status, exec
+    #[command(subcommand)]
+    Lab(Lab),
+    /// Make a cluster's authority, certificates and keys
+    Init(Init),
+    /// A one-time token with which a host may join
+    Token(Token),
+    /// Enrol this host with a token
+    Join(Join),
+    /// Run a coordinator
+    Coordinator(RoleArgs),
+    /// Run this host's agent; `agent drain HOST` takes a host out of service
+    Agent(AgentArgs),
+    /// The cluster: coordinators, hosts, experiments
+    Status,
+    /// The hosts, with what each can hold
+    Nodes,
+    /// What this host can hold, and by which backend
+    Doctor,
+    /// Show what an experiment would do; change nothing
+    Plan(File),
+    /// Submit an experiment and watch it to its verdict
+    Run(Run),
+    /// All experiments
+    Ls,
+    /// One experiment
+    Show(Experiment),
+    /// Watch an experiment to its verdict (Ctrl-C leaves it running)
+    Watch(Experiment),
+    /// End one experiment early and wait until its hosts are clean
+    Stop(Experiment),
+    /// Stop everything everywhere, with a receipt a host
+    StopAll,
+    /// Release stops
+    Resume(Resume),
+    /// What is held now, fleet-wide; `faults clear` ends it
+    Faults(Faults),
+    /// Who sees whom, and who believes in which authority
+    Views,
+    /// One fault on this host alone, no cluster; ends with Ctrl-C or its time
+    Inject(Inject),
+    /// Make this host whole from its journal, agent or none
+    Lift(LocalDirs),
+    /// The JSON Schema of an experiment file
+    Schema,
+    /// Completions for a shell
+    Completions {
+        /// Which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// What a word means: a fault, a phase, an exit code
+    Explain {
+        /// The word; without it, all of them.
+        word: Option<String>,
+    },
+}
+
+/// A long-running role.
+#[derive(Debug, Args)]
+pub struct RoleArgs {
+    /// Its configuration, TOML
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// `squall agent`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AgentArgs {
+    /// Its configuration, TOML
+    #[arg(long, value_name = "FILE", required = true)]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub action: Option<AgentAction>,
+}
+
+/// What an operator does to an agent.
+#[derive(Debug, Subcommand)]
+pub enum AgentAction {
+    /// Take a host out of service: it gets no further faults
+    Drain {
+        /// The host.
+        host: String,
+        /// Put it back into service instead
+        #[arg(long)]
+        undo: bool,
+    },
+}
+
+/// A command on an experiment file.
+#[derive(Debug, Args)]
+pub struct File {
+    /// The experiment, YAML or JSON; `-` is standard input
+    pub file: PathBuf,
+}
+
+/// A command on one experiment.
+#[derive(Debug, Args)]
+pub struct Experiment {
+    /// Its id, or the beginning of it
+    pub id: String,
+}
+
+/// Where this host's agent keeps its things.
+#[derive(Clone, Debug, Args)]
+pub struct LocalDirs {
+    /// Where the journal is
+    #[arg(long, env = "SQUALL_STATE_DIR", default_value = "/var/lib/squall", value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// Where the agent's socket is
+    #[arg(long, env = "SQUALL_RUN_DIR", default_value = "/run/squall", value_name = "DIR")]
+    pub run_dir: PathBuf,
+    /// The host's policy file, where no agent runs
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_agent_runs_with_a_configuration_or_drains_a_host() {
+        let parse = |args: &[&str]| Cli::try_parse_from(args);
+        assert!(parse(&["squall", "agent"]).is_err());
+        assert!(parse(&["squall", "agent", "--config", "a.toml"]).is_ok());
+        assert!(parse(&["squall", "agent", "drain", "h1"]).is_ok());
+        assert!(parse(&["squall", "agent", "--config", "a.toml", "drain", "h1"]).is_err());
+    }
+
+    #[test]
+    fn shared_options_may_stand_after_the_command() {
+        let cli = Cli::try_parse_from(["squall", "status", "-o", "json", "--cluster", "/c"])
+            .expect("global options");
+        assert_eq!(cli.shared.output, Format::Json);
+        assert_eq!(cli.shared.cluster, Some(PathBuf::from("/c")));
+    }
+}

@@ -1,0 +1,102 @@
+//! `squall init`: everything about a new cluster, in one directory.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use squall_wire::{ClusterAuthority, GossipKey, IdentityError, Role};
+
+use crate::cli::{Init, Shared, named_address};
+use crate::client::cluster_dir::{CLUSTER_FILE, ClusterDir, ClusterFile, Member, OPERATOR_DIR};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::files;
+use crate::output::talk;
+
+/// How long the certificates last that `init` issues.
+const DAYS: u32 = 730;
+
+fn identity(error: IdentityError) -> Failure {
+    Failure::local(error.to_string(), "check the directory and its permissions")
+}
+
+/// `squall init`: everything about a new cluster, in one directory.
+pub fn init(init: &Init, shared: &Shared) -> Outcome {
+    let Some(dir) = shared.cluster.clone() else {
+        return Err(Failure::usage("where to?", "name a new directory: --cluster DIR"));
+    };
+    if dir.join(CLUSTER_FILE).exists() {
+        let what = format!("{} is a cluster's directory already", dir.display());
+        return Err(Failure::usage(what, "name another one; a new authority would lock all hosts out"));
+    }
+    let coordinators = members(&init.coordinators)?;
+    let authority = ClusterAuthority::create(&init.name)
+        .map_err(|e| Failure::usage(e.to_string(), "choose another --name"))?;
+    let gossip = GossipKey::create();
+    for member in &coordinators {
+        let home = dir.join("coordinators").join(&member.name);
+        let identity_dir = home.join("identity");
+        let issued = authority.issue(Role::Coordinator, &member.name, DAYS).map_err(identity)?;
+        issued.save(&identity_dir).map_err(identity)?;
+        gossip.save(&identity_dir).map_err(identity)?;
+        authority.save(&identity_dir).map_err(identity)?;
+        files::write(&home.join("coordinator.toml"), &coordinator_toml(member, &coordinators))?;
+    }
+    let operator = authority.issue(Role::Operator, &init.operator, DAYS).map_err(identity)?;
+    operator.save(&dir.join(OPERATOR_DIR)).map_err(identity)?;
+    authority.save(&dir.join("authority")).map_err(identity)?;
+    let file = ClusterFile { name: init.name.clone(), lab: None, coordinators };
+    let dir = ClusterDir { path: dir, file };
+    dir.save()?;
+    talk(format!("cluster {} in {}", dir.file.name, dir.path.display()));
+    for member in &dir.file.coordinators {
+        let home = dir.path.join("coordinators").join(&member.name);
+        talk(format!(
+            "  on {name}: copy {home} to /etc/squall, then squall coordinator --config \
+             /etc/squall/coordinator.toml",
+            name = member.name,
+            home = home.display()
+        ));
+    }
+    talk(format!("  then, for each host: squall token HOST --cluster {}", dir.path.display()));
+    Ok(Exit::Held)
+}
+
+fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
+    let mut members: Vec<Member> = Vec::new();
+    for text in texts {
+        let (name, address) = named_address(text).map_err(|e| Failure::usage(e, "squall init --help"))?;
+        if members.iter().any(|m| m.name == name || m.address == address) {
+            return Err(Failure::usage(format!("{text}: the same name or address twice"), "each is one"));
+        }
+        members.push(Member { id: members.len() as u64 + 1, name, address });
+    }
+    Ok(members)
+}
+
+/// The list of coordinators, as every role's file has it.
+pub fn list(coordinators: &[Member]) -> String {
+    let mut text = String::new();
+    for m in coordinators {
+        let _ = write!(
+            text,
+            "\n[[coordinators]]\nid = {}\nname = \"{}\"\naddress = \"{}\"\n",
+            m.id, m.name, m.address
+        );
+    }
+    text
+}
+
+/// A coordinator's configuration, for `/etc/squall` on its host.
+fn coordinator_toml(member: &Member, all: &[Member]) -> String {
+    let any: std::net::IpAddr = match member.address {
+        SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let listen = SocketAddr::new(any, member.address.port());
+    format!(
+        "name = \"{}\"\nid = {}\nlisten = \"{listen}\"\nstate-dir = \"/var/lib/squall-coordinator\"\n\
+         identity-dir = \"/etc/squall/identity\"\n{}",
+        member.name,
+        member.id,
+        list(all)
+    )
+}

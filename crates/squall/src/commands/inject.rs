@@ -1,0 +1,235 @@
+//! This host alone: `inject`, `lift`, `doctor`. The agent here is asked where one runs; else this
+//! process is the agent for as long as it takes.
+
+use std::future::Future;
+use std::time::Duration;
+
+use serde::Serialize;
+use squall_agent::local::{Client, Injected};
+use squall_core::fault::Fault;
+use squall_core::hold::Achieved;
+use squall_core::ids::HostName;
+use squall_core::message::{FaultReport, HostPhase};
+
+use super::forms::form;
+use super::watch::Interrupts;
+use super::{quiet_logs, roles, runtime, show};
+use crate::cli::{Format, InjectKind, LocalDirs};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::doctor::DoctorView;
+use crate::output::table::{or_none, table};
+use crate::output::{self, talk, words};
+
+/// How long an agent of our own may take to open its socket.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// `squall doctor`.
+pub fn doctor(format: Format) -> Outcome {
+    show(format, &DoctorView::new(&squall_faults::doctor::doctor()), DoctorView::table)
+}
+
+/// One fault's end, as it is printed.
+#[derive(Serialize)]
+struct LocalView {
+    host: String,
+    id: String,
+    kind: Option<String>,
+    phase: String,
+    achieved: Option<Achieved>,
+    ended_by: Option<String>,
+    lift_ms: Option<u64>,
+    residue: Vec<String>,
+    refusal: Option<String>,
+}
+
+fn local_view(fault: &FaultReport) -> LocalView {
+    let ended = fault.ended.as_ref();
+    let achieved = ended.and_then(|e| e.achieved.clone()).or_else(|| fault.achieved.clone());
+    LocalView {
+        host: fault.id.host.to_string(),
+        id: fault.id.to_string(),
+        kind: fault.kind.map(|k| k.name().to_owned()),
+        phase: words::host_phase(fault.phase).to_owned(),
+        achieved,
+        ended_by: ended.map(|e| e.why.clone()),
+        lift_ms: ended.map(|e| e.lift_ms),
+        residue: ended.map(|e| e.residue.clone()).unwrap_or_default(),
+        refusal: fault.refusal.as_ref().map(|r| r.reason.clone()),
+    }
+}
+
+fn local_table(faults: &[LocalView]) -> String {
+    let rows = faults.iter().map(|f| {
+        let measured = f.achieved.as_ref().map(|a| a.measured.clone()).unwrap_or_default();
+        let why = f.ended_by.clone().or_else(|| f.refusal.clone()).unwrap_or_default();
+        [
+            f.id.clone(),
+            or_none(f.kind.as_deref().unwrap_or_default()),
+            f.phase.clone(),
+            or_none(&measured),
+            or_none(&why),
+            or_none(&f.lift_ms.map(words::length).unwrap_or_default()),
+            or_none(&f.residue.join("; ")),
+        ]
+    });
+    table(["FAULT", "KIND", "PHASE", "MEASURED", "ENDED BY", "LIFTED IN", "RESIDUE"], rows.collect())
+}
+
+/// `squall inject`.
+pub fn inject(kind: InjectKind, format: Format) -> Outcome {
+    let (form, span) = form(kind);
+    let fault = squall_core::spec::resolve_local(&form)
+        .map_err(|e| Failure::usage(e.to_string(), format!("squall explain {}", form.kind())))?;
+    quiet_logs();
+    runtime()?.block_on(async {
+        let interrupts = Interrupts::new()?;
+        with_agent(&span.dirs, async |agent| {
+            hold(agent, fault, span.length.0, interrupts, format).await
+        })
+        .await
+    })
+}
+
+/// Holds one fault to its end.
+async fn hold(
+    mut agent: Client,
+    fault: Fault,
+    duration_ms: u64,
+    mut interrupts: Interrupts,
+    format: Format,
+) -> Outcome {
+    let gone = |e: std::io::Error| {
+        Failure::new(Exit::NotClean, format!("the agent is gone: {e}"), "squall lift proves it").with_hosts(
+            "the kernel takes the fault back when its holder dies with the agent; nobody saw it go",
+        )
+    };
+    agent.inject(fault, duration_ms).await.map_err(gone)?;
+    let mut interrupted = false;
+    let over = loop {
+        let news = tokio::select! {
+            news = agent.next() => news.map_err(gone)?,
+            () = interrupts.next(), if !interrupted => {
+                interrupted = true;
+                talk("lifting");
+                agent.lift().await.map_err(gone)?;
+                continue;
+            }
+        };
+        match news {
+            Injected::Changed(fault) => commentary(&fault, duration_ms),
+            Injected::Over(fault) => break fault,
+            Injected::Refused { reason, by_safety } => {
+                let exit = if by_safety { Exit::Refused } else { Exit::Broken };
+                return Err(Failure::new(exit, format!("refused: {reason}"), "squall explain latch; the host's policy file")
+                    .with_hosts("nothing was touched"));
+            }
+        }
+    };
+    output::emit(format, &local_view(&over), |v| local_table(std::slice::from_ref(v)))?;
+    Ok(exit_of(&over, interrupted))
+}
+
+fn commentary(fault: &FaultReport, duration_ms: u64) {
+    match (&fault.achieved, fault.phase) {
+        (Some(a), HostPhase::Held) => {
+            let bit = if a.bit { "held" } else { "in place, NOT SEEN to bite" };
+            let note = if a.note.is_empty() { String::new() } else { format!(" ({})", a.note) };
+            talk(format!("{bit}: asked {}, measured {}{note}; ends in {} or with Ctrl-C", a.requested, a.measured, words::length(fault.remaining_ms.min(duration_ms))));
+        }
+        (_, HostPhase::Stuck) => talk("NOT CLEAN, trying again"),
+        _ => {}
+    }
+}
+
+fn exit_of(fault: &FaultReport, interrupted: bool) -> Exit {
+    let bit = |f: &FaultReport| f.ended.as_ref().and_then(|e| e.achieved.as_ref()).is_some_and(|a| a.bit);
+    match fault.phase {
+        HostPhase::Clean if interrupted => Exit::Stopped,
+        HostPhase::Clean if bit(fault) => Exit::Held,
+        HostPhase::Clean | HostPhase::Lost => Exit::Unknown,
+        HostPhase::NotHeld if fault.refusal.as_ref().is_some_and(|r| r.refused) => Exit::Refused,
+        HostPhase::NotHeld => Exit::Broken,
+        HostPhase::Journaling
+        | HostPhase::Applying
+        | HostPhase::Held
+        | HostPhase::Reverting
+        | HostPhase::Stuck => Exit::NotClean,
+    }
+}
+
+/// `squall lift`.
+pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
+    quiet_logs();
+    runtime()?.block_on(with_agent(dirs, async |mut agent| {
+        let faults = agent.lift_all().await.map_err(|e| {
+            Failure::new(Exit::NotClean, format!("the agent is gone: {e}"), "squall lift again")
+        })?;
+        let left = faults.iter().any(|f| f.phase == HostPhase::Stuck);
+        let views: Vec<LocalView> = faults.iter().map(local_view).collect();
+        output::emit(format, &views, |v| {
+            if v.is_empty() { "clean: nothing was held\n".into() } else { local_table(v) }
+        })?;
+        if left {
+            talk("NOT CLEAN: what is left is shown above; squall lift tries again");
+            return Ok(Exit::NotClean);
+        }
+        Ok(Exit::Held)
+    }))
+}
+
+/// Runs `command` with a connection to this host's agent, or to one of our own.
+async fn with_agent(dirs: &LocalDirs, command: impl AsyncFnOnce(Client) -> Outcome) -> Outcome {
+    let unusable = |e: std::io::Error| {
+        Failure::local(format!("the agent's socket in {}: {e}", dirs.run_dir.display()), "run as the agent's user, mostly root")
+    };
+    if let Some(agent) = Client::connect(&dirs.run_dir).await.map_err(unusable)? {
+        return command(agent).await;
+    }
+    let policy = roles::policy(dirs.policy.as_deref())?;
+    let alone = squall_agent::lone(&dirs.state_dir, &dirs.run_dir, this_host(), policy, std::future::pending());
+    let asked = async {
+        let agent = opened(dirs).await?;
+        command(agent).await
+    };
+    together(alone, asked).await
+}
+
+/// The command's outcome; the agent is run to its own end, so that nothing is cut short.
+async fn together(
+    alone: impl Future<Output = Result<(), squall_agent::AgentError>>,
+    asked: impl Future<Output = Outcome>,
+) -> Outcome {
+    let failed = |e: squall_agent::AgentError| {
+        Failure::local(format!("this host's agent: {e}"), "another squall may be at work here; or run as root")
+    };
+    tokio::pin!(alone, asked);
+    tokio::select! {
+        ended = &mut alone => {
+            ended.map_err(failed)?;
+            asked.await
+        }
+        outcome = &mut asked => {
+            alone.await.map_err(failed)?;
+            outcome
+        }
+    }
+}
+
+async fn opened(dirs: &LocalDirs) -> Result<Client, Failure> {
+    let began = std::time::Instant::now();
+    loop {
+        if let Ok(Some(agent)) = Client::connect(&dirs.run_dir).await {
+            return Ok(agent);
+        }
+        if began.elapsed() > OPENING {
+            return Err(Failure::local("this host's agent did not open its socket", "try again"));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn this_host() -> HostName {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim().to_lowercase();
+    name.parse().unwrap_or_else(|_| "localhost".parse().expect("a host name"))
+}

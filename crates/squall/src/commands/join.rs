@@ -1,0 +1,163 @@
+//! Hosts that come in: `squall token` on the operator's machine, `squall join` on the host.
+//!
+//! What is typed is wire's token and, after an `@`, the coordinators' names in the order of its
+//! addresses, so that `join` can write the agent's whole configuration.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+
+use serde::Serialize;
+use squall_core::message::Request;
+use squall_wire::{GossipKey, Identity, IdentityError, JoinToken};
+
+use super::init::list;
+use super::{command_id, runtime};
+use crate::cli::{Format, Join, Token};
+use crate::client::Client;
+use crate::client::cluster_dir::Member;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::files;
+use crate::output::talk;
+
+/// What `squall token` prints.
+#[derive(Serialize)]
+struct Issued {
+    host: String,
+    token: String,
+    ttl_ms: u64,
+}
+
+/// `squall token`.
+pub async fn token(client: &Client, token: &Token, format: Format) -> Outcome {
+    let host = token.host.parse().map_err(|e| Failure::usage(format!("{e}"), "choose another name"))?;
+    let addresses: Vec<SocketAddr> = client.dir.file.coordinators.iter().map(|c| c.address).collect();
+    let made = JoinToken::create(client.dir.operator()?.authority(), addresses);
+    let ttl_ms = token.ttl.0;
+    let request = Request::CreateToken { command: command_id(), host, hash: made.hash(), ttl_ms };
+    client.write(&request).await?;
+    let names: Vec<&str> = client.dir.file.coordinators.iter().map(|c| c.name.as_str()).collect();
+    let text = format!("{made}@{}", names.join(","));
+    let issued = Issued { host: token.host.clone(), token: text, ttl_ms };
+    talk(format!("good once, for {}, until {} from now; treat it like a password", token.host, token.ttl));
+    talk(format!("on {}: squall join TOKEN --name {}", token.host, token.host));
+    super::show(format, &issued, |i| format!("{}\n", i.token))
+}
+
+/// The token, and the coordinators that it names.
+fn parse(text: &str) -> Result<(JoinToken, Vec<Member>), Failure> {
+    let bad = |why: String| Failure::usage(why, "squall token HOST makes one; copy it whole");
+    let (token, names) = text.trim().split_once('@').ok_or_else(|| bad("not a join token: it ends with the coordinators' names".into()))?;
+    let token: JoinToken = token.parse().map_err(|e| bad(format!("{e}")))?;
+    let names: Vec<&str> = names.split(',').collect();
+    if names.len() != token.coordinators.len() {
+        return Err(bad("not a join token: names are missing at its end".into()));
+    }
+    let member = |(n, (name, address)): (usize, (&&str, &SocketAddr))| Member {
+        id: n as u64 + 1,
+        name: (*name).to_owned(),
+        address: *address,
+    };
+    let members = names.iter().zip(&token.coordinators).enumerate().map(member).collect();
+    Ok((token, members))
+}
+
+/// `squall join`.
+pub fn join(join: &Join) -> Outcome {
+    let (token, members) = parse(&join.token)?;
+    if join.identity.join(squall_wire::identity::IDENTITY_FILE).exists() {
+        let what = format!("{} holds an identity already", join.identity.display());
+        return Err(Failure::usage(what, "this host has joined; name another --identity, or remove it"));
+    }
+    let address = match join.address {
+        Some(address) => address,
+        None => own_address(&token)?,
+    };
+    let mark = Some(squall_core::hold::CONTROL_MARK);
+    let (identity, gossip) = runtime()?
+        .block_on(async { squall_wire::transport::join(&token, &join.name, mark).await })
+        .map_err(|e| {
+            Failure::new(
+                Exit::Unreachable,
+                format!("not joined: {e}"),
+                "check that a coordinator runs and that the token is new and for this name",
+            )
+        })?;
+    save(&identity, &gossip, &join.identity)?;
+    files::write(&join.config, &agent_toml(join, address, &members))?;
+    talk(format!("{} joined {} as {address}", join.name, identity.peer().cluster));
+    talk(format!("start it: squall agent --config {}", join.config.display()));
+    Ok(Exit::Held)
+}
+
+/// The address from which this host speaks to the coordinators. Nothing is sent.
+fn own_address(token: &JoinToken) -> Result<IpAddr, Failure> {
+    let of = |to: &SocketAddr| {
+        let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(to).ok()?;
+        socket.local_addr().ok().map(|a| a.ip())
+    };
+    token.coordinators.iter().find_map(of).ok_or_else(|| {
+        Failure::local("this host has no route to any coordinator", "name its address: --address IP")
+    })
+}
+
+fn save(identity: &Identity, gossip: &GossipKey, dir: &Path) -> Result<(), Failure> {
+    let failed = |e: IdentityError| {
+        Failure::local(e.to_string(), "the token is used up: make a new one, and a directory to write to")
+    };
+    gossip.save(dir).map_err(failed)?;
+    identity.save(dir).map_err(failed)
+}
+
+/// The agent's configuration.
+fn agent_toml(join: &Join, address: IpAddr, members: &[Member]) -> String {
+    let dir = std::path::absolute(&join.identity).unwrap_or(join.identity.clone());
+    let labels: String = join.labels.iter().map(|(k, v)| format!("{k} = {v:?}\n")).collect();
+    let labels = if labels.is_empty() { labels } else { format!("\n[labels]\n{labels}") };
+    format!(
+        "name = \"{}\"\naddress = \"{address}\"\nidentity-dir = {:?}\n{}{labels}",
+        join.name,
+        dir.display().to_string(),
+        list(members)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use squall_wire::Fingerprint;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_copied_whole_with_a_name_for_each_address() {
+        let here = vec!["10.0.0.1:7443".parse().unwrap(), "10.0.0.2:7443".parse().unwrap()];
+        let token = JoinToken::create(Fingerprint([7; 32]), here);
+        let (read, members) = parse(&format!(" {token}@north,south\n")).expect("whole");
+        assert_eq!(read, token);
+        let named: Vec<_> = members.iter().map(|m| (m.id, m.name.as_str())).collect();
+        assert_eq!(named, [(1, "north"), (2, "south")]);
+        for wrong in [format!("{token}"), format!("{token}@north"), "squall-join-x@a,b".to_owned()] {
+            assert_eq!(parse(&wrong).expect_err("not whole").exit, Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn what_join_writes_an_agent_can_read() {
+        let join = Join {
+            token: String::new(),
+            name: "h1".into(),
+            identity: "/etc/squall/identity".into(),
+            config: "/etc/squall/agent.toml".into(),
+            address: None,
+            labels: vec![("group".into(), "etcd".into())],
+        };
+        let members =
+            vec![Member { id: 1, name: "c1".into(), address: "10.0.0.1:7443".parse().unwrap() }];
+        let text = agent_toml(&join, "10.0.0.9".parse().unwrap(), &members);
+        let config: squall_agent::Config =
+            files::toml(Path::new("agent.toml"), &text).expect("valid");
+        assert_eq!(config.labels["group"], "etcd");
+        assert_eq!(config.coordinators[0].name, "c1");
+    }
+}

@@ -1,0 +1,221 @@
+//! Questions about the cluster, and small orders to it.
+
+use std::collections::BTreeSet;
+use std::io::{IsTerminal, Write};
+
+use serde::Serialize;
+use squall_core::experiment::ExperimentRecord;
+use squall_core::ids::{ExperimentId, HostName, StopId};
+use squall_core::message::{Request, Response, Shown, Status};
+
+use super::{command_id, odd, show as print};
+use crate::cli::{Format, Resume};
+use crate::client::Client;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::doctor::{CapabilityView, DoctorView};
+use crate::output::experiment::ExperimentView;
+use crate::output::faults::{FaultView, faults_table, views as held};
+use crate::output::judgement::ViewsView;
+use crate::output::status::{ExperimentRow, HostView, StatusView, host_view, hosts, row, rows};
+use crate::output::table::{blocks, table};
+use crate::output::{summary, talk};
+
+/// What one coordinator, or a quorum, knows of the whole.
+pub async fn ask_status(client: &Client) -> Result<Status, Failure> {
+    match client.read(&Request::Status).await? {
+        Response::Status(status) => Ok(*status),
+        other => Err(odd(&Request::Status, &other)),
+    }
+}
+
+/// `squall status`.
+pub async fn status(client: &Client, format: Format) -> Outcome {
+    let status = ask_status(client).await?;
+    print(format, &StatusView::new(&status), StatusView::table)
+}
+
+/// One line of `squall nodes`.
+#[derive(Serialize)]
+struct NodeView {
+    #[serde(flatten)]
+    host: HostView,
+    capabilities: Vec<CapabilityView>,
+}
+
+/// `squall nodes`.
+pub async fn nodes(client: &Client, format: Format) -> Outcome {
+    let status = ask_status(client).await?;
+    let node = |host: &squall_core::message::HostStatus| NodeView {
+        host: host_view(host),
+        capabilities: DoctorView::new(&host.capabilities).faults,
+    };
+    let nodes: Vec<NodeView> = status.hosts.iter().map(node).collect();
+    print(format, &nodes, |nodes| {
+        let holds = nodes.iter().map(|n| {
+            let able = n.capabilities.iter().filter(|c| c.backend.is_some());
+            let able: Vec<_> = able.map(|c| c.fault.as_str()).collect();
+            let not = n.capabilities.iter().filter(|c| c.backend.is_none());
+            let not: Vec<_> = not.map(|c| format!("{} ({})", c.fault, c.reason)).collect();
+            [n.host.name.clone(), able.join(" "), not.join(", ")]
+        });
+        let holds = table(["HOST", "CAN HOLD", "CANNOT"], holds.collect());
+        let about: Vec<&HostView> = nodes.iter().map(|n| &n.host).collect();
+        blocks([hosts(&about), holds])
+    })
+}
+
+/// `squall faults`.
+pub async fn faults(client: &Client, format: Format) -> Outcome {
+    let faults: Vec<FaultView> = held(&ask_status(client).await?);
+    print(format, &faults, |f| faults_table(f))
+}
+
+/// `squall views`.
+pub async fn views(client: &Client, format: Format) -> Outcome {
+    match client.read(&Request::Views).await? {
+        Response::Views(answer) => print(format, &ViewsView::new(&answer), ViewsView::table),
+        other => Err(odd(&Request::Views, &other)),
+    }
+}
+
+async fn list(client: &Client) -> Result<Vec<ExperimentRecord>, Failure> {
+    match client.read(&Request::List).await? {
+        Response::Experiments { list, .. } => Ok(list),
+        other => Err(odd(&Request::List, &other)),
+    }
+}
+
+/// `squall ls`.
+pub async fn ls(client: &Client, format: Format) -> Outcome {
+    let experiments: Vec<ExperimentRow> = list(client).await?.iter().map(row).collect();
+    print(format, &experiments, |e| {
+        if e.is_empty() { "no experiment yet\n".into() } else { rows(e) }
+    })
+}
+
+/// The experiment whose id begins like this, or whose name this is (the newest of that name).
+pub async fn find(client: &Client, text: &str) -> Result<ExperimentId, Failure> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let list = list(client).await?;
+    let begins = |e: &&ExperimentRecord| {
+        let hex = text.replace('-', "").to_lowercase();
+        !hex.is_empty() && e.id.0.simple().to_string().starts_with(&hex)
+    };
+    let found: Vec<ExperimentId> = list.iter().filter(begins).map(|e| e.id).collect();
+    let named = list.iter().rev().find(|e| e.experiment.name == text).map(|e| e.id);
+    match (found.as_slice(), named) {
+        ([id], _) | ([], Some(id)) => Ok(id.to_owned()),
+        ([], None) => {
+            Err(Failure::usage(format!("no experiment `{text}`"), "squall ls lists them"))
+        }
+        (several, _) => Err(Failure::usage(
+            format!("`{text}` is the beginning of {} ids", several.len()),
+            "type more of the id; squall ls lists them",
+        )),
+    }
+}
+
+/// One experiment as the log has it.
+pub async fn ask_show(client: &Client, id: ExperimentId) -> Result<Shown, Failure> {
+    match client.read(&Request::Show(id)).await? {
+        Response::Experiment(shown) => Ok(*shown),
+        other => Err(odd(&Request::Show(id), &other)),
+    }
+}
+
+/// The view of an experiment, with its share of the fleet where the fleet is known.
+pub async fn view(client: &Client, shown: &Shown) -> ExperimentView {
+    let counted = ask_status(client).await.ok().map(|status| {
+        let group = shown.record.experiment.safety.of_group.as_ref();
+        let in_group = |labels: &std::collections::BTreeMap<String, String>| {
+            group.is_none_or(|g| labels.get("group") == Some(g))
+        };
+        let hosts = status.hosts.iter().map(|h| &h.host);
+        hosts.filter(|h| !h.drained && in_group(&h.labels)).count()
+    });
+    ExperimentView::new(shown, counted)
+}
+
+/// `squall show`.
+pub async fn show(client: &Client, id: &str, format: Format) -> Outcome {
+    let id = find(client, id).await?;
+    let shown = ask_show(client, id).await?;
+    print(format, &view(client, &shown).await, summary::page)
+}
+
+/// `squall agent drain`.
+pub async fn drain(client: &Client, host: &str, drained: bool) -> Outcome {
+    let host = host_name(host)?;
+    let request = Request::Drain { command: command_id(), host: host.clone(), drained };
+    client.write(&request).await?;
+    talk(if drained {
+        format!("{host} takes no further faults; what it holds ends as planned (squall faults)")
+    } else {
+        format!("{host} is in service again")
+    });
+    Ok(Exit::Held)
+}
+
+fn host_name(text: &str) -> Result<HostName, Failure> {
+    text.parse().map_err(|e| Failure::usage(format!("{e}"), "squall nodes lists the hosts"))
+}
+
+/// What `squall resume` released.
+#[derive(Serialize)]
+struct Resumed {
+    resumed: Vec<String>,
+    armed: bool,
+}
+
+/// `squall resume`.
+pub async fn resume(client: &Client, resume: &Resume, format: Format) -> Outcome {
+    let despite = resume.despite.iter().map(|h| host_name(h)).collect::<Result<_, _>>()?;
+    let stop = |text: &String| {
+        text.parse().map_err(|_| {
+            Failure::usage(format!("`{text}` is not the id of a stop"), "squall status lists them")
+        })
+    };
+    let mut stops: BTreeSet<StopId> = resume.stops.iter().map(stop).collect::<Result<_, _>>()?;
+    if stops.is_empty() {
+        let outstanding = ask_status(client).await?.outstanding;
+        if outstanding.is_empty() {
+            talk("nothing is stopped");
+            return print(format, &Resumed { resumed: Vec::new(), armed: true }, |_| String::new());
+        }
+        confirm(&outstanding)?;
+        stops.extend(outstanding);
+    }
+    let request = Request::Resume { command: command_id(), stops: stops.clone(), despite };
+    client.write(&request).await?;
+    let left = ask_status(client).await?.outstanding;
+    let view = Resumed {
+        resumed: stops.iter().map(ToString::to_string).collect(),
+        armed: left.is_empty(),
+    };
+    print(format, &view, |view| match left.as_slice() {
+        [] => "armed: experiments may start again\n".to_owned(),
+        left => {
+            let left: Vec<_> = left.iter().map(ToString::to_string).collect();
+            let resumed = view.resumed.join(", ");
+            format!("released {resumed}; still stopped by {}\n", left.join(", "))
+        }
+    })
+}
+
+/// A resume clears only what its operator was shown, so without names a person is asked.
+fn confirm(outstanding: &[StopId]) -> Result<(), Failure> {
+    let ids: Vec<_> = outstanding.iter().map(ToString::to_string).collect();
+    let by_name = format!("squall resume {}", ids.join(" "));
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(format!("stopped by {}", ids.join(", ")), by_name));
+    }
+    let _ = write!(std::io::stderr(), "stopped by {}\nrelease? [y/N] ", ids.join(", "));
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::usage("nothing was released", by_name))
+}

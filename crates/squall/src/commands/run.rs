@@ -1,0 +1,99 @@
+//! `squall plan` and `squall run`.
+
+use std::path::Path;
+
+use squall_core::experiment::{ExperimentRecord, Phase};
+use squall_core::ids::ExperimentId;
+use squall_core::message::{Request, Response};
+use squall_core::spec::File;
+use uuid::Uuid;
+
+use super::watch::{Commentary, Interrupts, conclude, follow, is_settled, order_end};
+use super::{command_id, odd};
+use crate::cli::Format;
+use crate::client::Client;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::plan::PlanView;
+use crate::output::{self, talk};
+use crate::files;
+
+/// Reads an experiment file: refused with file, line and column. What comes back is the same as
+/// JSON, for the coordinators.
+pub fn read_file(path: &Path) -> Result<String, Failure> {
+    let text = files::read(path)?;
+    let file: File = files::yaml(path, &text, "squall explain experiment shows the shape; squall schema has it all")?;
+    serde_json::to_string(&file)
+        .map_err(|e| Failure::usage(format!("{}: {e}", path.display()), "simplify the file"))
+}
+
+/// `squall plan`.
+pub async fn plan(client: &Client, file: &str, format: Format) -> Outcome {
+    let request = Request::Plan(file.to_owned());
+    let plan = match client.read(&request).await? {
+        Response::Plan(plan) => *plan,
+        other => return Err(odd(&request, &other)),
+    };
+    output::emit(format, &PlanView::new(&plan), PlanView::table)?;
+    match &plan.refusal {
+        Some(refusal) => Err(Failure::refused(refusal)),
+        None => Ok(Exit::Held),
+    }
+}
+
+/// `squall run`.
+pub async fn run(client: &Client, file: &str, detach: bool, format: Format) -> Outcome {
+    let mut interrupts = Interrupts::new()?;
+    let id = ExperimentId(Uuid::new_v4());
+    let request = Request::Submit { command: command_id(), id, file: file.to_owned() };
+    client.write(&request).await.map_err(|failure| match failure.exit {
+        Exit::Unreachable => {
+            let next = format!("squall show {id}; squall stop {id} ends it; {}", failure.next);
+            Failure { next, ..failure }
+        }
+        _ => failure,
+    })?;
+    talk(format!("experiment {id}"));
+    let mut commentary = Commentary::default();
+    let enough = move |record: &ExperimentRecord| {
+        is_settled(record) || (detach && record.phase >= Phase::Holding && record.ending.is_none())
+    };
+    let shown = tokio::select! {
+        shown = follow(client, id, &mut commentary, enough) => shown?,
+        () = interrupts.next() => return interrupted(client, id, interrupts, format).await,
+    };
+    if is_settled(&shown.record) {
+        return conclude(client, &shown, format).await;
+    }
+    detached(id, &shown.record, format)
+}
+
+fn detached(id: ExperimentId, record: &ExperimentRecord, format: Format) -> Outcome {
+    let view = output::status::row(record);
+    output::emit(format, &view, |_| format!("{id}\n"))?;
+    talk(format!("held; squall watch {id} follows it, squall stop {id} ends it"));
+    Ok(Exit::Held)
+}
+
+/// The first interrupt stops the experiment and waits for its hosts; the second leaves it.
+async fn interrupted(
+    client: &Client,
+    id: ExperimentId,
+    mut interrupts: Interrupts,
+    format: Format,
+) -> Outcome {
+    talk("stopping the experiment, waiting for its hosts (again: leave it)");
+    let mut commentary = Commentary::skipping();
+    let end = async {
+        order_end(client, id).await?;
+        follow(client, id, &mut commentary, is_settled).await
+    };
+    tokio::select! {
+        shown = end => conclude(client, &shown?, format).await,
+        () = interrupts.next() => Err(Failure::new(
+            Exit::NotClean,
+            format!("left experiment {id}"),
+            format!("squall stop {id}, or squall stop-all"),
+        )
+        .with_hosts("its faults may still be held; each ends at its deadline at the latest")),
+    }
+}

@@ -1,0 +1,205 @@
+//! `squall stop-all`: one stop, told to every coordinator at once; the answers of all are joined.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use squall_core::ids::{HostName, StopId};
+use squall_core::message::{Request, Response, StopHost, StopProgress, StopState};
+use squall_core::stopping::{is_done, merge};
+use squall_wire::WireError;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::cli::Format;
+use crate::client::cluster_dir::Member;
+use crate::client::{Client, nobody};
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::stop::{StopView, news};
+use crate::output::{self, talk};
+
+/// How long is tried until some coordinator has taken the stop.
+const FIRST: Duration = Duration::from_secs(12);
+/// How long the whole may take: the longest lease, and time to connect.
+const WHOLE: Duration = Duration::from_secs(45);
+/// Between two tries at one coordinator.
+const GAP: Duration = Duration::from_millis(200);
+
+/// What one coordinator said, by its place in the list.
+enum Word {
+    Progress(StopProgress),
+    Trouble(Result<Response, WireError>),
+}
+
+/// What is known so far.
+struct State {
+    members: Vec<Member>,
+    parts: BTreeMap<usize, StopProgress>,
+    trouble: BTreeMap<usize, Result<Response, WireError>>,
+    told: BTreeMap<HostName, StopHost>,
+}
+
+/// `squall stop-all`.
+pub async fn stop_all(client: &Client, format: Format) -> Outcome {
+    let began = Instant::now();
+    let stop = StopId(Uuid::new_v4());
+    talk(format!("stop {stop} to every coordinator"));
+    let members = client.dir.file.coordinators.clone();
+    let (words, mut inbox) = mpsc::unbounded_channel();
+    let tell_all = members.iter().enumerate().map(|(place, member)| {
+        let words = words.clone();
+        async move { tell(client, place, member, stop, &words).await }
+    });
+    let telling = futures_util::future::join_all(tell_all);
+    let mut state = State {
+        members: members.clone(),
+        parts: BTreeMap::new(),
+        trouble: BTreeMap::new(),
+        told: BTreeMap::new(),
+    };
+    tokio::pin!(telling);
+    let listen = async {
+        while !state.is_over(began.elapsed()) {
+            let wait = tokio::time::sleep(Duration::from_millis(100));
+            tokio::select! {
+                word = inbox.recv() => if let Some((place, word)) = word { state.hear(place, word) },
+                () = wait => {}
+            }
+        }
+    };
+    tokio::select! {
+        // Each teller goes on for as long as somebody listens.
+        _ = &mut telling => {}
+        () = listen => {}
+    }
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    conclude(state, took_ms, format)
+}
+
+/// Tells one coordinator, and goes on telling it for as long as it does not say its last word.
+async fn tell(
+    client: &Client,
+    place: usize,
+    member: &Member,
+    stop: StopId,
+    words: &mpsc::UnboundedSender<(usize, Word)>,
+) {
+    loop {
+        let trouble = match converse(client, place, member, stop, words).await {
+            Ok(None) => std::future::pending().await,
+            Ok(Some(response)) => Ok(response),
+            Err(error) => Err(error),
+        };
+        // The listener is there for as long as this runs.
+        let _ = words.send((place, Word::Trouble(trouble)));
+        tokio::time::sleep(GAP).await;
+    }
+}
+
+/// One connection: `None` after its last word, else the answer that was none.
+async fn converse(
+    client: &Client,
+    place: usize,
+    member: &Member,
+    stop: StopId,
+    words: &mpsc::UnboundedSender<(usize, Word)>,
+) -> Result<Option<Response>, WireError> {
+    let (_connection, mut channel) = client.start(member, &Request::StopAll(stop)).await?;
+    loop {
+        match channel.recv::<Response>().await? {
+            Some(Response::Stop(progress)) => {
+                let last = progress.last;
+                let _ = words.send((place, Word::Progress(progress)));
+                if last {
+                    return Ok(None);
+                }
+            }
+            Some(other) => return Ok(Some(other)),
+            None => return Err(WireError::ChannelOver),
+        }
+    }
+}
+
+impl State {
+    fn hear(&mut self, place: usize, word: Word) {
+        match word {
+            Word::Progress(progress) => {
+                self.trouble.remove(&place);
+                self.parts.insert(place, progress);
+                self.comment();
+            }
+            Word::Trouble(trouble) => drop(self.trouble.insert(place, trouble)),
+        }
+    }
+
+    /// Each host once it has answered, and again where its answer has become a better one.
+    fn comment(&mut self) {
+        let Some(merged) = self.merged() else { return };
+        for host in merged.hosts {
+            let known = self.told.get(&host.host);
+            let worth = match known {
+                None => host.receipt.is_some(),
+                Some(known) => known.receipt != host.receipt,
+            };
+            if worth {
+                talk(news(&host));
+                self.told.insert(host.host.clone(), host);
+            }
+        }
+    }
+
+    fn merged(&self) -> Option<StopProgress> {
+        let parts: Vec<StopProgress> = self.parts.values().cloned().collect();
+        merge(&parts)
+    }
+
+    /// Nothing more is to be learnt: done and in the log, or every coordinator that took the stop
+    /// has said its last word, or time is up.
+    fn is_over(&self, elapsed: Duration) -> bool {
+        let Some(merged) = self.merged() else {
+            let refused = self.trouble.len() == self.members.len()
+                && self.trouble.values().all(|t| matches!(t, Ok(Response::Forbidden(_))));
+            return refused || elapsed >= FIRST;
+        };
+        let answered = |place| self.parts.contains_key(&place) || self.trouble.contains_key(&place);
+        let all_answered = (0..self.members.len()).all(answered);
+        // A coordinator that was lost in mid-sentence is not waited for while another one finishes.
+        let spoken = self.parts.values().any(|p| p.last)
+            && self.parts.iter().all(|(place, p)| p.last || self.trouble.contains_key(place));
+        let done = is_done(&merged);
+        (done && merged.committed) || (spoken && (done || all_answered)) || elapsed >= WHOLE
+    }
+}
+
+fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
+    let Some(merged) = state.merged() else {
+        let said: Vec<_> = state
+            .trouble
+            .into_iter()
+            .map(|(place, trouble)| (state.members[place].clone(), trouble))
+            .collect();
+        let failure = nobody(&said);
+        return Err(Failure {
+            exit: Exit::Unreachable,
+            what: format!("NOT STOPPED: {}", failure.what),
+            hosts: "no host was told; with every coordinator gone each fault ends when its lease does"
+                .to_owned(),
+            next: format!("{}; on a host: squall lift, or pkill -9 squall", failure.next),
+        });
+    };
+    for (place, trouble) in &state.trouble {
+        if !state.parts.contains_key(place) {
+            let name = &state.members[*place].name;
+            match trouble {
+                Err(error) => talk(format!("{name}: {error}")),
+                Ok(_) => talk(format!("{name}: did not take the stop")),
+            }
+        }
+    }
+    let view = StopView::new(&merged, took_ms);
+    output::emit(format, &view, StopView::table)?;
+    if format != Format::Table {
+        talk(view.truth());
+    }
+    let lapsing = merged.hosts.iter().any(|h| h.state == StopState::Lapsing);
+    Ok(if view.done && !lapsing { Exit::Held } else { Exit::NotClean })
+}

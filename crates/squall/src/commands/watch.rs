@@ -1,0 +1,198 @@
+//! Following an experiment to its verdict, and ending one early.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use squall_core::experiment::{ExperimentRecord, Phase};
+use squall_core::ids::ExperimentId;
+use squall_core::message::{Request, Shown};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::operate::{ask_show, ask_status, find, view};
+use super::{command_id, runtime_error};
+use crate::cli::Format;
+use crate::client::Client;
+use crate::exit::{self, Exit, Failure, Outcome};
+use crate::output::{self, summary, talk, words};
+
+/// How often the log is read while something is followed.
+const POLL: Duration = Duration::from_millis(250);
+/// How long the coordinators may be silent before following ends.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Ctrl-C and the polite end of a process.
+pub struct Interrupts {
+    ctrl_c: Signal,
+    terminate: Signal,
+}
+
+impl Interrupts {
+    /// From now on neither ends this process.
+    pub fn new() -> Result<Interrupts, Failure> {
+        Ok(Interrupts {
+            ctrl_c: signal(SignalKind::interrupt()).map_err(runtime_error)?,
+            terminate: signal(SignalKind::terminate()).map_err(runtime_error)?,
+        })
+    }
+
+    /// The next of them.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.ctrl_c.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Tells what is new in an experiment's timeline.
+#[derive(Default)]
+pub struct Commentary {
+    told: usize,
+    silent: bool,
+}
+
+impl Commentary {
+    /// One that tells only what comes after the first reading.
+    pub fn skipping() -> Commentary {
+        Commentary { told: usize::MAX, silent: false }
+    }
+
+    fn tell(&mut self, record: &ExperimentRecord) {
+        let told = if self.told == usize::MAX { record.timeline.len() } else { self.told };
+        for entry in record.timeline.iter().skip(told) {
+            let at = words::moment(entry.at);
+            let time = at.get(11..23).unwrap_or(&at);
+            talk(format!("{time}  {}", entry.what));
+        }
+        self.told = record.timeline.len();
+    }
+}
+
+/// Reads the experiment again and again until `enough`. A lack of answers is waited out: a new
+/// leader carries on.
+pub async fn follow(
+    client: &Client,
+    id: ExperimentId,
+    commentary: &mut Commentary,
+    enough: impl Fn(&ExperimentRecord) -> bool,
+) -> Result<Shown, Failure> {
+    let mut heard = Instant::now();
+    loop {
+        match ask_show(client, id).await {
+            Ok(shown) => {
+                heard = Instant::now();
+                commentary.silent = false;
+                commentary.tell(&shown.record);
+                if enough(&shown.record) {
+                    return Ok(shown);
+                }
+            }
+            Err(failure) if failure.exit == Exit::Unreachable && heard.elapsed() < SILENCE => {
+                if !commentary.silent {
+                    commentary.silent = true;
+                    talk("no coordinator answers; leases run out by themselves; trying again");
+                }
+            }
+            Err(failure) => {
+                let next = format!("{}; then squall show {id}", failure.next);
+                return Err(Failure { next, ..failure });
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Over, and nothing can change any more.
+pub fn is_settled(record: &ExperimentRecord) -> bool {
+    record.phase == Phase::Settled
+}
+
+/// Prints the end of an experiment.
+pub async fn conclude(client: &Client, shown: &Shown, format: Format) -> Outcome {
+    output::emit(format, &view(client, shown).await, summary::page)?;
+    let exit = exit::of_experiment(&shown.record);
+    if exit == Exit::NotClean {
+        talk(not_clean(&shown.record));
+    }
+    Ok(exit)
+}
+
+fn not_clean(record: &ExperimentRecord) -> String {
+    use squall_core::experiment::FaultState;
+    let mut hosts: BTreeMap<&str, &str> = BTreeMap::new();
+    for (id, state) in &record.faults {
+        match state {
+            FaultState::Stuck(_) => drop(hosts.insert(id.host.as_str(), "something is left")),
+            FaultState::Lapsed => {
+                hosts.entry(id.host.as_str()).or_insert("lapsed by time, not seen");
+            }
+            _ => {}
+        }
+    }
+    let hosts: Vec<_> = hosts.into_iter().map(|(h, why)| format!("{h} ({why})")).collect();
+    format!("NOT CLEAN: {}\nnext:  on that host: squall lift", hosts.join(", "))
+}
+
+/// `squall watch`.
+pub async fn watch(client: &Client, id: &str, format: Format) -> Outcome {
+    let id = find(client, id).await?;
+    let shown = follow(client, id, &mut Commentary::default(), is_settled).await?;
+    conclude(client, &shown, format).await
+}
+
+/// Asks for the early end of an experiment.
+pub async fn order_end(client: &Client, id: ExperimentId) -> Result<(), Failure> {
+    let request = Request::StopExperiment { command: command_id(), id };
+    client.write(&request).await.map(drop)
+}
+
+/// `squall stop`.
+pub async fn stop(client: &Client, id: &str, format: Format) -> Outcome {
+    let id = find(client, id).await?;
+    let mut commentary = Commentary::default();
+    let before = ask_show(client, id).await?;
+    if is_settled(&before.record) {
+        talk("it had ended already");
+        return conclude(client, &before, format).await.map(|exit| cleanliness(exit));
+    }
+    commentary.told = before.record.timeline.len();
+    order_end(client, id).await?;
+    let shown = follow(client, id, &mut commentary, is_settled).await?;
+    conclude(client, &shown, format).await.map(cleanliness)
+}
+
+/// A stop that was asked for has done its work where everything is clean.
+fn cleanliness(exit: Exit) -> Exit {
+    if exit == Exit::NotClean { exit } else { Exit::Held }
+}
+
+/// `squall faults clear`: ends every running experiment and waits for each.
+pub async fn clear(client: &Client, format: Format) -> Outcome {
+    let running: Vec<ExperimentId> = ask_status(client)
+        .await?
+        .experiments
+        .iter()
+        .filter(|e| e.is_running())
+        .map(|e| e.id)
+        .collect();
+    client.write(&Request::ClearFaults { command: command_id() }).await?;
+    let mut worst = Exit::Held;
+    for id in &running {
+        let shown = follow(client, *id, &mut Commentary::default(), is_settled).await?;
+        if exit::of_experiment(&shown.record) == Exit::NotClean {
+            talk(not_clean(&shown.record));
+            worst = Exit::NotClean;
+        }
+    }
+    let faults = output::faults::views(&ask_status(client).await?);
+    if !faults.is_empty() && worst == Exit::Held {
+        let hosts: std::collections::BTreeSet<&str> =
+            faults.iter().map(|f| f.host.as_str()).collect();
+        let hosts: Vec<_> = hosts.into_iter().collect();
+        talk(format!("{}: still listed; squall faults again in a moment", hosts.join(", ")));
+        worst = Exit::NotClean;
+    }
+    talk(format!("{} ended", words::count(running.len(), "experiment")));
+    output::emit(format, &faults, |f| output::faults::faults_table(f))?;
+    Ok(worst)
+}

@@ -1,0 +1,14 @@
+//! Entries that must come before any thread: a holder sets its death signal for the thread that
+//! started it, and the kernel lets only a single-threaded process enter a user or mount namespace.
+
+use std::process::ExitCode;
+
+/// Runs a hidden subcommand where one is named; `None` for everything a person types.
+pub fn entry() -> Option<ExitCode> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let word = |n: usize| args.get(n).map(String::as_str);
+    match word(0)? {
+        "hold" => Some(squall_faults::holder::hold_main(word(1).unwrap_or_default())),
+        _ => None,
+    }
+}

@@ -1,0 +1,140 @@
+//! How the program ends: one number, and for a failure what a person needs to know.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use squall_core::experiment::{ExperimentRecord, FaultState, Verdict};
+use squall_core::registry::Refusal;
+
+/// The exit codes that scripts build on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; for an experiment: held and clean.
+    Held = 0,
+    /// The hypothesis broke, or the command failed. Everything is lifted.
+    Broken = 1,
+    /// The command line or a file is not valid. Nothing was asked of any host.
+    Usage = 2,
+    /// Refused by safety or policy.
+    Refused = 3,
+    /// No coordinator could be reached, none had a quorum, or none authorised this operator.
+    Unreachable = 4,
+    /// Something may remain on a host that was named.
+    NotClean = 5,
+    /// Nobody saw enough for a verdict; everything is clean.
+    Unknown = 6,
+    /// Stopped by an operator, a stop-all or a signal; everything is clean.
+    Stopped = 7,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a command came to nothing, in three sentences.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The number to end with.
+    pub exit: Exit,
+    /// What happened.
+    pub what: String,
+    /// What is still true of the hosts; empty where no host could be concerned.
+    pub hosts: String,
+    /// What to do next.
+    pub next: String,
+}
+
+/// What every command returns.
+pub type Outcome = Result<Exit, Failure>;
+
+impl Failure {
+    /// A failure before any host was asked for anything.
+    pub fn new(exit: Exit, what: impl Into<String>, next: impl Into<String>) -> Failure {
+        Failure { exit, what: what.into(), hosts: String::new(), next: next.into() }
+    }
+
+    /// The command line or a file is not valid.
+    pub fn usage(what: impl Into<String>, next: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, what, next)
+    }
+
+    /// Something here failed (a file, a socket).
+    pub fn local(what: impl Into<String>, next: impl Into<String>) -> Failure {
+        Failure::new(Exit::Broken, what, next)
+    }
+
+    /// The same, with what is still true of the hosts.
+    #[must_use]
+    pub fn with_hosts(self, hosts: impl Into<String>) -> Failure {
+        Failure { hosts: hosts.into(), ..self }
+    }
+
+    /// The coordinators refused.
+    pub fn refused(refusal: &Refusal) -> Failure {
+        let (exit, next) = match refusal {
+            Refusal::Disarmed(stops) => {
+                let stops: Vec<_> = stops.iter().map(ToString::to_string).collect();
+                (Exit::Refused, format!("once it is safe: squall resume {}", stops.join(" ")))
+            }
+            Refusal::Radius(_) => (
+                Exit::Refused,
+                "choose fewer targets, wait for the others to end (squall ls), or raise \
+                 safety.max-blast-radius in the file"
+                    .to_owned(),
+            ),
+            Refusal::TooMany { .. } => {
+                (Exit::Refused, "wait for one to end, or stop one: squall ls, squall stop ID".into())
+            }
+            Refusal::Drained(host) => {
+                (Exit::Refused, format!("squall agent drain --undo {host}, or choose another host"))
+            }
+            Refusal::Full(_) => (Exit::Refused, "squall status shows what is kept".into()),
+            Refusal::UnknownHost(_) => (Exit::Usage, "squall nodes lists the hosts".into()),
+            Refusal::UnknownExperiment(_) => {
+                (Exit::Usage, "squall ls lists the experiments".into())
+            }
+            Refusal::UnknownStop(_) => (Exit::Usage, "squall status lists the stops".into()),
+            Refusal::BadToken => (Exit::Refused, "make a new one: squall token HOST".into()),
+            Refusal::Invalid(_) => {
+                (Exit::Usage, "squall explain experiment, squall schema, squall plan FILE".into())
+            }
+        };
+        let what = match exit {
+            Exit::Refused => format!("refused: {refusal}"),
+            _ => refusal.to_string(),
+        };
+        Failure::new(exit, what, next).with_hosts("nothing was started on any host")
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.what)?;
+        if !self.hosts.is_empty() {
+            write!(f, "\nhosts: {}", self.hosts)?;
+        }
+        if !self.next.is_empty() {
+            write!(f, "\nnext:  {}", self.next)?;
+        }
+        Ok(())
+    }
+}
+
+/// The number for an experiment. What may remain on a host comes before every verdict.
+#[must_use]
+pub fn of_experiment(record: &ExperimentRecord) -> Exit {
+    let uncertain =
+        |state: &FaultState| matches!(state, FaultState::Stuck(_) | FaultState::Lapsed);
+    if record.faults.values().any(uncertain) {
+        return Exit::NotClean;
+    }
+    match record.verdict {
+        Some(Verdict::Held) => Exit::Held,
+        Some(Verdict::Broken) => Exit::Broken,
+        Some(Verdict::Refused) => Exit::Refused,
+        Some(Verdict::Stopped) => Exit::Stopped,
+        Some(Verdict::Unknown) | None => Exit::Unknown,
+    }
+}

@@ -1,0 +1,132 @@
+//! Files that people write: read whole, within bounds, refused with file, line and column.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::exit::Failure;
+
+/// The longest file that is read, in bytes.
+pub const MAX_FILE: u64 = 1024 * 1024;
+
+/// The text of a file; `-` is standard input.
+///
+/// # Errors
+/// It cannot be read, is longer than [`MAX_FILE`], or is not UTF-8.
+pub fn read(path: &Path) -> Result<String, Failure> {
+    let bad = |what: String| Failure::usage(what, "check the path and the file");
+    let name = path.display();
+    let mut bytes = Vec::new();
+    let read = if path.as_os_str() == "-" {
+        if std::io::stdin().is_terminal() {
+            crate::output::talk("reading the experiment from the terminal; end with Ctrl-D");
+        }
+        std::io::stdin().take(MAX_FILE + 1).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(path).and_then(|f| f.take(MAX_FILE + 1).read_to_end(&mut bytes))
+    };
+    read.map_err(|e| bad(format!("{name}: {e}")))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(bad(format!("{name}: longer than {MAX_FILE} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|e| {
+        bad(format!("{name}: not UTF-8, from byte {} on", e.utf8_error().valid_up_to()))
+    })
+}
+
+/// A TOML file; unknown keys are refused where the type refuses them.
+///
+/// # Errors
+/// Where it is wrong, with the line.
+pub fn toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Failure> {
+    toml::from_str(text).map_err(|e| {
+        let at = e.span().map_or_else(String::new, |span| position(text, span.start));
+        let what = format!("{}{at}: {}", path.display(), e.to_string().trim_end());
+        Failure::usage(what, "mend the file; squall explain config lists the keys")
+    })
+}
+
+/// `:line:column` of a byte.
+fn position(text: &str, byte: usize) -> String {
+    let before = &text[..text.floor_char_boundary(byte)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count()) + 1;
+    format!(":{line}:{column}")
+}
+
+/// A YAML (or JSON) document; unknown keys are refused where the type refuses them, anchors and
+/// depth are bounded.
+///
+/// # Errors
+/// Where it is wrong, with line and column and the lines around.
+pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<T, Failure> {
+    serde_saphyr::from_str(text).map_err(|e| {
+        let at = e
+            .location()
+            .map_or_else(String::new, |l| format!(":{}:{}", l.line(), l.column()));
+        let what = format!("{}{at}: {}", path.display(), e.render().trim_end());
+        Failure::usage(what, next)
+    })
+}
+
+/// Writes a file whole or not at all; its directory is made where missing.
+///
+/// # Errors
+/// The system's.
+pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed =
+        |e: std::io::Error| Failure::local(format!("{}: {e}", path.display()), "check the directory");
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).map_err(failed)?;
+    }
+    let aside = path.with_extension("new");
+    std::fs::write(&aside, text).map_err(failed)?;
+    std::fs::rename(&aside, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[allow(dead_code, reason = "parsed only")]
+        name: String,
+        #[allow(dead_code, reason = "parsed only")]
+        list: Vec<u8>,
+    }
+
+    fn refused(text: &str) -> String {
+        yaml::<Sample>(Path::new("x.yaml"), text, "mend it").expect_err(text).what
+    }
+
+    #[test]
+    fn mistakes_in_yaml_are_shown_where_they_are() {
+        assert!(refused("name: a\nlist: [1]\nextra: 1\n").starts_with("x.yaml:3:1: "));
+        assert!(refused("name: a\nlist: [1, x]\n").starts_with("x.yaml:2:11: "));
+        assert!(refused("name: [\n").contains("x.yaml:"));
+        assert!(refused("name: a\nname: b\nlist: []\n").contains("x.yaml:2:1"));
+    }
+
+    #[test]
+    fn hostile_yaml_ends_in_bounded_time() {
+        let deep = "[".repeat(200_000);
+        assert!(refused(&format!("name: a\nlist: {deep}")).contains("x.yaml"));
+        let mut bomb = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
+        for (one, two) in "abcdefghijk".chars().zip("bcdefghijkl".chars()) {
+            bomb.push_str(&format!("{two}: &{two} [{}]\n", vec![format!("*{one}"); 9].join(",")));
+        }
+        assert!(refused(&bomb).contains("x.yaml"));
+    }
+
+    #[test]
+    fn mistakes_in_toml_are_shown_where_they_are() {
+        let error = toml::<Sample>(Path::new("c.toml"), "name = 'a'\nlist = ['b']\n");
+        let what = error.expect_err("a text is no number").what;
+        assert!(what.starts_with("c.toml:2:9"), "{what}");
+    }
+}

@@ -1,0 +1,276 @@
+//! `squall show`, and what `squall run` ends with.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use squall_core::experiment::{EndReason, ExperimentRecord, FaultState, ProbeOutcome};
+use squall_core::hold::Achieved;
+use squall_core::message::{ProbeReport, Shown};
+use squall_core::probe::{Steadiness, Tally};
+
+use super::words;
+
+/// `run` and `show`.
+#[derive(Debug, Serialize)]
+pub struct ExperimentView {
+    /// Its id.
+    pub id: String,
+    /// Its file's name.
+    pub name: String,
+    /// Its file's objective.
+    pub objective: String,
+    /// The kinds of its faults.
+    pub r#type: String,
+    /// Its phase.
+    pub state: String,
+    /// `held`, `broken`, `unknown`, `stopped` or `refused`, once settled.
+    pub verdict: Option<String>,
+    /// Why that verdict.
+    pub reasons: Vec<String>,
+    /// Why it ended before its time, where it did.
+    pub ended_early: Option<String>,
+    /// Hosts on which a fault was seen to be in place.
+    pub targets_affected: usize,
+    /// Hosts that it targets.
+    pub total_targets: usize,
+    /// Hosts targeted over hosts that count, where the hosts are known.
+    pub blast_radius: Option<f64>,
+    /// The share that its file allows.
+    pub max_blast_radius: f64,
+    /// Hosts that its faults reach without holding any.
+    pub touched: Vec<String>,
+    /// What should not have happened.
+    pub incidents: Vec<IncidentView>,
+    /// Stages of probes that were not steady.
+    pub deviations: Vec<DeviationView>,
+    /// Each step.
+    pub timeline: Vec<StepView>,
+    /// What each probe measured, by stage.
+    pub metrics: Vec<MetricView>,
+    /// Each fault on each host.
+    pub faults: Vec<FaultOutcomeView>,
+    /// What is left, one line each with its host; empty is clean.
+    pub residue: Vec<String>,
+    /// A quorum stood behind this answer.
+    pub confirmed: bool,
+    /// The log entry as of which this is true.
+    pub as_of: u64,
+}
+
+/// An incident.
+#[derive(Debug, Serialize)]
+pub struct IncidentView {
+    /// When.
+    pub at: String,
+    /// P1 to P4.
+    pub severity: String,
+    /// What.
+    pub what: String,
+}
+
+/// A stage that was not steady.
+#[derive(Debug, Serialize)]
+pub struct DeviationView {
+    /// The probe.
+    pub probe: String,
+    /// `before`, `during` or `after`.
+    pub stage: String,
+    /// `deviated`, or `unknown` for want of samples.
+    pub finding: String,
+    /// Numbers in words.
+    pub what: String,
+}
+
+/// A step.
+#[derive(Debug, Serialize)]
+pub struct StepView {
+    /// When, by the leader's wall clock.
+    pub at: String,
+    /// What.
+    pub what: String,
+}
+
+/// One probe.
+#[derive(Debug, Serialize)]
+pub struct MetricView {
+    /// Its name.
+    pub probe: String,
+    /// The host that ran it.
+    pub from: String,
+    /// What was expected.
+    pub expect: String,
+    /// What was measured, by stage.
+    pub stages: BTreeMap<String, StageView>,
+}
+
+/// One stage of one probe.
+#[derive(Debug, Serialize)]
+pub struct StageView {
+    /// Whether it was steady.
+    pub finding: String,
+    /// The numbers.
+    #[serde(flatten)]
+    pub tally: Tally,
+}
+
+/// One fault on one host.
+#[derive(Debug, Serialize)]
+pub struct FaultOutcomeView {
+    /// The host.
+    pub host: String,
+    /// Its position in the file.
+    pub fault: u16,
+    /// Its kind.
+    pub kind: String,
+    /// What it does, in one line.
+    pub what: String,
+    /// `pending`, `held`, `clean`, `lost`, `stuck`, `not-held` or `lapsed`.
+    pub state: String,
+    /// How it ended, or why it was never there.
+    pub why: String,
+    /// What was asked for against what was measured.
+    pub achieved: Option<Achieved>,
+    /// Milliseconds from the reason to the proof that it is gone.
+    pub lift_ms: Option<u64>,
+}
+
+impl ExperimentView {
+    /// The view of one experiment; `counted` is how many hosts its radius is a share of.
+    #[must_use]
+    pub fn new(shown: &Shown, counted: Option<usize>) -> ExperimentView {
+        let record = &shown.record;
+        let spec = &record.experiment;
+        let targets = spec.targets();
+        let affected = targets.iter().filter(|host| {
+            record.faults.iter().any(|(id, state)| id.host == **host && was_in_place(state))
+        });
+        let share = |of: usize| (of > 0).then(|| targets.len() as f64 / of as f64);
+        ExperimentView {
+            id: record.id.to_string(),
+            name: spec.name.clone(),
+            objective: spec.objective.clone(),
+            r#type: words::kinds(record),
+            state: words::phase(record.phase).to_owned(),
+            verdict: record.verdict.map(|v| words::verdict(v).to_owned()),
+            reasons: record.reasons.clone(),
+            ended_early: record.ending.as_ref().map(EndReason::to_string),
+            targets_affected: affected.count(),
+            total_targets: targets.len(),
+            blast_radius: counted.and_then(share).map(rounded),
+            max_blast_radius: f64::from(spec.safety.max_radius_ppm) / 1_000_000.0,
+            touched: spec.touched.iter().map(ToString::to_string).collect(),
+            incidents: record.incidents.iter().map(incident).collect(),
+            deviations: record.probes.iter().flat_map(deviations).collect(),
+            timeline: record.timeline.iter().map(step).collect(),
+            metrics: metrics(record, &shown.probes),
+            faults: faults(record),
+            residue: record.residue(),
+            confirmed: shown.confirmed,
+            as_of: shown.applied.0,
+        }
+    }
+}
+
+/// Three digits are all that a share of hosts means.
+fn rounded(share: f64) -> f64 {
+    (share * 1_000.0).round() / 1_000.0
+}
+
+fn was_in_place(state: &FaultState) -> bool {
+    match state {
+        FaultState::Held(_) | FaultState::Stuck(_) => true,
+        FaultState::Clean(ended) | FaultState::Lost(ended) => ended.achieved.is_some(),
+        FaultState::Pending | FaultState::NotHeld { .. } | FaultState::Lapsed => false,
+    }
+}
+
+fn incident(incident: &squall_core::experiment::Incident) -> IncidentView {
+    IncidentView {
+        at: words::moment(incident.at),
+        severity: words::severity(incident.severity).to_owned(),
+        what: incident.what.clone(),
+    }
+}
+
+fn step(entry: &squall_core::experiment::TimelineEntry) -> StepView {
+    StepView { at: words::moment(entry.at), what: entry.what.clone() }
+}
+
+fn deviations(probe: &ProbeOutcome) -> impl Iterator<Item = DeviationView> + '_ {
+    let odd = probe.stages.iter().filter(|(_, _, s)| *s != Steadiness::Steady);
+    odd.map(|(stage, tally, steadiness)| DeviationView {
+        probe: probe.name.clone(),
+        stage: words::stage(*stage).to_owned(),
+        finding: words::steadiness(*steadiness).to_owned(),
+        what: format!(
+            "{} of {} samples failed, p99 {}",
+            tally.failed,
+            tally.sent,
+            words::millis(tally.p99_us)
+        ),
+    })
+}
+
+/// The settled outcome where there is one, else the live tallies.
+fn metrics(record: &ExperimentRecord, live: &[ProbeReport]) -> Vec<MetricView> {
+    let view = |spec: &squall_core::probe::ProbeSpec| {
+        let stage = |s, tally: &Tally, finding| {
+            let finding = words::steadiness(finding).to_owned();
+            (words::stage(s).to_owned(), StageView { finding, tally: tally.clone() })
+        };
+        let stages = match record.probes.iter().find(|p| p.name == spec.name) {
+            Some(outcome) => outcome.stages.iter().map(|(s, t, f)| stage(*s, t, *f)).collect(),
+            None => live
+                .iter()
+                .filter(|p| p.name == spec.name)
+                .flat_map(|p| p.stages.iter().map(|(s, t)| stage(*s, t, spec.expect.judge(t))))
+                .collect(),
+        };
+        MetricView {
+            probe: spec.name.clone(),
+            from: spec.from.to_string(),
+            expect: spec.expect.describe(),
+            stages,
+        }
+    };
+    record.experiment.probes.iter().map(view).collect()
+}
+
+fn faults(record: &ExperimentRecord) -> Vec<FaultOutcomeView> {
+    let view = |placement: &squall_core::experiment::Placement| {
+        let known = record
+            .faults
+            .iter()
+            .find(|(id, _)| id.fault == placement.fault && id.host == placement.host)
+            .map(|(_, state)| state);
+        let (state, why, achieved, lift_ms) = outcome(known.unwrap_or(&FaultState::Pending));
+        FaultOutcomeView {
+            host: placement.host.to_string(),
+            fault: placement.fault,
+            kind: placement.spec.kind().name().to_owned(),
+            what: words::fault(&placement.spec),
+            state: state.to_owned(),
+            why,
+            achieved,
+            lift_ms,
+        }
+    };
+    record.experiment.faults.iter().map(view).collect()
+}
+
+type Told = (&'static str, String, Option<Achieved>, Option<u64>);
+
+fn outcome(state: &FaultState) -> Told {
+    let ended = |name, e: &squall_core::experiment::Ended| {
+        (name, e.why.clone(), e.achieved.clone(), Some(e.lift_ms))
+    };
+    match state {
+        FaultState::Pending => ("pending", String::new(), None, None),
+        FaultState::Held(achieved) => ("held", String::new(), Some(achieved.clone()), None),
+        FaultState::Clean(e) => ended("clean", e),
+        FaultState::Lost(e) => ended("lost", e),
+        FaultState::Stuck(e) => ended("stuck", e),
+        FaultState::NotHeld { reason, .. } => ("not-held", reason.clone(), None, None),
+        FaultState::Lapsed => ("lapsed", "by time, nobody saw it go".into(), None, None),
+    }
+}

@@ -1,0 +1,93 @@
+//! `squall faults`: what is on the hosts now.
+
+use serde::Serialize;
+use serde_json::Value;
+use squall_core::hold::Achieved;
+use squall_core::message::{FaultReport, HostPhase, Status};
+
+use super::table::{NONE, or_none, table};
+use super::words;
+
+/// One fault on one host.
+#[derive(Debug, Serialize)]
+pub struct FaultView {
+    /// The host.
+    pub host: String,
+    /// The fault's id.
+    pub id: String,
+    /// Its kind; `null` where an earlier life of the agent began it.
+    pub kind: Option<String>,
+    /// Its parameters; `null` where only the host knows them.
+    pub params: Value,
+    /// Its experiment's id; `null` where a person on the host injected it.
+    pub experiment: Option<String>,
+    /// Where it stands.
+    pub phase: String,
+    /// Milliseconds of lease left.
+    pub lease_ms: u64,
+    /// The last measurement.
+    pub achieved: Option<Achieved>,
+}
+
+/// Something of it may be on the host.
+#[must_use]
+pub fn is_there(fault: &FaultReport) -> bool {
+    !matches!(fault.phase, HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld)
+}
+
+/// Every fault that may be on a host, by the hosts' last reports.
+#[must_use]
+pub fn views(status: &Status) -> Vec<FaultView> {
+    let reports = status.hosts.iter().flat_map(|h| h.report.iter().flat_map(|r| &r.faults));
+    reports.filter(|f| is_there(f)).map(|f| view(f, status)).collect()
+}
+
+fn view(fault: &FaultReport, status: &Status) -> FaultView {
+    let record = status.experiments.iter().find(|e| e.id == fault.id.experiment);
+    let placed = record.and_then(|r| {
+        r.experiment.faults.iter().find(|p| p.fault == fault.id.fault && p.host == fault.id.host)
+    });
+    FaultView {
+        host: fault.id.host.to_string(),
+        id: fault.id.to_string(),
+        kind: fault.kind.map(|k| k.name().to_owned()),
+        params: placed.map_or(Value::Null, |p| params(&p.spec)),
+        experiment: record.map(|r| r.id.to_string()),
+        phase: words::host_phase(fault.phase).to_owned(),
+        lease_ms: fault.lease_ms,
+        achieved: fault.achieved.clone(),
+    }
+}
+
+/// A fault's parameters without its name.
+#[must_use]
+pub fn params(fault: &squall_core::fault::Fault) -> Value {
+    match serde_json::to_value(fault) {
+        Ok(Value::Object(map)) => map.into_iter().next().map_or(Value::Null, |(_, inner)| inner),
+        Ok(other) => other,
+        Err(_) => Value::Null,
+    }
+}
+
+/// For people.
+#[must_use]
+pub fn faults_table(faults: &[FaultView]) -> String {
+    if faults.is_empty() {
+        return "nothing is held\n".into();
+    }
+    let rows = faults.iter().map(|f| {
+        let achieved = f.achieved.as_ref().map(|a| {
+            let bit = if a.bit { "" } else { "NOT SEEN: " };
+            format!("{bit}{}", a.measured)
+        });
+        [
+            f.host.clone(),
+            f.id.clone(),
+            f.kind.clone().unwrap_or(NONE.into()),
+            f.phase.clone(),
+            words::length(f.lease_ms),
+            or_none(achieved.as_deref().unwrap_or_default()),
+        ]
+    });
+    table(["HOST", "FAULT", "KIND", "PHASE", "LEASE", "ACHIEVED"], rows.collect())
+}

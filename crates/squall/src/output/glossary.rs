@@ -1,0 +1,152 @@
+//! What the words mean, for `squall explain`.
+
+use serde::Serialize;
+
+/// A word with its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Word {
+    /// The word.
+    pub word: &'static str,
+    /// In a sentence or a few.
+    pub meaning: &'static str,
+}
+
+const fn word(word: &'static str, meaning: &'static str) -> Word {
+    Word { word, meaning }
+}
+
+/// All of them: faults first, then the design's words, phases, verdicts and files.
+pub const WORDS: &[Word] = &[
+    word(
+        "partition",
+        "Packets between the target and its peers vanish. Parameters: peers (hosts, {group: …}, \
+         addresses, networks, all), direction in|out|both, ports, protocol tcp|udp, control \
+         exempt|severed, or a shape (isolate, simplex, halves, majority, minority-third, bridge, \
+         ring, random, groups). Held in an nft table that the kernel removes with the holder's \
+         socket, and by element time-outs of at most the lease.\n\
+         Example: - partition: { peers: [h2, 10.0.0.0/24], direction: in }\n\
+         On one host: squall inject partition --peers 10.0.0.2 --for 30s",
+    ),
+    word(
+        "loss",
+        "A share of the packets to and from the peers vanishes. Parameters: percent, peers, ports, \
+         protocol, direction. Held as a partition is.\n\
+         Example: - loss: { percent: 5, peers: [h2] }\n\
+         On one host: squall inject loss --percent 5 --peers 10.0.0.2 --for 30s",
+    ),
+    word(
+        "kill",
+        "Processes get a signal (SIGKILL where none is named). Parameters: name, cmdline, pid, port, \
+         cgroup, exclude; signal, count or percent, interval. One shot, or a shot each interval \
+         until the end; starting the process again is its supervisor's business.\n\
+         Example: - kill: { name: nginx, count: 1 }\n\
+         On one host: squall inject kill --name nginx --for 1s",
+    ),
+    word(
+        "pause",
+        "Every thread of the processes stands still. Parameters: name, cmdline, pid, port, cgroup, \
+         exclude. Held by a tracer: when it dies, the kernel lets them run again.\n\
+         Example: - pause: { name: etcd }\n\
+         On one host: squall inject pause --name etcd --for 10s",
+    ),
+    word(
+        "cpu",
+        "Processor time is burnt by workers (one for each processor where none are counted) at a \
+         load in percent. The workers are the holder's children and die with it.\n\
+         Example: - cpu: { workers: 2, load: 80 }\n\
+         On one host: squall inject cpu --workers 2 --load 80 --for 30s",
+    ),
+    word(
+        "memory",
+        "Memory is taken and kept in use: bytes, or percent of what is available. The children that \
+         hold it die first where memory runs out, and with the holder.\n\
+         Example: - memory: { bytes: 512MiB }\n\
+         On one host: squall inject memory --percent 50 --for 30s",
+    ),
+    word("holder", "The small process in whose kernel resources a fault lives. Its death is the fault's end."),
+    word("held", "Of a fault: it is in place, and the kernel takes it back when its holder dies. Of an experiment: every fault bit, the hypothesis stayed true, and everything was seen lifted."),
+    word("lease", "How long a fault stays without a leader's renewal (5s where the file does not say, 1s to 30s). A host that is cut off lifts by itself when it ends."),
+    word("deadline", "When a fault ends whatever happens."),
+    word("fence", "The number that makes old orders refusable: nothing that was ordered before a stop begins after it."),
+    word("stop", "An emergency stop (squall stop-all): every host lifts everything, latches, and answers with a receipt. It needs no quorum."),
+    word("latch", "A host that has heard a stop holds nothing until a resume names that stop. Durable: on its disk. Memory: only until it restarts."),
+    word("resume", "The release of stops that an operator was shown (squall resume STOP). It needs the quorum."),
+    word("residue", "Anything left on a host that was not there before a fault. Clean is none."),
+    word("lapsed", "A host did not answer, and every lease that it may have held has passed since. Very likely clean, but nobody saw it."),
+    word("unreached", "A host did not answer a stop, and held nothing when it was last heard."),
+    word("group", "Hosts that share the label `group`. Its members form a cohort: they must see each other."),
+    word("blast-radius", "Hosts that an experiment targets over the hosts in service: at most 0.3 an experiment where its file does not say, 0.5 over all that run at once. One host of three or more is always allowed."),
+    word("drained", "A host that takes no faults (squall agent drain HOST), until --undo."),
+    word("view", "What one host believes about who is there and who leads. squall views compares them: agree, partition (complete, partial, simplex), split-brain, or unknown where reports are missing."),
+    word("split-brain", "Two authorities at once. An experiment that did not ask for it is rolled back."),
+    word("steady-state", "The hypothesis: probes with bounds that are to hold before, during and after the faults."),
+    word("broken", "A verdict: the hypothesis did not hold, or a fault could not be put in place. Everything is lifted."),
+    word("unknown", "A verdict: nobody saw enough to say. Never taken for held."),
+    word("stopped", "A verdict: a person or a stop-all ended the experiment."),
+    word("refused", "A verdict, or an answer: safety or a host's policy said no before anything was touched."),
+    word("lost", "A fault that ended by something else than order or deadline: a crash, a lease, a person's lift. It was seen gone and never comes back."),
+    word("stuck", "A fault that is over but left something behind. On that host: squall lift."),
+    word(
+        "experiment",
+        "A YAML (or JSON) file:\n\
+         name: cut-the-leader\n\
+         objective: writes go on while one member is cut off\n\
+         targets: { group: etcd, count: 1 }     # or hosts: [h1] · labels: {zone: a} · percent: 34 · all: true\n\
+         faults:\n\
+         - partition: { peers: { group: etcd } }\n\
+         duration: 30s\n\
+         steady-state:\n\
+         - { name: health, http: { url: \"http://h2:2379/health\" }, every: 200ms, expect: { error-rate: \"< 1%\", p99: \"< 250ms\" } }\n\
+         safety: { max-blast-radius: 0.34, auto-rollback: true, lease: 5s }\n\
+         squall schema prints all of it.",
+    ),
+    word(
+        "config",
+        "A role's TOML file.\n\
+         coordinator: name, id, listen, state-dir, identity-dir, [[coordinators]] {id, name, address}; \
+         enrol, mark.\n\
+         agent: name, address, [[coordinators]] {id, name, address}; state-dir, run-dir, identity-dir, \
+         policy, labels, gossip-port, relay-port, coordinator.\n\
+         cluster.toml: name, [[coordinators]] {id, name, address}.",
+    ),
+    word(
+        "exit-codes",
+        "0 held and clean · 1 broken or failed, everything lifted · 2 usage or invalid file · 3 refused \
+         by safety or policy · 4 no coordinator reachable, or not authorised · 5 not clean: something \
+         may remain on a named host · 6 verdict unknown, clean · 7 stopped by an operator, a stop-all \
+         or a signal, clean. show, status and the other questions end with 0 where they were answered; \
+         stop and faults clear end with 0 where everything is clean.",
+    ),
+];
+
+/// The word as typed: case, blanks and dashes do not matter.
+#[must_use]
+pub fn find(text: &str) -> Option<Word> {
+    let plain = |t: &str| t.to_lowercase().replace([' ', '_', '-'], "");
+    WORDS.iter().copied().find(|w| plain(w.word) == plain(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use squall_core::fault::Kind;
+
+    use super::*;
+
+    #[test]
+    fn every_fault_is_explained_with_an_example() {
+        for kind in Kind::ALL {
+            let word = find(kind.name()).expect(kind.name());
+            assert!(word.meaning.contains(&format!("Example: - {kind}:")), "{kind}");
+            assert!(word.meaning.contains(&format!("squall inject {kind}")), "{kind}");
+        }
+    }
+
+    #[test]
+    fn words_are_found_as_people_type_them_and_stand_once() {
+        assert_eq!(find("Blast Radius").map(|w| w.word), Some("blast-radius"));
+        assert_eq!(find("nothing"), None);
+        for (n, word) in WORDS.iter().enumerate() {
+            assert!(WORDS[n + 1..].iter().all(|w| w.word != word.word), "{} twice", word.word);
+        }
+    }
+}

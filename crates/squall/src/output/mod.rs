@@ -1,0 +1,73 @@
+//! What is seen. Each answer is one serialisable value ("view"); the table is made from the same
+//! value as JSON and YAML, so that the three never disagree.
+//!
+//! Data goes to stdout, talk to stderr. Fields of a view may be added, not renamed: others build on
+//! them.
+
+pub mod doctor;
+pub mod experiment;
+pub mod faults;
+pub mod glossary;
+pub mod judgement;
+pub mod plan;
+pub mod status;
+pub mod stop;
+pub mod summary;
+pub mod table;
+pub mod words;
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::cli::Format;
+use crate::exit::Failure;
+
+/// Prints one answer in the wanted form.
+///
+/// # Errors
+/// Stdout cannot be written. A reader who has gone away is no error.
+pub fn emit<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    data(&render(format, value, table)?)
+}
+
+/// The text that [`emit`] prints, ending in a newline.
+///
+/// # Errors
+/// The value cannot be put into that form.
+pub fn render<T: Serialize>(
+    format: Format,
+    value: &T,
+    table: impl FnOnce(&T) -> String,
+) -> Result<String, Failure> {
+    let bad = |e: String| Failure::local(format!("output: {e}"), "try another -o");
+    let mut text = match format {
+        Format::Table => table(value),
+        Format::Json => serde_json::to_string_pretty(value).map_err(|e| bad(e.to_string()))?,
+        Format::Yaml => serde_saphyr::to_string(value).map_err(|e| bad(e.to_string()))?,
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Prints text as data.
+///
+/// # Errors
+/// Stdout cannot be written. A reader who has gone away is no error.
+pub fn data(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::local(format!("stdout: {e}"), "check where the output goes"))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Prints talk.
+pub fn talk(text: impl AsRef<str>) {
+    // Nobody is left to tell where stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
+}

@@ -1,0 +1,138 @@
+//! `squall plan`: what would be done.
+
+use serde::Serialize;
+use serde_json::Value;
+use squall_core::message::Plan;
+use squall_core::radius;
+
+use super::table::{blocks, table};
+use super::{faults, words};
+
+/// `plan`.
+#[derive(Debug, Serialize)]
+pub struct PlanView {
+    /// The file's name.
+    pub name: String,
+    /// The file's objective.
+    pub objective: String,
+    /// The hosts that would hold a fault.
+    pub targets: Vec<String>,
+    /// Hosts that would be reached without holding any.
+    pub touched: Vec<String>,
+    /// Hosts in service, of which the targets are a share.
+    pub total_targets: u32,
+    /// That share.
+    pub blast_radius: f64,
+    /// The share that the file allows.
+    pub max_blast_radius: f64,
+    /// How long the faults would be held.
+    pub duration_ms: u64,
+    /// How long each stays without renewal.
+    pub lease_ms: u64,
+    /// Every fault on every host.
+    pub faults: Vec<PlannedFault>,
+    /// The steady-state hypothesis, one line a probe.
+    pub probes: Vec<String>,
+    /// What a reader should think of first.
+    pub risks: Vec<String>,
+    /// Why it could not start now; `null` where it could.
+    pub refusal: Option<String>,
+}
+
+/// One fault on one host.
+#[derive(Debug, Serialize)]
+pub struct PlannedFault {
+    /// The host.
+    pub host: String,
+    /// Its position in the file.
+    pub fault: u16,
+    /// Its kind.
+    pub kind: String,
+    /// In one line.
+    pub what: String,
+    /// Its parameters.
+    pub params: Value,
+}
+
+impl PlanView {
+    /// The view of a coordinator's answer.
+    #[must_use]
+    pub fn new(plan: &Plan) -> PlanView {
+        let e = &plan.experiment;
+        let targets = e.targets();
+        let share = targets.len() as f64 / f64::from(plan.fleet.max(1));
+        PlanView {
+            name: e.name.clone(),
+            objective: e.objective.clone(),
+            targets: targets.iter().map(ToString::to_string).collect(),
+            touched: e.touched.iter().map(ToString::to_string).collect(),
+            total_targets: plan.fleet,
+            blast_radius: (share * 1_000.0).round() / 1_000.0,
+            max_blast_radius: f64::from(e.safety.max_radius_ppm) / 1_000_000.0,
+            duration_ms: e.duration_ms,
+            lease_ms: e.safety.lease_ms,
+            faults: e.faults.iter().map(fault).collect(),
+            probes: e
+                .probes
+                .iter()
+                .map(|p| format!("{} from {}, every {}: {}", p.name, p.from, words::length(p.every_ms), p.expect.describe()))
+                .collect(),
+            risks: plan.risks.clone(),
+            refusal: plan.refusal.as_ref().map(ToString::to_string),
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let rows = self.faults.iter().map(|f| [f.host.clone(), f.kind.clone(), f.what.clone()]);
+        let list = |name: &str, lines: &[String]| {
+            let lines: String = lines.iter().map(|l| format!("\n  {l}")).collect();
+            if lines.is_empty() { lines } else { format!("{name}:{lines}") }
+        };
+        let last = match &self.refusal {
+            Some(why) => format!("would be REFUSED: {why}"),
+            None => "could start now; nothing was changed".to_owned(),
+        };
+        blocks([
+            self.heading(),
+            table(["HOST", "FAULT", "WHAT"], rows.collect()),
+            list("steady state", &self.probes),
+            list("risks", &self.risks),
+            last,
+        ])
+    }
+
+    fn heading(&self) -> String {
+        let mut lines = vec![self.name.clone()];
+        if !self.objective.is_empty() {
+            lines.push(format!("objective:    {}", self.objective));
+        }
+        lines.push(format!(
+            "duration:     {}, lease {}",
+            words::length(self.duration_ms),
+            words::length(self.lease_ms)
+        ));
+        lines.push(format!(
+            "blast radius: {} of {} hosts = {}, at most {}",
+            self.targets.len(),
+            self.total_targets,
+            self.blast_radius,
+            radius::share((self.max_blast_radius * 1_000_000.0).round() as u32)
+        ));
+        if !self.touched.is_empty() {
+            lines.push(format!("touched:      {}", self.touched.join(", ")));
+        }
+        lines.join("\n")
+    }
+}
+
+fn fault(placement: &squall_core::experiment::Placement) -> PlannedFault {
+    PlannedFault {
+        host: placement.host.to_string(),
+        fault: placement.fault,
+        kind: placement.spec.kind().name().to_owned(),
+        what: words::fault(&placement.spec),
+        params: faults::params(&placement.spec),
+    }
+}

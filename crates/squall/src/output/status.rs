@@ -1,0 +1,253 @@
+//! `squall status` and `squall nodes`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use squall_core::message::{HostStatus, Status};
+
+use super::table::{NONE, blocks, or_none, table};
+use super::words;
+
+/// `status`.
+#[derive(Debug, Serialize)]
+pub struct StatusView {
+    /// The whole.
+    pub cluster: ClusterView,
+    /// Each coordinator.
+    pub coordinators: Vec<CoordinatorView>,
+    /// Each registered host.
+    pub hosts: Vec<HostView>,
+    /// Each experiment, newest last.
+    pub experiments: Vec<ExperimentRow>,
+}
+
+/// The whole cluster.
+#[derive(Debug, Serialize)]
+pub struct ClusterView {
+    /// Its name.
+    pub id: String,
+    /// Who leads; `null` where nobody is known to.
+    pub leader: Option<String>,
+    /// The leader's term.
+    pub term: u64,
+    /// Every stop is released.
+    pub armed: bool,
+    /// A quorum stood behind this answer.
+    pub confirmed: bool,
+    /// The log entry as of which this is true.
+    pub as_of: u64,
+    /// Stops that nobody has released.
+    pub stops: Vec<String>,
+}
+
+/// One coordinator.
+#[derive(Debug, Serialize)]
+pub struct CoordinatorView {
+    /// Its name.
+    pub id: String,
+    /// Where it listens.
+    pub address: String,
+    /// `leader`, `follower`, `candidate`, `learner` or `unreached`.
+    pub role: String,
+    /// Its term.
+    pub term: u64,
+    /// The last entry it applied.
+    pub applied: u64,
+}
+
+/// One host.
+#[derive(Debug, Serialize)]
+pub struct HostView {
+    /// Its name.
+    pub name: String,
+    /// Its id: the name, which is unique in the cluster.
+    pub id: String,
+    /// The address by which others reach it.
+    pub address: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// `armed`, `latched`, `starting`, `drained` or `unconnected`.
+    pub state: String,
+    /// What it holds.
+    pub faults: Vec<HeldView>,
+    /// Milliseconds since it was last heard.
+    pub age_ms: Option<u64>,
+}
+
+/// A fault that a host has.
+#[derive(Debug, Serialize)]
+pub struct HeldView {
+    /// Which.
+    pub id: String,
+    /// Its kind.
+    pub kind: Option<String>,
+    /// Where it stands.
+    pub phase: String,
+}
+
+/// One experiment in a list.
+#[derive(Debug, Serialize)]
+pub struct ExperimentRow {
+    /// Its id.
+    pub id: String,
+    /// Its file's name.
+    pub name: String,
+    /// The kinds of its faults.
+    pub r#type: String,
+    /// Its phase.
+    pub state: String,
+    /// Its verdict, once settled.
+    pub verdict: Option<String>,
+    /// The hosts it targets.
+    pub targets: Vec<String>,
+    /// When it was submitted, by the leader's wall clock.
+    pub submitted: String,
+    /// By whom.
+    pub by: String,
+}
+
+/// Whether the host can take orders, in one word.
+#[must_use]
+pub fn host_state(host: &HostStatus) -> &'static str {
+    match &host.report {
+        _ if host.host.drained => "drained",
+        _ if !host.connected => "unconnected",
+        None => "starting",
+        Some(report) if !report.armed => "latched",
+        Some(report) if !report.synced => "starting",
+        Some(_) => "armed",
+    }
+}
+
+/// What stands in a list of experiments.
+#[must_use]
+pub fn row(record: &squall_core::experiment::ExperimentRecord) -> ExperimentRow {
+    ExperimentRow {
+        id: record.id.to_string(),
+        name: record.experiment.name.clone(),
+        r#type: words::kinds(record),
+        state: words::phase(record.phase).to_owned(),
+        verdict: record.verdict.map(|v| words::verdict(v).to_owned()),
+        targets: record.experiment.targets().iter().map(ToString::to_string).collect(),
+        submitted: words::moment(record.submitted_at),
+        by: record.by.clone(),
+    }
+}
+
+/// The view of one host.
+#[must_use]
+pub fn host_view(host: &HostStatus) -> HostView {
+    let faults = host.report.iter().flat_map(|r| &r.faults).filter(|f| super::faults::is_there(f));
+    HostView {
+        name: host.host.name.to_string(),
+        id: host.host.name.to_string(),
+        address: host.host.address.to_string(),
+        labels: host.host.labels.clone(),
+        state: host_state(host).to_owned(),
+        faults: faults
+            .map(|f| HeldView {
+                id: f.id.to_string(),
+                kind: f.kind.map(|k| k.name().to_owned()),
+                phase: words::host_phase(f.phase).to_owned(),
+            })
+            .collect(),
+        age_ms: host.age_ms,
+    }
+}
+
+impl StatusView {
+    /// The view of a coordinator's answer.
+    #[must_use]
+    pub fn new(status: &Status) -> StatusView {
+        StatusView {
+            cluster: ClusterView {
+                id: status.cluster.clone(),
+                leader: status.leader.map(|l| l.to_string()),
+                term: status.term,
+                armed: status.outstanding.is_empty(),
+                confirmed: status.confirmed,
+                as_of: status.applied.0,
+                stops: status.outstanding.iter().map(ToString::to_string).collect(),
+            },
+            coordinators: status
+                .coordinators
+                .iter()
+                .map(|c| CoordinatorView {
+                    id: c.id.to_string(),
+                    address: c.address.to_string(),
+                    role: c.role.clone(),
+                    term: c.term,
+                    applied: c.applied.0,
+                })
+                .collect(),
+            hosts: status.hosts.iter().map(host_view).collect(),
+            experiments: status.experiments.iter().map(row).collect(),
+        }
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        blocks([self.heading(), self.coordinators(), hosts(&self.hosts.iter().collect::<Vec<_>>()), rows(&self.experiments)])
+    }
+
+    fn heading(&self) -> String {
+        let c = &self.cluster;
+        let leader = c.leader.as_deref().unwrap_or("nobody");
+        let mut text = format!("cluster {}: {leader} leads, term {}", c.id, c.term);
+        if !c.confirmed {
+            text.push_str(&format!("\nunconfirmed, as of index {}: no quorum answered", c.as_of));
+        }
+        if !c.armed {
+            text.push_str(&format!("\nSTOPPED: nothing starts before squall resume {}", c.stops.join(" ")));
+        }
+        text
+    }
+
+    fn coordinators(&self) -> String {
+        let rows = self.coordinators.iter().map(|c| {
+            [c.id.clone(), c.address.clone(), c.role.clone(), c.term.to_string(), c.applied.to_string()]
+        });
+        table(["COORDINATOR", "ADDRESS", "ROLE", "TERM", "APPLIED"], rows.collect())
+    }
+}
+
+/// The hosts for people.
+#[must_use]
+pub fn hosts(hosts: &[&HostView]) -> String {
+    let rows = hosts.iter().map(|h| {
+        let labels: Vec<_> = h.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let faults: Vec<_> = h
+            .faults
+            .iter()
+            .map(|f| format!("{} {}", f.kind.as_deref().unwrap_or("fault"), f.phase))
+            .collect();
+        let heard = h.age_ms.map_or(NONE.to_owned(), |ms| format!("{} ago", words::length(ms)));
+        [
+            h.name.clone(),
+            h.address.clone(),
+            h.state.clone(),
+            or_none(&labels.join(",")),
+            heard,
+            or_none(&faults.join(", ")),
+        ]
+    });
+    table(["HOST", "ADDRESS", "STATE", "LABELS", "HEARD", "FAULTS"], rows.collect())
+}
+
+/// The experiments for people.
+#[must_use]
+pub fn rows(experiments: &[ExperimentRow]) -> String {
+    let rows = experiments.iter().map(|e| {
+        [
+            e.id.chars().take(8).collect(),
+            e.name.clone(),
+            e.r#type.clone(),
+            e.targets.join(","),
+            e.state.clone(),
+            e.verdict.clone().unwrap_or(NONE.to_owned()),
+            e.submitted.clone(),
+        ]
+    });
+    table(["ID", "NAME", "FAULTS", "TARGETS", "STATE", "VERDICT", "SUBMITTED"], rows.collect())
+}

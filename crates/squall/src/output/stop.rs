@@ -1,0 +1,183 @@
+//! `squall stop-all`: each host as it answers, and a last line that is the truth.
+
+use serde::Serialize;
+use squall_core::message::{Latched, StopHost, StopProgress, StopState};
+use squall_core::stopping::is_done;
+
+use super::table::{NONE, blocks, table};
+use super::words;
+
+/// `stop-all`.
+#[derive(Debug, Serialize)]
+pub struct StopView {
+    /// The stop's id: what `squall resume` must name.
+    pub stop: String,
+    /// Milliseconds from the command to the last word.
+    pub took_ms: u64,
+    /// It is in the log of a quorum.
+    pub committed: bool,
+    /// Every host answered lifted, without residue, durably latched.
+    pub done: bool,
+    /// Every registered host.
+    pub hosts: Vec<StopHostView>,
+}
+
+/// One host.
+#[derive(Debug, Serialize)]
+pub struct StopHostView {
+    /// Its name.
+    pub host: String,
+    /// `lifted`, `lapsing`, `lapsed` or `unreached`.
+    pub state: StopState,
+    /// Faults that the stop ended there; `null` without a receipt.
+    pub lifted: Option<u32>,
+    /// How many things are left there; `null` without a receipt.
+    pub residue: Option<usize>,
+    /// What is left, one line each.
+    pub left: Vec<String>,
+    /// `durable` or `memory`; `null` without a receipt.
+    pub latched: Option<Latched>,
+    /// Milliseconds that it took the host; `null` without a receipt.
+    pub took_ms: Option<u64>,
+    /// Milliseconds until every lease it may hold has passed.
+    pub lapses_in_ms: u64,
+}
+
+impl StopView {
+    /// The view of what the coordinators said together.
+    #[must_use]
+    pub fn new(progress: &StopProgress, took_ms: u64) -> StopView {
+        StopView {
+            stop: progress.stop.to_string(),
+            took_ms,
+            committed: progress.committed,
+            done: is_done(progress),
+            hosts: progress.hosts.iter().map(host_view).collect(),
+        }
+    }
+
+    /// For people: the hosts, and the truth last.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let rows = self.hosts.iter().map(|h| {
+            let number = |n: Option<String>| n.unwrap_or(NONE.into());
+            [
+                h.host.clone(),
+                state(h.state).to_owned(),
+                number(h.lifted.map(|n| n.to_string())),
+                number(h.residue.map(|n| n.to_string())),
+                number(h.latched.map(|l| latched(l).to_owned())),
+                number(h.took_ms.map(words::length)),
+            ]
+        });
+        let table = table(["HOST", "STATE", "LIFTED", "RESIDUE", "LATCHED", "TOOK"], rows.collect());
+        blocks([table, self.left(), self.truth()])
+    }
+
+    fn left(&self) -> String {
+        let lines = self.hosts.iter().flat_map(|h| h.left.iter().map(|l| format!("{}: {l}", h.host)));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The last line.
+    #[must_use]
+    pub fn truth(&self) -> String {
+        let all = self.hosts.len();
+        let took = words::length(self.took_ms);
+        let resume = format!("release: squall resume {}", self.stop);
+        if self.done {
+            let log = if self.committed { "" } else { " The log has no quorum and learns of it later." };
+            return format!(
+                "STOPPED: {all} of {all} hosts lifted, residue 0, latched durably, in {took}.{log}\n{resume}"
+            );
+        }
+        let silent = self.named(|h| h.lifted.is_none());
+        let mut parts = Vec::new();
+        let lapsed = self.named(|h| h.state == StopState::Lapsed);
+        if !lapsed.is_empty() {
+            parts.push(format!("{}: lapsed by time, not seen", lapsed.join(", ")));
+        }
+        let lapsing = self.named(|h| h.state == StopState::Lapsing);
+        if !lapsing.is_empty() {
+            parts.push(format!("{}: not answered, a lease may still hold there", lapsing.join(", ")));
+        }
+        let unreached = self.named(|h| h.state == StopState::Unreached);
+        if !unreached.is_empty() {
+            parts.push(format!("{}: unreached, held nothing when last heard", unreached.join(", ")));
+        }
+        let residue = self.named(|h| h.residue.is_some_and(|n| n > 0));
+        if !residue.is_empty() {
+            parts.push(format!("{}: NOT CLEAN, see above", residue.join(", ")));
+        }
+        let memory = self.named(|h| h.latched == Some(Latched::Memory));
+        if !memory.is_empty() {
+            parts.push(format!("{}: latched in memory only, a reboot forgets it", memory.join(", ")));
+        }
+        if !self.committed && !silent.is_empty() {
+            parts.push(format!(
+                "no quorum has the stop: {} could still be ordered by a leader nobody here can see",
+                silent.join(", ")
+            ));
+        }
+        let answered = all - silent.len();
+        format!("NOT DONE: {answered} of {all} hosts answered in {took}. {}.\n{resume}", parts.join(". "))
+    }
+
+    fn named(&self, which: impl Fn(&StopHostView) -> bool) -> Vec<&str> {
+        self.hosts.iter().filter(|h| which(h)).map(|h| h.host.as_str()).collect()
+    }
+}
+
+fn host_view(host: &StopHost) -> StopHostView {
+    let receipt = host.receipt.as_ref();
+    StopHostView {
+        host: host.host.to_string(),
+        state: host.state,
+        lifted: receipt.map(|r| r.lifted),
+        residue: receipt.map(|r| r.residue.len()),
+        left: receipt.map(|r| r.residue.clone()).unwrap_or_default(),
+        latched: receipt.map(|r| r.latched),
+        took_ms: receipt.map(|r| r.took_ms),
+        lapses_in_ms: host.lapses_in_ms,
+    }
+}
+
+/// One host's news, for the running commentary.
+#[must_use]
+pub fn news(host: &StopHost) -> String {
+    match &host.receipt {
+        Some(r) if r.residue.is_empty() => format!(
+            "{}: {} lifted, residue 0, latched {} ({})",
+            host.host,
+            words::count(r.lifted as usize, "fault"),
+            latched(r.latched),
+            words::length(r.took_ms)
+        ),
+        Some(r) => format!("{}: NOT CLEAN: {}", host.host, r.residue.join("; ")),
+        None => {
+            let wait = match host.state {
+                StopState::Lapsing => {
+                    format!(", every lease there has passed in {}", words::length(host.lapses_in_ms))
+                }
+                StopState::Lifted | StopState::Lapsed | StopState::Unreached => String::new(),
+            };
+            format!("{}: {}{wait}", host.host, state(host.state))
+        }
+    }
+}
+
+fn state(state: StopState) -> &'static str {
+    match state {
+        StopState::Lifted => "lifted",
+        StopState::Lapsing => "lapsing",
+        StopState::Lapsed => "lapsed by time, not seen",
+        StopState::Unreached => "unreached",
+    }
+}
+
+fn latched(latched: Latched) -> &'static str {
+    match latched {
+        Latched::Durable => "durable",
+        Latched::Memory => "memory",
+    }
+}

@@ -1,0 +1,100 @@
+//! One page of text about one experiment.
+
+use super::experiment::{ExperimentView, FaultOutcomeView, StageView};
+use super::table::{NONE, blocks, or_none, table};
+use super::words;
+
+/// Timeline entries on the page; the rest is in `-o json`.
+const TIMELINE: usize = 30;
+
+/// The page. What may still be wrong stands last and plainly.
+#[must_use]
+pub fn page(view: &ExperimentView) -> String {
+    blocks([
+        heading(view),
+        faults(&view.faults),
+        probes(view),
+        list("incidents", view.incidents.iter().map(|i| format!("{} {}", i.severity, i.what))),
+        timeline(view),
+        last(view),
+    ])
+}
+
+fn heading(view: &ExperimentView) -> String {
+    let id: String = view.id.chars().take(8).collect();
+    let mut lines = vec![format!("{} ({id}): {}", view.name, view.r#type)];
+    if !view.objective.is_empty() {
+        lines.push(format!("objective: {}", view.objective));
+    }
+    let radius = view.blast_radius.map_or(String::new(), |share| {
+        format!(", blast radius {share} of at most {}", view.max_blast_radius)
+    });
+    lines.push(format!(
+        "targets:   {} of {} hosts affected{radius}",
+        view.targets_affected, view.total_targets
+    ));
+    if !view.touched.is_empty() {
+        lines.push(format!("touched:   {}", view.touched.join(", ")));
+    }
+    if !view.confirmed {
+        lines.push(format!("unconfirmed, as of index {}: no quorum answered", view.as_of));
+    }
+    lines.join("\n")
+}
+
+fn faults(faults: &[FaultOutcomeView]) -> String {
+    let rows = faults.iter().map(|f| {
+        let achieved = f.achieved.as_ref();
+        let bit = achieved.map_or(NONE, |a| if a.bit { "yes" } else { "NOT SEEN" });
+        let measured = achieved.map_or(String::new(), |a| {
+            if a.note.is_empty() { a.measured.clone() } else { format!("{} ({})", a.measured, a.note) }
+        });
+        [
+            f.host.clone(),
+            format!("{} {}", f.kind, f.what),
+            f.state.clone(),
+            bit.to_owned(),
+            or_none(&measured),
+            f.lift_ms.map_or(NONE.into(), words::length),
+            or_none(&f.why),
+        ]
+    });
+    table(["HOST", "FAULT", "STATE", "BIT", "MEASURED", "LIFTED IN", "ENDED BY"], rows.collect())
+}
+
+fn probes(view: &ExperimentView) -> String {
+    let rows = view.metrics.iter().map(|m| {
+        let stage = |name: &str| m.stages.get(name).map_or(NONE.to_owned(), stage);
+        [m.probe.clone(), m.from.clone(), m.expect.clone(), stage("before"), stage("during"), stage("after")]
+    });
+    table(["PROBE", "FROM", "EXPECTED", "BEFORE", "DURING", "AFTER"], rows.collect())
+}
+
+fn stage(stage: &StageView) -> String {
+    let t = &stage.tally;
+    format!("{}: {}/{} ok, p99 {}", stage.finding, t.ok, t.sent, words::millis(t.p99_us))
+}
+
+fn timeline(view: &ExperimentView) -> String {
+    let hidden = view.timeline.len().saturating_sub(TIMELINE);
+    let steps = view.timeline.iter().skip(hidden).map(|s| format!("{}  {}", s.at, s.what));
+    let more = (hidden > 0).then(|| format!("… {hidden} earlier steps: -o json"));
+    list("timeline", more.into_iter().chain(steps))
+}
+
+fn list(name: &str, lines: impl Iterator<Item = String>) -> String {
+    let lines: Vec<String> = lines.map(|l| format!("  {l}")).collect();
+    if lines.is_empty() { String::new() } else { format!("{name}:\n{}", lines.join("\n")) }
+}
+
+fn last(view: &ExperimentView) -> String {
+    let mut lines: Vec<String> = match &view.verdict {
+        Some(verdict) => vec![format!("VERDICT: {verdict}")],
+        None => vec![format!("STATE: {}, no verdict yet", view.state)],
+    };
+    lines.extend(view.reasons.iter().map(|r| format!("  {r}")));
+    let lapsed = view.faults.iter().filter(|f| f.state == "lapsed");
+    lines.extend(lapsed.map(|f| format!("NOT SEEN: {} fault {} lapsed by time", f.host, f.fault)));
+    lines.extend(view.residue.iter().map(|r| format!("NOT CLEAN: {r}")));
+    lines.join("\n")
+}

@@ -1,0 +1,197 @@
+//! Names, times and amounts as they are shown everywhere.
+
+use squall_core::experiment::{ExperimentRecord, Phase, Severity, Verdict};
+use squall_core::fault::Fault;
+use squall_core::message::HostPhase;
+use squall_core::probe::{Stage, Steadiness};
+use squall_core::time::WallTime;
+
+/// The phase by its one name.
+#[must_use]
+pub fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Submitted => "submitted",
+        Phase::Preflight => "preflight",
+        Phase::Baseline => "baseline",
+        Phase::Injecting => "injecting",
+        Phase::Holding => "holding",
+        Phase::Lifting => "lifting",
+        Phase::Recovering => "recovering",
+        Phase::Settled => "settled",
+    }
+}
+
+/// The verdict by its one name.
+#[must_use]
+pub fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Held => "held",
+        Verdict::Unknown => "unknown",
+        Verdict::Broken => "broken",
+        Verdict::Stopped => "stopped",
+        Verdict::Refused => "refused",
+    }
+}
+
+/// A fault's phase on its host.
+#[must_use]
+pub fn host_phase(phase: HostPhase) -> &'static str {
+    match phase {
+        HostPhase::Journaling => "journaling",
+        HostPhase::Applying => "applying",
+        HostPhase::Held => "held",
+        HostPhase::Reverting => "reverting",
+        HostPhase::Clean => "clean",
+        HostPhase::Lost => "lost",
+        HostPhase::Stuck => "stuck",
+        HostPhase::NotHeld => "not-held",
+    }
+}
+
+/// A probe's stage.
+#[must_use]
+pub fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Before => "before",
+        Stage::During => "during",
+        Stage::After => "after",
+    }
+}
+
+/// Whether a stage was steady.
+#[must_use]
+pub fn steadiness(steadiness: Steadiness) -> &'static str {
+    match steadiness {
+        Steadiness::Steady => "steady",
+        Steadiness::Unknown => "unknown",
+        Steadiness::Deviated => "deviated",
+    }
+}
+
+/// An incident's level.
+#[must_use]
+pub fn severity(severity: Severity) -> &'static str {
+    match severity {
+        Severity::P1 => "P1",
+        Severity::P2 => "P2",
+        Severity::P3 => "P3",
+        Severity::P4 => "P4",
+    }
+}
+
+/// The kinds of an experiment's faults in the file's order, `partition+loss`.
+#[must_use]
+pub fn kinds(record: &ExperimentRecord) -> String {
+    let mut faults: Vec<_> =
+        record.experiment.faults.iter().map(|p| (p.fault, p.spec.kind().name())).collect();
+    faults.sort_unstable();
+    faults.dedup();
+    let names: Vec<_> = faults.into_iter().map(|(_, name)| name).collect();
+    names.join("+")
+}
+
+/// A moment for a reader, RFC 3339 in UTC to the millisecond.
+#[must_use]
+pub fn moment(at: WallTime) -> String {
+    i64::try_from(at.0)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map_or_else(|| "-".to_owned(), |t| format!("{t:.3}"))
+}
+
+/// A length of time: `850 ms`, `4.5 s`, `2 min 30 s`.
+#[must_use]
+pub fn length(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..60_000 if ms.is_multiple_of(1_000) => format!("{} s", ms / 1_000),
+        1_000..60_000 => format!("{:.1} s", ms as f64 / 1_000.0),
+        _ => {
+            let (minutes, seconds) = (ms / 60_000, ms / 1_000 % 60);
+            let text = format!("{minutes} min {seconds} s");
+            text.strip_suffix(" 0 s").map(str::to_owned).unwrap_or(text)
+        }
+    }
+}
+
+/// Microseconds as milliseconds with one digit.
+#[must_use]
+pub fn millis(us: u64) -> String {
+    format!("{:.1} ms", us as f64 / 1_000.0)
+}
+
+/// `1 fault`, `2 faults`.
+#[must_use]
+pub fn count(n: usize, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+/// What a fault does, in one line.
+#[must_use]
+pub fn fault(fault: &Fault) -> String {
+    let packets = |t: &squall_core::fault::Traffic| {
+        let peers: Vec<_> = t.peers.iter().map(|p| host_or_net(p)).collect();
+        let mut text = format!("{:?} {}", t.direction, peers.join(", ")).to_lowercase();
+        if let Some(protocol) = t.protocol {
+            text.push_str(&format!(" {protocol:?}").to_lowercase());
+        }
+        for ports in &t.ports {
+            text.push_str(&format!(" :{}-{}", ports.from, ports.to));
+        }
+        text
+    };
+    match fault {
+        Fault::Partition(p) if p.severed.is_empty() => packets(&p.traffic),
+        Fault::Partition(p) => format!("{} (control severed)", packets(&p.traffic)),
+        Fault::Loss(l) => {
+            format!("{} % {}", f64::from(l.per_million) / 10_000.0, packets(&l.traffic))
+        }
+        Fault::Kill(k) => format!("signal {} to {}", k.signal, processes(&k.processes)),
+        Fault::Pause(p) => processes(&p.processes),
+        Fault::Cpu(c) => match c.workers {
+            Some(n) => format!("{n} workers at {} %", c.load_percent),
+            None => format!("all processors at {} %", c.load_percent),
+        },
+        Fault::Memory(squall_core::fault::Memory::Bytes(n)) => format!("{n} bytes"),
+        Fault::Memory(squall_core::fault::Memory::PercentOfAvailable(p)) => {
+            format!("{p} % of what is available")
+        }
+    }
+}
+
+fn host_or_net(net: &impl ToString) -> String {
+    let text = net.to_string();
+    let single = text.strip_suffix("/32").or_else(|| text.strip_suffix("/128"));
+    single.map_or_else(|| text.clone(), str::to_owned)
+}
+
+fn processes(p: &squall_core::fault::Processes) -> String {
+    let named = [
+        p.name.as_ref().map(|v| format!("name={v}")),
+        p.cmdline.as_ref().map(|v| format!("cmdline={v}")),
+        p.pid.map(|v| format!("pid={v}")),
+        p.port.map(|v| format!("port={v}")),
+        p.cgroup.as_ref().map(|v| format!("cgroup={v}")),
+    ];
+    named.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_short_and_carry_units() {
+        for (ms, text) in
+            [(0, "0 ms"), (999, "999 ms"), (5_000, "5 s"), (4_500, "4.5 s"), (90_000, "1 min 30 s"), (120_000, "2 min")]
+        {
+            assert_eq!(length(ms), text);
+        }
+    }
+
+    #[test]
+    fn moments_are_utc_to_the_millisecond() {
+        assert_eq!(moment(WallTime(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+        assert_eq!(moment(WallTime(u64::MAX)), "-");
+    }
+}
