@@ -6,7 +6,7 @@
 //! Reverting is legal from every phase. What ends a fault is kept from the first reason on.
 
 use super::{
-    Action, CONFIRM_MS, Host, LIFT_GRACE_MS, PROOF_MS, PROOF_RETRY_MS, RETRY_MS, Record, Waiting,
+    Action, CONFIRM_MS, Host, LIFT_GRACE_MS, PROOF_MS, PROOF_RETRY_MS, RETRY_MS, Record, Token,
 };
 use crate::experiment::Ended;
 use crate::fault::Fault;
@@ -195,9 +195,7 @@ impl Host {
     pub(super) fn begin(&mut self, id: FaultId, live: Live) {
         let start = live.start;
         self.live.insert(id.clone(), live);
-        let token = self.token(Waiting::Intent(id.clone()));
-        let records = vec![Record::Intent(id, start)];
-        self.actions.push_back(Action::Persist { token, records });
+        self.persist(Token::Intent(id.clone()), vec![Record::Intent(id, start)]);
     }
 
     /// A fault of an earlier life: over, but what is left of it must be looked for.
@@ -393,7 +391,7 @@ impl Host {
         report.ended = Some(Ended { why: why.words(), achieved: live.achieved, lift_ms, residue });
         self.over.insert(id.clone(), report);
         self.end_for_ever(id, live.start);
-        self.persist(vec![Record::Ended(id.clone(), live.start)]);
+        self.persist(Token::Note, vec![Record::Ended(id.clone(), live.start)]);
         self.fault_is_over(now, id);
         self.report_soon(now);
     }

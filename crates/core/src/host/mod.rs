@@ -45,9 +45,17 @@ pub const MAX_ENDED: usize = 4_096;
 /// Faults that may be alive on one host.
 pub const MAX_LIVE: usize = 256;
 
-/// Ties the answer of a durable write to its request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token(pub u64);
+/// Ties the answer of a durable write to what waits for it. An id is begun once, and a latch is tried
+/// again only after its last try was answered, so that no token means two writes at once.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Token {
+    /// The intent to put a fault in place.
+    Intent(FaultId),
+    /// The latch of a stop.
+    Latch(StopId),
+    /// A fact for the next life; nothing waits for it.
+    Note,
+}
 
 /// Work for the driver, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -97,17 +105,8 @@ pub struct Host {
     floor: LogIndex,
     pending: BTreeMap<StopId, Pending>,
     receipts: BTreeMap<StopId, Receipt>,
-    waiting: BTreeMap<Token, Waiting>,
-    next_token: u64,
     next_report: Time,
     actions: VecDeque<Action>,
-}
-
-/// What waits for a durable write.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Waiting {
-    Intent(FaultId),
-    Latch(StopId),
 }
 
 impl Host {
@@ -136,8 +135,6 @@ impl Host {
             floor: LogIndex(0),
             pending: BTreeMap::new(),
             receipts: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            next_token: 0,
             next_report: now,
             actions: VecDeque::new(),
         };
@@ -178,10 +175,10 @@ impl Host {
     /// A durable write is done (`Ok`) or has failed (the reason).
     pub fn handle_persisted(&mut self, now: Time, token: Token, result: Result<(), String>) {
         self.expire(now);
-        match self.waiting.remove(&token) {
-            Some(Waiting::Intent(id)) => self.intent_written(now, &id, result),
-            Some(Waiting::Latch(stop)) => self.latch_written(now, stop, result.is_ok()),
-            None => {}
+        match token {
+            Token::Intent(id) => self.intent_written(now, &id, result),
+            Token::Latch(stop) => self.latch_written(now, stop, result.is_ok()),
+            Token::Note => {}
         }
     }
 
@@ -238,15 +235,8 @@ impl Host {
         self.receipts.get(&stop)
     }
 
-    fn token(&mut self, waiting: Waiting) -> Token {
-        self.next_token += 1;
-        self.waiting.insert(Token(self.next_token), waiting);
-        Token(self.next_token)
-    }
-
-    fn persist(&mut self, records: Vec<Record>) {
-        self.next_token += 1;
-        self.actions.push_back(Action::Persist { token: Token(self.next_token), records });
+    fn persist(&mut self, token: Token, records: Vec<Record>) {
+        self.actions.push_back(Action::Persist { token, records });
     }
 
     /// Sends a report now; the next regular one comes a fifth of the shortest lease later.

@@ -1,7 +1,7 @@
 //! What a leader says, and which of it this host believes.
 
 use super::fault::Live;
-use super::{Host, MAX_LIVE, Record, Why};
+use super::{Host, MAX_LIVE, Record, Token, Why};
 use crate::ids::{FaultId, Leadership};
 use crate::message::{Apply, Orders, Sync};
 use crate::time::Time;
@@ -27,7 +27,7 @@ impl Host {
         }
         let changed = !records.is_empty() || !heard.is_empty() || !self.synced;
         if !records.is_empty() {
-            self.persist(records);
+            self.persist(Token::Note, records);
         }
         for stop in heard {
             self.latch(now, stop);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Host, RETRY_MS, Record, Waiting, Why};
+use super::{Action, Host, RETRY_MS, Record, Token, Why};
 use crate::ids::{FaultId, StopId};
 use crate::message::{Latched, Receipt};
 use crate::time::Time;
@@ -90,8 +90,7 @@ impl Host {
             answered: false,
         };
         self.pending.insert(stop, pending);
-        let token = self.token(Waiting::Latch(stop));
-        self.actions.push_back(Action::Persist { token, records: vec![Record::Stop(stop)] });
+        self.persist(Token::Latch(stop), vec![Record::Stop(stop)]);
     }
 
     pub(super) fn latch_written(&mut self, now: Time, stop: StopId, durable: bool) {
@@ -113,8 +112,7 @@ impl Host {
             if let Some(pending) = self.pending.get_mut(&stop) {
                 pending.latch = Latch::Writing;
             }
-            let token = self.token(Waiting::Latch(stop));
-            self.actions.push_back(Action::Persist { token, records: vec![Record::Stop(stop)] });
+            self.persist(Token::Latch(stop), vec![Record::Stop(stop)]);
         }
     }
 
