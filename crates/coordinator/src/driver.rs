@@ -24,8 +24,8 @@ use crate::node::Node;
 use crate::outbox::Outboxes;
 use crate::sessions::peers_of;
 use leading::Leading;
-use stopping::Broadcasts;
 pub(crate) use leading::{leadership, new_command};
+use stopping::Broadcasts;
 pub(crate) use stopping::propose_lacking;
 
 /// Events that wait for the loop, at most; more block their connection's task.

@@ -132,7 +132,15 @@ async fn serve(
         .await
         .map_err(|e| CoordinatorError::Consensus(e.to_string()))?;
     let (events, queue) = mpsc::channel(driver::QUEUE);
-    let parts = Parts { config, identity, raft: raft.clone(), applied, links, stops, events: events.clone() };
+    let parts = Parts {
+        config,
+        identity,
+        raft: raft.clone(),
+        applied,
+        links,
+        stops,
+        events: events.clone(),
+    };
     let node = Arc::new(Node::new(parts));
     let server = tokio::spawn(server::serve(node.clone(), endpoint.clone()));
     let driving = Driver::new(node.clone(), events, queue).run(stopped);

@@ -63,7 +63,11 @@ pub(crate) struct Links(Arc<Vec<Arc<Link>>>);
 impl Links {
     /// Begins to connect to every other coordinator, and again whenever one is lost, until `stop`
     /// changes.
-    pub(crate) fn start(config: &Config, endpoint: &Endpoint, stop: &watch::Receiver<bool>) -> Links {
+    pub(crate) fn start(
+        config: &Config,
+        endpoint: &Endpoint,
+        stop: &watch::Receiver<bool>,
+    ) -> Links {
         let start = |member: &Member| {
             let (sender, current) = watch::channel(None);
             let mut stop = stop.clone();

@@ -40,7 +40,13 @@ pub(crate) enum Call {
     Vote(VoteRequest<C>),
     PreVote(VoteRequest<C>),
     /// A part of a snapshot; parts come in order, the last one installs it.
-    Part { vote: Vote, meta: SnapshotMeta, offset: u64, bytes: Vec<u8>, last: bool },
+    Part {
+        vote: Vote,
+        meta: SnapshotMeta,
+        offset: u64,
+        bytes: Vec<u8>,
+        last: bool,
+    },
     /// To the leader: propose this.
     Propose(Box<Entry>),
     /// To the leader: confirm with a quorum, say up to where a reader must have applied.
@@ -102,9 +108,7 @@ impl Peer {
                 Err(Unreachable::from_string(error).into())
             }
             Ok(Err(error)) => Err(NetworkError::from_string(error).into()),
-            Err(_) => {
-                Err(NetworkError::from_string(format!("no answer within {within:?}")).into())
-            }
+            Err(_) => Err(NetworkError::from_string(format!("no answer within {within:?}")).into()),
         }
     }
 }
@@ -202,7 +206,13 @@ pub(crate) struct Incoming(Mutex<BTreeMap<String, Vec<u8>>>);
 
 impl Incoming {
     /// Adds a part; gives the whole where it was the last one.
-    fn add(&self, from: &str, offset: u64, bytes: &[u8], last: bool) -> Result<Option<Vec<u8>>, String> {
+    fn add(
+        &self,
+        from: &str,
+        offset: u64,
+        bytes: &[u8],
+        last: bool,
+    ) -> Result<Option<Vec<u8>>, String> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let so_far = all.entry(from.to_owned()).or_default();
         if offset == 0 {
@@ -228,7 +238,9 @@ pub(crate) async fn answer(
 ) -> Answer {
     let failed = |error: &dyn std::fmt::Display| Answer::Failed(error.to_string());
     match call {
-        Call::Append(rpc) => raft.append_entries(rpc).await.map_or_else(|e| failed(&e), Answer::Append),
+        Call::Append(rpc) => {
+            raft.append_entries(rpc).await.map_or_else(|e| failed(&e), Answer::Append)
+        }
         Call::Vote(rpc) => raft.vote(rpc).await.map_or_else(|e| failed(&e), Answer::Vote),
         Call::PreVote(rpc) => raft.pre_vote(rpc).await.map_or_else(|e| failed(&e), Answer::PreVote),
         Call::Part { vote, meta, offset, bytes, last } => {

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use openraft::{Instant, ServerState};
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::{Instant, ServerState};
 use squall_core::ids::{Leadership, LogIndex, NodeId};
 use squall_core::message::{CoordinatorStatus, FromCoordinator, ToCoordinator};
 use squall_core::registry::{Entry, Outcome};

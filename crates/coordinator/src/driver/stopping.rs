@@ -196,8 +196,7 @@ impl Driver {
             self.push_to(stop, |host| !answered.contains(host));
         }
         let now = clock::now();
-        if let Some(running) =
-            self.broadcasts.running.iter_mut().find(|r| r.machine.stop() == stop)
+        if let Some(running) = self.broadcasts.running.iter_mut().find(|r| r.machine.stop() == stop)
         {
             running.to.push(progress);
             running.dirty = true;

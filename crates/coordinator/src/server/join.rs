@@ -36,8 +36,9 @@ async fn admit(node: &Arc<Node>, request: &JoinRequest) -> Result<Enrolment, Str
         return Err("this coordinator does not enrol hosts".into());
     }
     let dir = &node.config.identity_dir;
-    let authority = ClusterAuthority::load(dir)
-        .map_err(|_| "this coordinator does not hold the cluster's authority: ask another".to_owned())?;
+    let authority = ClusterAuthority::load(dir).map_err(|_| {
+        "this coordinator does not hold the cluster's authority: ask another".to_owned()
+    })?;
     let gossip = GossipKey::load(dir).map_err(|e| e.to_string())?;
     if !node.confirm().await.confirmed {
         return Err("no quorum answers: nobody can join now".into());

@@ -44,12 +44,7 @@ async fn answer(node: &Arc<Node>, by: &str, mut channel: Channel) -> Result<(), 
 }
 
 /// Streams how a stop-all stands until there is no more to learn.
-async fn stop_all(
-    node: &Node,
-    by: &str,
-    stop: StopId,
-    channel: Channel,
-) -> Result<(), WireError> {
+async fn stop_all(node: &Node, by: &str, stop: StopId, channel: Channel) -> Result<(), WireError> {
     let (progress, mut steps) = mpsc::channel(PROGRESS);
     let event = Event::StopAll { stop, by: by.to_owned(), progress };
     let (mut sender, _receiver) = channel.split();

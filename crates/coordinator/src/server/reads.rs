@@ -109,7 +109,7 @@ pub(super) async fn list(node: &Arc<Node>) -> Response {
 /// What a submit would do, against what this coordinator knows. Changes nothing.
 pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
     node.confirm().await;
-    let experiment = match node.applied.read(|registry| resolve(registry, file, rand::random())) {
+    let experiment = match resolve(node, file, rand::random()) {
         Ok(experiment) => experiment,
         Err(refusal) => return Response::Refused(refusal),
     };

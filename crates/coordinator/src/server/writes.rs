@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use squall_core::experiment::{EndReason, Experiment};
 use squall_core::ids::{CommandId, ExperimentId, HostName, StopId};
+use squall_core::leader::FRESH_MS;
 use squall_core::message::{Request, Response};
-use squall_core::registry::{Command, Outcome, Refusal, Registry};
+use squall_core::registry::{Command, Outcome, Refusal};
+use squall_core::spec::{self, File, Fleet};
 use squall_core::stopping;
-use squall_core::time::WallTime;
+use squall_core::time::{Time, WallTime};
 
 use crate::clock;
 use crate::driver::propose_lacking;
@@ -88,7 +90,7 @@ async fn submit(
     }
     // A repeat draws the same hosts.
     let seed = command.0.as_u128();
-    match node.applied.read(|registry| resolve(registry, file, seed)) {
+    match resolve(node, file, seed) {
         Ok(experiment) => {
             let experiment = Box::new(experiment);
             propose(node, by, command, Command::Submit { id, experiment }).await
@@ -133,9 +135,8 @@ async fn clear(node: &Arc<Node>, by: &str, command: CommandId) -> Response {
     if let Some(answer) = at_once(node, command) {
         return answer;
     }
-    let running: Vec<ExperimentId> = node
-        .applied
-        .read(|r| r.running().filter(|e| e.ending.is_none()).map(|e| e.id).collect());
+    let running: Vec<ExperimentId> =
+        node.applied.read(|r| r.running().filter(|e| e.ending.is_none()).map(|e| e.id).collect());
     let mut result = Outcome::Unchanged;
     for id in running {
         let each = CommandId(uuid::Uuid::from_u128(command.0.as_u128() ^ id.0.as_u128()));
@@ -149,12 +150,28 @@ async fn clear(node: &Arc<Node>, by: &str, command: CommandId) -> Response {
     Response::Outcome(result)
 }
 
-/// An experiment file (JSON) with every name resolved against the registered hosts.
-pub(super) fn resolve(
-    registry: &Registry,
-    file: &str,
-    seed: u128,
-) -> Result<Experiment, Refusal> {
-    let _ = (registry, file, seed);
-    Err(Refusal::Invalid("HOOK".into()))
+/// An experiment file (JSON) with every name resolved against the fleet as this node sees it now.
+pub(super) fn resolve(node: &Node, file: &str, seed: u128) -> Result<Experiment, Refusal> {
+    let file: File =
+        serde_json::from_str(file).map_err(|e| Refusal::Invalid(format!("not a file: {e}")))?;
+    spec::resolve(&file, &fleet(node), seed).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Refusal::Invalid(lines.join("\n  "))
+    })
+}
+
+fn fleet(node: &Node) -> Fleet {
+    let now = clock::now();
+    let healthy = {
+        let sessions = node.sessions();
+        let fresh = |at: Time| now.since(at) < FRESH_MS;
+        let reporting =
+            sessions.iter().filter(|(_, s)| s.report.as_ref().is_some_and(|r| fresh(r.1)));
+        reporting.map(|(host, _)| host.clone()).collect()
+    };
+    Fleet {
+        hosts: node.applied.read(|r| r.hosts.clone()),
+        coordinators: node.config.coordinators.iter().map(|m| m.address.ip()).collect(),
+        healthy,
+    }
 }

@@ -40,7 +40,12 @@ impl LogStore {
         let mut log = Log {
             purged: contents.purged.as_deref().map(decode).transpose()?,
             vote: contents.vote.as_deref().map(decode).transpose()?,
-            committed: contents.committed.as_deref().map(decode::<Option<LogId>>).transpose()?.flatten(),
+            committed: contents
+                .committed
+                .as_deref()
+                .map(decode::<Option<LogId>>)
+                .transpose()?
+                .flatten(),
             ..Log::default()
         };
         for (index, bytes) in std::mem::take(&mut contents.log) {

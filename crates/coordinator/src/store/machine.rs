@@ -125,7 +125,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Builder { state, snapshot: self.snapshot.clone(), disk: self.disk.clone() }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, data: SnapshotData) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        data: SnapshotData,
+    ) -> io::Result<()> {
         let registry = snapshot::decode(&data)?;
         keep(&self.disk, &self.snapshot, meta, data).await?;
         {

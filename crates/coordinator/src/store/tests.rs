@@ -59,7 +59,10 @@ async fn everything_is_there_after_a_restart() {
     append(&mut log, (1..=5).map(stop).collect()).await.unwrap();
     let committed = Some(stop(4).log_id);
     log.save_committed(committed).await.unwrap();
-    machine.install_snapshot(&SnapshotMeta::default(), Arc::new(snapshot_of_two_hosts())).await.unwrap();
+    machine
+        .install_snapshot(&SnapshotMeta::default(), Arc::new(snapshot_of_two_hosts()))
+        .await
+        .unwrap();
     log.truncate_after(Some(stop(4).log_id)).await.unwrap();
     log.purge(stop(1).log_id).await.unwrap();
     drop((log, machine, store.applied));

@@ -51,7 +51,9 @@ async fn a_repeated_command_takes_effect_once_and_followers_name_the_leader() {
     let address = cluster.config(follower).member(NodeId(leader as u64 + 1)).unwrap().address;
     let write = token();
     let expected = Response::NotLeader(Some((NodeId(leader as u64 + 1), address)));
-    cluster.until(follower, "knows the leader", |s| s.leader == Some(NodeId(leader as u64 + 1))).await;
+    cluster
+        .until(follower, "knows the leader", |s| s.leader == Some(NodeId(leader as u64 + 1)))
+        .await;
     assert_eq!(cluster.ask(follower, &write).await, expected);
 
     let outcome = cluster.ask(leader, &write).await;
@@ -134,7 +136,8 @@ async fn one_that_lags_far_behind_installs_a_snapshot() {
     let deadline = Instant::now() + PATIENCE;
     let mut written = 0;
     while written < 2_800 {
-        let drain = || Request::Drain { command: command(), host: "h1".parse().unwrap(), drained: true };
+        let drain =
+            || Request::Drain { command: command(), host: "h1".parse().unwrap(), drained: true };
         let batch = (0..32).map(|_| {
             let (connection, request) = (connection.clone(), drain());
             async move { squall_wire::Channel::request::<_, Response>(&connection, &request).await }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use squall_core::fence::Fence;
 use squall_core::ids::{AgentRun, HostName, LogIndex, StopId};
-use squall_core::message::{FromAgent, Hello, Latched, Receipt, Report, Request, Response, ToAgent};
+use squall_core::message::{
+    FromAgent, Hello, Latched, Receipt, Report, Request, Response, ToAgent,
+};
 use squall_core::registry::{HostRecord, Outcome};
 use squall_core::time::Time;
 use squall_wire::{Channel, Connection, Endpoint, GossipKey, JoinToken, Role, WireError};
@@ -43,12 +45,8 @@ impl Agent {
             endpoint.connect(cluster.addresses[to], Role::Coordinator, &coordinator).await.unwrap();
         let mut channel = connection.open().await.unwrap();
         let run = AgentRun(uuid::Uuid::from_u128(rand::random()));
-        let hello = Hello {
-            run,
-            host: record(name),
-            version: "test".into(),
-            capabilities: Vec::new(),
-        };
+        let hello =
+            Hello { run, host: record(name), version: "test".into(), capabilities: Vec::new() };
         channel.send(&FromAgent::Hello(hello)).await.unwrap();
         let host = name.parse().unwrap();
         let fence = Fence::default();

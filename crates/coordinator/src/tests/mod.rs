@@ -70,7 +70,12 @@ impl Relay {
     }
 }
 
-async fn carry_back(back: Arc<UdpSocket>, front: Arc<UdpSocket>, to: SocketAddr, cut: Arc<AtomicBool>) {
+async fn carry_back(
+    back: Arc<UdpSocket>,
+    front: Arc<UdpSocket>,
+    to: SocketAddr,
+    cut: Arc<AtomicBool>,
+) {
     let mut buffer = [0; 2048];
     loop {
         // An error is the other side's port being closed for a moment.
@@ -224,7 +229,9 @@ impl Cluster {
     async fn leader_among(&mut self, among: &[usize]) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            for i in among.iter().copied().filter(|i| self.running[*i].is_some()).collect::<Vec<_>>() {
+            for i in
+                among.iter().copied().filter(|i| self.running[*i].is_some()).collect::<Vec<_>>()
+            {
                 let status = self.status(i).await;
                 let me = NodeId(i as u64 + 1);
                 if status.leader == Some(me) && status.confirmed {

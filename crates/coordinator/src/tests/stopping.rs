@@ -33,7 +33,9 @@ async fn stop_all(cluster: &mut Cluster, at: usize, stop: StopId) -> Vec<StopPro
 fn latching(mut agent: Agent) -> tokio::task::JoinHandle<(Agent, StopId)> {
     tokio::spawn(async move {
         let stop = agent
-            .expect(|m| if let ToAgent::Stop { stop, record } = m { Some((stop, record)) } else { None })
+            .expect(|m| {
+                if let ToAgent::Stop { stop, record } = m { Some((stop, record)) } else { None }
+            })
             .await;
         agent.latch(stop.0).await;
         (agent, stop.0)

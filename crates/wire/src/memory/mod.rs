@@ -109,6 +109,9 @@ impl MemoryEndpoint {
     }
 
     pub(crate) async fn accept(&self) -> Option<Connection> {
+        if self.node.identity.peer().role != Role::Coordinator {
+            return None;
+        }
         let mut closed = self.closed.subscribe();
         let mut accepted = self.accepted.lock().await;
         let connection = tokio::select! {
