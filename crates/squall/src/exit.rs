@@ -84,9 +84,10 @@ impl Failure {
                  safety.max-blast-radius in the file"
                     .to_owned(),
             ),
-            Refusal::TooMany { .. } => {
-                (Exit::Refused, "wait for one to end, or stop one: squall ls, squall stop ID".into())
-            }
+            Refusal::TooMany { .. } => (
+                Exit::Refused,
+                "wait for one to end, or stop one: squall ls, squall stop ID".into(),
+            ),
             Refusal::Drained(host) => {
                 (Exit::Refused, format!("squall agent drain --undo {host}, or choose another host"))
             }
@@ -125,8 +126,7 @@ impl fmt::Display for Failure {
 /// The number for an experiment. What may remain on a host comes before every verdict.
 #[must_use]
 pub fn of_experiment(record: &ExperimentRecord) -> Exit {
-    let uncertain =
-        |state: &FaultState| matches!(state, FaultState::Stuck(_) | FaultState::Lapsed);
+    let uncertain = |state: &FaultState| matches!(state, FaultState::Stuck(_) | FaultState::Lapsed);
     if record.faults.values().any(uncertain) {
         return Exit::NotClean;
     }

@@ -62,9 +62,7 @@ fn position(text: &str, byte: usize) -> String {
 /// Where it is wrong, with line and column and the lines around.
 pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<T, Failure> {
     serde_saphyr::from_str(text).map_err(|e| {
-        let at = e
-            .location()
-            .map_or_else(String::new, |l| format!(":{}:{}", l.line(), l.column()));
+        let at = e.location().map_or_else(String::new, |l| format!(":{}:{}", l.line(), l.column()));
         let what = format!("{}{at}: {}", path.display(), e.render().trim_end());
         Failure::usage(what, next)
     })
@@ -75,8 +73,9 @@ pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<
 /// # Errors
 /// The system's.
 pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let failed =
-        |e: std::io::Error| Failure::local(format!("{}: {e}", path.display()), "check the directory");
+    let failed = |e: std::io::Error| {
+        Failure::local(format!("{}: {e}", path.display()), "check the directory")
+    };
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
     }

@@ -76,8 +76,9 @@ mod tests {
 
     #[test]
     fn everything_after_the_dashes_is_the_program() {
-        let cli = Cli::try_parse_from(["squall", "lab", "exec", "h1", "--", "pkill", "-9", "squall"])
-            .expect("lab exec");
+        let cli =
+            Cli::try_parse_from(["squall", "lab", "exec", "h1", "--", "pkill", "-9", "squall"])
+                .expect("lab exec");
         let Command::Lab(Lab::Exec(exec)) = cli.command else { panic!("not lab exec") };
         assert_eq!((exec.lab.as_str(), exec.host.as_str()), (DEFAULT, "h1"));
         assert_eq!(exec.argv, ["pkill", "-9", "squall"]);

@@ -44,10 +44,8 @@ impl Client {
     pub fn open(dir: ClusterDir) -> Result<Client, Failure> {
         let wants = |v4: bool| dir.file.coordinators.iter().any(|c| c.address.is_ipv4() == v4);
         let bind = |any: IpAddr| -> Result<Endpoint, Failure> {
-            let options = EndpointOptions {
-                bind: SocketAddr::new(any, 0),
-                mark: Some(CONTROL_MARK),
-            };
+            let options =
+                EndpointOptions { bind: SocketAddr::new(any, 0), mark: Some(CONTROL_MARK) };
             Endpoint::bind(dir.operator()?, options)
                 .map_err(|e| Failure::local(e.to_string(), "check this host's network"))
         };
@@ -95,9 +93,11 @@ impl Client {
         &'a self,
         request: &'a Request,
     ) -> impl Iterator<Item = impl Future<Output = Said> + 'a> + 'a {
-        self.dir.file.coordinators.iter().map(move |member| async move {
-            (member.clone(), self.ask_one(member, request).await)
-        })
+        self.dir
+            .file
+            .coordinators
+            .iter()
+            .map(move |member| async move { (member.clone(), self.ask_one(member, request).await) })
     }
 
     /// A read: every coordinator is asked at once. The first answer with a quorum behind it is
@@ -167,7 +167,8 @@ fn best(mut said: Vec<Said>) -> Result<Response, Failure> {
         Ok(Standing::Alone(applied)) => Some(applied),
         Ok(Standing::Quorum | Standing::None) | Err(_) => None,
     };
-    let newest = (0..said.len()).filter(|i| rank(&said[*i]).is_some()).max_by_key(|i| rank(&said[*i]));
+    let newest =
+        (0..said.len()).filter(|i| rank(&said[*i]).is_some()).max_by_key(|i| rank(&said[*i]));
     if let Some(newest) = newest
         && let (_, Ok(answer)) = said.swap_remove(newest)
     {

@@ -28,7 +28,9 @@ impl Client {
             let mut answers = self.ask_all(request).collect::<FuturesUnordered<_>>();
             while let Some((member, answer)) = answers.next().await {
                 match answer {
-                    Ok(Response::Outcome(Outcome::Refused(refusal)) | Response::Refused(refusal)) => {
+                    Ok(
+                        Response::Outcome(Outcome::Refused(refusal)) | Response::Refused(refusal),
+                    ) => {
                         return Err(Failure::refused(&refusal));
                     }
                     Ok(Response::Outcome(outcome)) => return Ok(outcome),

@@ -26,7 +26,10 @@ pub fn explain(word: Option<&str>, format: Format) -> Outcome {
         return super::show(format, &WORDS, table);
     };
     let Some(word) = find(text) else {
-        return Err(Failure::usage(format!("`{text}` is not explained"), "squall explain lists what is"));
+        return Err(Failure::usage(
+            format!("`{text}` is not explained"),
+            "squall explain lists what is",
+        ));
     };
     super::show(format, &word, |w| format!("{}\n{}\n", w.word, w.meaning))
 }

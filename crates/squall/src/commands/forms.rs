@@ -56,7 +56,9 @@ pub fn form(kind: InjectKind) -> (FaultForm, Span) {
             };
             (FaultForm::Pause(form), span)
         }
-        InjectKind::Cpu { workers, load, span } => (FaultForm::Cpu(CpuForm { workers, load }), span),
+        InjectKind::Cpu { workers, load, span } => {
+            (FaultForm::Cpu(CpuForm { workers, load }), span)
+        }
         InjectKind::Memory { bytes, percent, span } => {
             (FaultForm::Memory(MemoryForm { bytes, percent }), span)
         }

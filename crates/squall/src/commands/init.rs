@@ -25,7 +25,10 @@ pub fn init(init: &Init, shared: &Shared) -> Outcome {
     };
     if dir.join(CLUSTER_FILE).exists() {
         let what = format!("{} is a cluster's directory already", dir.display());
-        return Err(Failure::usage(what, "name another one; a new authority would lock all hosts out"));
+        return Err(Failure::usage(
+            what,
+            "name another one; a new authority would lock all hosts out",
+        ));
     }
     let coordinators = members(&init.coordinators)?;
     let authority = ClusterAuthority::create(&init.name)
@@ -63,9 +66,13 @@ pub fn init(init: &Init, shared: &Shared) -> Outcome {
 fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
     let mut members: Vec<Member> = Vec::new();
     for text in texts {
-        let (name, address) = named_address(text).map_err(|e| Failure::usage(e, "squall init --help"))?;
+        let (name, address) =
+            named_address(text).map_err(|e| Failure::usage(e, "squall init --help"))?;
         if members.iter().any(|m| m.name == name || m.address == address) {
-            return Err(Failure::usage(format!("{text}: the same name or address twice"), "each is one"));
+            return Err(Failure::usage(
+                format!("{text}: the same name or address twice"),
+                "each is one",
+            ));
         }
         members.push(Member { id: members.len() as u64 + 1, name, address });
     }

@@ -72,7 +72,10 @@ fn local_table(faults: &[LocalView]) -> String {
             or_none(&f.residue.join("; ")),
         ]
     });
-    table(["FAULT", "KIND", "PHASE", "MEASURED", "ENDED BY", "LIFTED IN", "RESIDUE"], rows.collect())
+    table(
+        ["FAULT", "KIND", "PHASE", "MEASURED", "ENDED BY", "LIFTED IN", "RESIDUE"],
+        rows.collect(),
+    )
 }
 
 /// `squall inject`.
@@ -120,8 +123,12 @@ async fn hold(
             Injected::Over(fault) => break fault,
             Injected::Refused { reason, by_safety } => {
                 let exit = if by_safety { Exit::Refused } else { Exit::Broken };
-                return Err(Failure::new(exit, format!("refused: {reason}"), "squall explain latch; the host's policy file")
-                    .with_hosts("nothing was touched"));
+                return Err(Failure::new(
+                    exit,
+                    format!("refused: {reason}"),
+                    "squall explain latch; the host's policy file",
+                )
+                .with_hosts("nothing was touched"));
             }
         }
     };
@@ -134,7 +141,12 @@ fn commentary(fault: &FaultReport, duration_ms: u64) {
         (Some(a), HostPhase::Held) => {
             let bit = if a.bit { "held" } else { "in place, NOT SEEN to bite" };
             let note = if a.note.is_empty() { String::new() } else { format!(" ({})", a.note) };
-            talk(format!("{bit}: asked {}, measured {}{note}; ends in {} or with Ctrl-C", a.requested, a.measured, words::length(fault.remaining_ms.min(duration_ms))));
+            talk(format!(
+                "{bit}: asked {}, measured {}{note}; ends in {} or with Ctrl-C",
+                a.requested,
+                a.measured,
+                words::length(fault.remaining_ms.min(duration_ms))
+            ));
         }
         (_, HostPhase::Stuck) => talk("NOT CLEAN, trying again"),
         _ => {}
@@ -142,7 +154,8 @@ fn commentary(fault: &FaultReport, duration_ms: u64) {
 }
 
 fn exit_of(fault: &FaultReport, interrupted: bool) -> Exit {
-    let bit = |f: &FaultReport| f.ended.as_ref().and_then(|e| e.achieved.as_ref()).is_some_and(|a| a.bit);
+    let bit =
+        |f: &FaultReport| f.ended.as_ref().and_then(|e| e.achieved.as_ref()).is_some_and(|a| a.bit);
     match fault.phase {
         HostPhase::Clean if interrupted => Exit::Stopped,
         HostPhase::Clean if bit(fault) => Exit::Held,
@@ -180,13 +193,22 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
 /// Runs `command` with a connection to this host's agent, or to one of our own.
 async fn with_agent(dirs: &LocalDirs, command: impl AsyncFnOnce(Client) -> Outcome) -> Outcome {
     let unusable = |e: std::io::Error| {
-        Failure::local(format!("the agent's socket in {}: {e}", dirs.run_dir.display()), "run as the agent's user, mostly root")
+        Failure::local(
+            format!("the agent's socket in {}: {e}", dirs.run_dir.display()),
+            "run as the agent's user, mostly root",
+        )
     };
     if let Some(agent) = Client::connect(&dirs.run_dir).await.map_err(unusable)? {
         return command(agent).await;
     }
     let policy = roles::policy(dirs.policy.as_deref())?;
-    let alone = squall_agent::lone(&dirs.state_dir, &dirs.run_dir, this_host(), policy, std::future::pending());
+    let alone = squall_agent::lone(
+        &dirs.state_dir,
+        &dirs.run_dir,
+        this_host(),
+        policy,
+        std::future::pending(),
+    );
     let asked = async {
         let agent = opened(dirs).await?;
         command(agent).await
@@ -200,7 +222,10 @@ async fn together(
     asked: impl Future<Output = Outcome>,
 ) -> Outcome {
     let failed = |e: squall_agent::AgentError| {
-        Failure::local(format!("this host's agent: {e}"), "another squall may be at work here; or run as root")
+        Failure::local(
+            format!("this host's agent: {e}"),
+            "another squall may be at work here; or run as root",
+        )
     };
     tokio::pin!(alone, asked);
     tokio::select! {

@@ -29,8 +29,10 @@ struct Issued {
 
 /// `squall token`.
 pub async fn token(client: &Client, token: &Token, format: Format) -> Outcome {
-    let host = token.host.parse().map_err(|e| Failure::usage(format!("{e}"), "choose another name"))?;
-    let addresses: Vec<SocketAddr> = client.dir.file.coordinators.iter().map(|c| c.address).collect();
+    let host =
+        token.host.parse().map_err(|e| Failure::usage(format!("{e}"), "choose another name"))?;
+    let addresses: Vec<SocketAddr> =
+        client.dir.file.coordinators.iter().map(|c| c.address).collect();
     let made = JoinToken::create(client.dir.operator()?.authority(), addresses);
     let ttl_ms = token.ttl.0;
     let request = Request::CreateToken { command: command_id(), host, hash: made.hash(), ttl_ms };
@@ -38,7 +40,10 @@ pub async fn token(client: &Client, token: &Token, format: Format) -> Outcome {
     let names: Vec<&str> = client.dir.file.coordinators.iter().map(|c| c.name.as_str()).collect();
     let text = format!("{made}@{}", names.join(","));
     let issued = Issued { host: token.host.clone(), token: text, ttl_ms };
-    talk(format!("good once, for {}, until {} from now; treat it like a password", token.host, token.ttl));
+    talk(format!(
+        "good once, for {}, until {} from now; treat it like a password",
+        token.host, token.ttl
+    ));
     talk(format!("on {}: squall join TOKEN --name {}", token.host, token.host));
     super::show(format, &issued, |i| format!("{}\n", i.token))
 }
@@ -46,7 +51,10 @@ pub async fn token(client: &Client, token: &Token, format: Format) -> Outcome {
 /// The token, and the coordinators that it names.
 fn parse(text: &str) -> Result<(JoinToken, Vec<Member>), Failure> {
     let bad = |why: String| Failure::usage(why, "squall token HOST makes one; copy it whole");
-    let (token, names) = text.trim().split_once('@').ok_or_else(|| bad("not a join token: it ends with the coordinators' names".into()))?;
+    let (token, names) = text
+        .trim()
+        .split_once('@')
+        .ok_or_else(|| bad("not a join token: it ends with the coordinators' names".into()))?;
     let token: JoinToken = token.parse().map_err(|e| bad(format!("{e}")))?;
     let names: Vec<&str> = names.split(',').collect();
     if names.len() != token.coordinators.len() {
@@ -66,7 +74,10 @@ pub fn join(join: &Join) -> Outcome {
     let (token, members) = parse(&join.token)?;
     if join.identity.join(squall_wire::identity::IDENTITY_FILE).exists() {
         let what = format!("{} holds an identity already", join.identity.display());
-        return Err(Failure::usage(what, "this host has joined; name another --identity, or remove it"));
+        return Err(Failure::usage(
+            what,
+            "this host has joined; name another --identity, or remove it",
+        ));
     }
     let address = match join.address {
         Some(address) => address,
@@ -98,13 +109,19 @@ fn own_address(token: &JoinToken) -> Result<IpAddr, Failure> {
         socket.local_addr().ok().map(|a| a.ip())
     };
     token.coordinators.iter().find_map(of).ok_or_else(|| {
-        Failure::local("this host has no route to any coordinator", "name its address: --address IP")
+        Failure::local(
+            "this host has no route to any coordinator",
+            "name its address: --address IP",
+        )
     })
 }
 
 fn save(identity: &Identity, gossip: &GossipKey, dir: &Path) -> Result<(), Failure> {
     let failed = |e: IdentityError| {
-        Failure::local(e.to_string(), "the token is used up: make a new one, and a directory to write to")
+        Failure::local(
+            e.to_string(),
+            "the token is used up: make a new one, and a directory to write to",
+        )
     };
     gossip.save(dir).map_err(failed)?;
     identity.save(dir).map_err(failed)
@@ -137,7 +154,8 @@ mod tests {
         assert_eq!(read, token);
         let named: Vec<_> = members.iter().map(|m| (m.id, m.name.as_str())).collect();
         assert_eq!(named, [(1, "north"), (2, "south")]);
-        for wrong in [format!("{token}"), format!("{token}@north"), "squall-join-x@a,b".to_owned()] {
+        for wrong in [format!("{token}"), format!("{token}@north"), "squall-join-x@a,b".to_owned()]
+        {
             assert_eq!(parse(&wrong).expect_err("not whole").exit, Exit::Usage);
         }
     }

@@ -65,7 +65,9 @@ pub fn dispatch(cli: Cli) -> Outcome {
         }
         Command::Faults(faults) => match faults.action {
             None => connected(&shared, async |c| operate::faults(c, format).await),
-            Some(FaultsAction::Clear) => connected(&shared, async |c| watch::clear(c, format).await),
+            Some(FaultsAction::Clear) => {
+                connected(&shared, async |c| watch::clear(c, format).await)
+            }
         },
         Command::Views => connected(&shared, async |c| operate::views(c, format).await),
         Command::Inject(inject) => inject::inject(inject.kind, format),
@@ -153,7 +155,11 @@ fn refused(refusal: &Refusal) -> Failure {
 }
 
 /// Prints an answer, and ends well.
-fn show<T: serde::Serialize>(format: Format, view: &T, table: impl FnOnce(&T) -> String) -> Outcome {
+fn show<T: serde::Serialize>(
+    format: Format,
+    view: &T,
+    table: impl FnOnce(&T) -> String,
+) -> Outcome {
     output::emit(format, view, table).map(|()| Exit::Held)
 }
 

@@ -88,9 +88,13 @@ async fn list(client: &Client) -> Result<Vec<ExperimentRecord>, Failure> {
 /// `squall ls`.
 pub async fn ls(client: &Client, format: Format) -> Outcome {
     let experiments: Vec<ExperimentRow> = list(client).await?.iter().map(row).collect();
-    print(format, &experiments, |e| {
-        if e.is_empty() { "no experiment yet\n".into() } else { rows(e) }
-    })
+    print(
+        format,
+        &experiments,
+        |e| {
+            if e.is_empty() { "no experiment yet\n".into() } else { rows(e) }
+        },
+    )
 }
 
 /// The experiment whose id begins like this, or whose name this is (the newest of that name).

@@ -13,15 +13,19 @@ use super::{command_id, odd};
 use crate::cli::Format;
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Outcome};
+use crate::files;
 use crate::output::plan::PlanView;
 use crate::output::{self, talk};
-use crate::files;
 
 /// Reads an experiment file: refused with file, line and column. What comes back is the same as
 /// JSON, for the coordinators.
 pub fn read_file(path: &Path) -> Result<String, Failure> {
     let text = files::read(path)?;
-    let file: File = files::yaml(path, &text, "squall explain experiment shows the shape; squall schema has it all")?;
+    let file: File = files::yaml(
+        path,
+        &text,
+        "squall explain experiment shows the shape; squall schema has it all",
+    )?;
     serde_json::to_string(&file)
         .map_err(|e| Failure::usage(format!("{}: {e}", path.display()), "simplify the file"))
 }

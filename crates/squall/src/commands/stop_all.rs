@@ -181,8 +181,9 @@ fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
         return Err(Failure {
             exit: Exit::Unreachable,
             what: format!("NOT STOPPED: {}", failure.what),
-            hosts: "no host was told; with every coordinator gone each fault ends when its lease does"
-                .to_owned(),
+            hosts:
+                "no host was told; with every coordinator gone each fault ends when its lease does"
+                    .to_owned(),
             next: format!("{}; on a host: squall lift, or pkill -9 squall", failure.next),
         });
     };

@@ -63,28 +63,76 @@ pub const WORDS: &[Word] = &[
          Example: - memory: { bytes: 512MiB }\n\
          On one host: squall inject memory --percent 50 --for 30s",
     ),
-    word("holder", "The small process in whose kernel resources a fault lives. Its death is the fault's end."),
-    word("held", "Of a fault: it is in place, and the kernel takes it back when its holder dies. Of an experiment: every fault bit, the hypothesis stayed true, and everything was seen lifted."),
-    word("lease", "How long a fault stays without a leader's renewal (5s where the file does not say, 1s to 30s). A host that is cut off lifts by itself when it ends."),
+    word(
+        "holder",
+        "The small process in whose kernel resources a fault lives. Its death is the fault's end.",
+    ),
+    word(
+        "held",
+        "Of a fault: it is in place, and the kernel takes it back when its holder dies. Of an experiment: every fault bit, the hypothesis stayed true, and everything was seen lifted.",
+    ),
+    word(
+        "lease",
+        "How long a fault stays without a leader's renewal (5s where the file does not say, 1s to 30s). A host that is cut off lifts by itself when it ends.",
+    ),
     word("deadline", "When a fault ends whatever happens."),
-    word("fence", "The number that makes old orders refusable: nothing that was ordered before a stop begins after it."),
-    word("stop", "An emergency stop (squall stop-all): every host lifts everything, latches, and answers with a receipt. It needs no quorum."),
-    word("latch", "A host that has heard a stop holds nothing until a resume names that stop. Durable: on its disk. Memory: only until it restarts."),
-    word("resume", "The release of stops that an operator was shown (squall resume STOP). It needs the quorum."),
+    word(
+        "fence",
+        "The number that makes old orders refusable: nothing that was ordered before a stop begins after it.",
+    ),
+    word(
+        "stop",
+        "An emergency stop (squall stop-all): every host lifts everything, latches, and answers with a receipt. It needs no quorum.",
+    ),
+    word(
+        "latch",
+        "A host that has heard a stop holds nothing until a resume names that stop. Durable: on its disk. Memory: only until it restarts.",
+    ),
+    word(
+        "resume",
+        "The release of stops that an operator was shown (squall resume STOP). It needs the quorum.",
+    ),
     word("residue", "Anything left on a host that was not there before a fault. Clean is none."),
-    word("lapsed", "A host did not answer, and every lease that it may have held has passed since. Very likely clean, but nobody saw it."),
+    word(
+        "lapsed",
+        "A host did not answer, and every lease that it may have held has passed since. Very likely clean, but nobody saw it.",
+    ),
     word("unreached", "A host did not answer a stop, and held nothing when it was last heard."),
-    word("group", "Hosts that share the label `group`. Its members form a cohort: they must see each other."),
-    word("blast-radius", "Hosts that an experiment targets over the hosts in service: at most 0.3 an experiment where its file does not say, 0.5 over all that run at once. One host of three or more is always allowed."),
+    word(
+        "group",
+        "Hosts that share the label `group`. Its members form a cohort: they must see each other.",
+    ),
+    word(
+        "blast-radius",
+        "Hosts that an experiment targets over the hosts in service: at most 0.3 an experiment where its file does not say, 0.5 over all that run at once. One host of three or more is always allowed.",
+    ),
     word("drained", "A host that takes no faults (squall agent drain HOST), until --undo."),
-    word("view", "What one host believes about who is there and who leads. squall views compares them: agree, partition (complete, partial, simplex), split-brain, or unknown where reports are missing."),
-    word("split-brain", "Two authorities at once. An experiment that did not ask for it is rolled back."),
-    word("steady-state", "The hypothesis: probes with bounds that are to hold before, during and after the faults."),
-    word("broken", "A verdict: the hypothesis did not hold, or a fault could not be put in place. Everything is lifted."),
+    word(
+        "view",
+        "What one host believes about who is there and who leads. squall views compares them: agree, partition (complete, partial, simplex), split-brain, or unknown where reports are missing.",
+    ),
+    word(
+        "split-brain",
+        "Two authorities at once. An experiment that did not ask for it is rolled back.",
+    ),
+    word(
+        "steady-state",
+        "The hypothesis: probes with bounds that are to hold before, during and after the faults.",
+    ),
+    word(
+        "broken",
+        "A verdict: the hypothesis did not hold, or a fault could not be put in place. Everything is lifted.",
+    ),
     word("unknown", "A verdict: nobody saw enough to say. Never taken for held."),
     word("stopped", "A verdict: a person or a stop-all ended the experiment."),
-    word("refused", "A verdict, or an answer: safety or a host's policy said no before anything was touched."),
-    word("lost", "A fault that ended by something else than order or deadline: a crash, a lease, a person's lift. It was seen gone and never comes back."),
+    word(
+        "refused",
+        "A verdict, or an answer: safety or a host's policy said no before anything was touched.",
+    ),
+    word(
+        "lost",
+        "A fault that ended by something else than order or deadline: a crash, a lease, a person's lift. It was seen gone and never comes back.",
+    ),
     word("stuck", "A fault that is over but left something behind. On that host: squall lift."),
     word(
         "experiment",

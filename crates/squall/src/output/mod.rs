@@ -27,7 +27,11 @@ use crate::exit::Failure;
 ///
 /// # Errors
 /// Stdout cannot be written. A reader who has gone away is no error.
-pub fn emit<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+pub fn emit<T: Serialize>(
+    format: Format,
+    value: &T,
+    table: impl FnOnce(&T) -> String,
+) -> Result<(), Failure> {
     data(&render(format, value, table)?)
 }
 

@@ -75,7 +75,15 @@ impl PlanView {
             probes: e
                 .probes
                 .iter()
-                .map(|p| format!("{} from {}, every {}: {}", p.name, p.from, words::length(p.every_ms), p.expect.describe()))
+                .map(|p| {
+                    format!(
+                        "{} from {}, every {}: {}",
+                        p.name,
+                        p.from,
+                        words::length(p.every_ms),
+                        p.expect.describe()
+                    )
+                })
                 .collect(),
             risks: plan.risks.clone(),
             refusal: plan.refusal.as_ref().map(ToString::to_string),

@@ -188,7 +188,12 @@ impl StatusView {
     /// For people.
     #[must_use]
     pub fn table(&self) -> String {
-        blocks([self.heading(), self.coordinators(), hosts(&self.hosts.iter().collect::<Vec<_>>()), rows(&self.experiments)])
+        blocks([
+            self.heading(),
+            self.coordinators(),
+            hosts(&self.hosts.iter().collect::<Vec<_>>()),
+            rows(&self.experiments),
+        ])
     }
 
     fn heading(&self) -> String {
@@ -199,14 +204,23 @@ impl StatusView {
             text.push_str(&format!("\nunconfirmed, as of index {}: no quorum answered", c.as_of));
         }
         if !c.armed {
-            text.push_str(&format!("\nSTOPPED: nothing starts before squall resume {}", c.stops.join(" ")));
+            text.push_str(&format!(
+                "\nSTOPPED: nothing starts before squall resume {}",
+                c.stops.join(" ")
+            ));
         }
         text
     }
 
     fn coordinators(&self) -> String {
         let rows = self.coordinators.iter().map(|c| {
-            [c.id.clone(), c.address.clone(), c.role.clone(), c.term.to_string(), c.applied.to_string()]
+            [
+                c.id.clone(),
+                c.address.clone(),
+                c.role.clone(),
+                c.term.to_string(),
+                c.applied.to_string(),
+            ]
         });
         table(["COORDINATOR", "ADDRESS", "ROLE", "TERM", "APPLIED"], rows.collect())
     }

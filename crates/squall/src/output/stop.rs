@@ -70,12 +70,14 @@ impl StopView {
                 number(h.took_ms.map(words::length)),
             ]
         });
-        let table = table(["HOST", "STATE", "LIFTED", "RESIDUE", "LATCHED", "TOOK"], rows.collect());
+        let table =
+            table(["HOST", "STATE", "LIFTED", "RESIDUE", "LATCHED", "TOOK"], rows.collect());
         blocks([table, self.left(), self.truth()])
     }
 
     fn left(&self) -> String {
-        let lines = self.hosts.iter().flat_map(|h| h.left.iter().map(|l| format!("{}: {l}", h.host)));
+        let lines =
+            self.hosts.iter().flat_map(|h| h.left.iter().map(|l| format!("{}: {l}", h.host)));
         lines.collect::<Vec<_>>().join("\n")
     }
 
@@ -86,7 +88,8 @@ impl StopView {
         let took = words::length(self.took_ms);
         let resume = format!("release: squall resume {}", self.stop);
         if self.done {
-            let log = if self.committed { "" } else { " The log has no quorum and learns of it later." };
+            let log =
+                if self.committed { "" } else { " The log has no quorum and learns of it later." };
             return format!(
                 "STOPPED: {all} of {all} hosts lifted, residue 0, latched durably, in {took}.{log}\n{resume}"
             );
@@ -99,11 +102,15 @@ impl StopView {
         }
         let lapsing = self.named(|h| h.state == StopState::Lapsing);
         if !lapsing.is_empty() {
-            parts.push(format!("{}: not answered, a lease may still hold there", lapsing.join(", ")));
+            parts.push(format!(
+                "{}: not answered, a lease may still hold there",
+                lapsing.join(", ")
+            ));
         }
         let unreached = self.named(|h| h.state == StopState::Unreached);
         if !unreached.is_empty() {
-            parts.push(format!("{}: unreached, held nothing when last heard", unreached.join(", ")));
+            parts
+                .push(format!("{}: unreached, held nothing when last heard", unreached.join(", ")));
         }
         let residue = self.named(|h| h.residue.is_some_and(|n| n > 0));
         if !residue.is_empty() {
@@ -111,7 +118,10 @@ impl StopView {
         }
         let memory = self.named(|h| h.latched == Some(Latched::Memory));
         if !memory.is_empty() {
-            parts.push(format!("{}: latched in memory only, a reboot forgets it", memory.join(", ")));
+            parts.push(format!(
+                "{}: latched in memory only, a reboot forgets it",
+                memory.join(", ")
+            ));
         }
         if !self.committed && !silent.is_empty() {
             parts.push(format!(
@@ -120,7 +130,10 @@ impl StopView {
             ));
         }
         let answered = all - silent.len();
-        format!("NOT DONE: {answered} of {all} hosts answered in {took}. {}.\n{resume}", parts.join(". "))
+        format!(
+            "NOT DONE: {answered} of {all} hosts answered in {took}. {}.\n{resume}",
+            parts.join(". ")
+        )
     }
 
     fn named(&self, which: impl Fn(&StopHostView) -> bool) -> Vec<&str> {
@@ -157,7 +170,10 @@ pub fn news(host: &StopHost) -> String {
         None => {
             let wait = match host.state {
                 StopState::Lapsing => {
-                    format!(", every lease there has passed in {}", words::length(host.lapses_in_ms))
+                    format!(
+                        ", every lease there has passed in {}",
+                        words::length(host.lapses_in_ms)
+                    )
                 }
                 StopState::Lifted | StopState::Lapsed | StopState::Unreached => String::new(),
             };

@@ -47,7 +47,11 @@ fn faults(faults: &[FaultOutcomeView]) -> String {
         let achieved = f.achieved.as_ref();
         let bit = achieved.map_or(NONE, |a| if a.bit { "yes" } else { "NOT SEEN" });
         let measured = achieved.map_or(String::new(), |a| {
-            if a.note.is_empty() { a.measured.clone() } else { format!("{} ({})", a.measured, a.note) }
+            if a.note.is_empty() {
+                a.measured.clone()
+            } else {
+                format!("{} ({})", a.measured, a.note)
+            }
         });
         [
             f.host.clone(),
@@ -65,7 +69,14 @@ fn faults(faults: &[FaultOutcomeView]) -> String {
 fn probes(view: &ExperimentView) -> String {
     let rows = view.metrics.iter().map(|m| {
         let stage = |name: &str| m.stages.get(name).map_or(NONE.to_owned(), stage);
-        [m.probe.clone(), m.from.clone(), m.expect.clone(), stage("before"), stage("during"), stage("after")]
+        [
+            m.probe.clone(),
+            m.from.clone(),
+            m.expect.clone(),
+            stage("before"),
+            stage("during"),
+            stage("after"),
+        ]
     });
     table(["PROBE", "FROM", "EXPECTED", "BEFORE", "DURING", "AFTER"], rows.collect())
 }

@@ -182,9 +182,14 @@ mod tests {
 
     #[test]
     fn lengths_are_short_and_carry_units() {
-        for (ms, text) in
-            [(0, "0 ms"), (999, "999 ms"), (5_000, "5 s"), (4_500, "4.5 s"), (90_000, "1 min 30 s"), (120_000, "2 min")]
-        {
+        for (ms, text) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (5_000, "5 s"),
+            (4_500, "4.5 s"),
+            (90_000, "1 min 30 s"),
+            (120_000, "2 min"),
+        ] {
             assert_eq!(length(ms), text);
         }
     }
