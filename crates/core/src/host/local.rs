@@ -36,11 +36,8 @@ impl Host {
         duration_ms: u64,
     ) -> Result<(), LocalRefusal> {
         self.expire(now);
-        if !self.synced {
-            return Err(LocalRefusal::NotSynced);
-        }
-        if !self.fence.armed() {
-            return Err(LocalRefusal::Latched(self.fence.outstanding().collect()));
+        if let Some(refusal) = self.disarmed() {
+            return Err(refusal);
         }
         if let Some(reason) = self.why_not(&fault, duration_ms) {
             return Err(LocalRefusal::Refused(reason));

@@ -206,6 +206,12 @@ impl Host {
         &self.fence
     }
 
+    /// The highest leadership that it obeyed.
+    #[must_use]
+    pub fn obeys(&self) -> Leadership {
+        self.obeys
+    }
+
     /// Nothing is being put in place, held or lifted here.
     #[must_use]
     pub fn is_idle(&self) -> bool {

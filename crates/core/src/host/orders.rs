@@ -1,9 +1,11 @@
 //! What a leader says, and which of it this host believes.
 
 use super::fault::Live;
-use super::{Host, MAX_LIVE, Record, Token, Why};
-use crate::ids::{FaultId, Leadership};
-use crate::message::{Apply, Orders, Sync};
+use super::{Host, LocalRefusal, MAX_LIVE, Record, Token, Why};
+use crate::experiment::Ended;
+use crate::fault::Fault;
+use crate::ids::{FaultId, Leadership, LogIndex, StopId};
+use crate::message::{Apply, FaultReport, HostPhase, Orders, Sync};
 use crate::time::Time;
 
 impl Host {
@@ -86,16 +88,18 @@ impl Host {
     /// Decides on one order to begin. What may become right with a fresh order is passed over in
     /// silence (the leader asks again); what never will is refused with the reason.
     fn consider(&mut self, now: Time, orders: &Orders, apply: &Apply) {
-        let known = self.live.contains_key(&apply.id) || self.is_over(&apply.id, apply);
         let late = now > orders.echo.plus(apply.not_after_ms);
         let lease_until = orders.echo.plus(apply.lease_ms);
-        if known || late || lease_until <= now || apply.id.host != self.me {
+        if late || lease_until <= now || apply.id.host != self.me {
             return;
         }
-        if !self.synced {
-            return; // guard: disarmed start
+        if self.live.contains_key(&apply.id) {
+            return;
         }
-        if orders.newest_resume != self.fence.newest_resume() || !self.fence.armed() {
+        if self.is_over(&apply.id, apply.start) {
+            return self.report_again(now, &apply.id, &apply.fault);
+        }
+        if self.disarmed().is_some() || orders.newest_resume != self.fence.newest_resume() {
             return;
         }
         let refusal = if self.fence.admits(apply.start) {
@@ -113,12 +117,42 @@ impl Host {
         }
     }
 
-    fn is_over(&self, id: &FaultId, apply: &Apply) -> bool {
-        self.ended.contains_key(id) || apply.start <= self.floor // guard: ended ids
+    fn is_over(&self, id: &FaultId, start: LogIndex) -> bool {
+        self.ended.contains_key(id) || start <= self.floor // guard: ended ids
+    }
+
+    /// Why nothing at all may begin here now, where nothing may.
+    pub(super) fn disarmed(&self) -> Option<LocalRefusal> {
+        if !self.synced {
+            return Some(LocalRefusal::NotSynced); // guard: disarmed start
+        }
+        let outstanding: Vec<StopId> = self.fence.outstanding().collect();
+        (!outstanding.is_empty()).then_some(LocalRefusal::Latched(outstanding))
+    }
+
+    /// A leader that orders what is over here has not heard that it is: the report was lost with an
+    /// earlier life of the agent. How it ended is forgotten; that it is gone was proven.
+    fn report_again(&mut self, now: Time, id: &FaultId, fault: &Fault) {
+        if self.over.contains_key(id) {
+            return;
+        }
+        let why = "it ended before this agent started".to_owned();
+        let report = FaultReport {
+            id: id.clone(),
+            kind: Some(fault.kind()),
+            phase: HostPhase::Lost,
+            lease_ms: 0,
+            remaining_ms: 0,
+            achieved: None,
+            ended: Some(Ended { why, ..Ended::default() }),
+            refusal: None,
+        };
+        self.over.insert(id.clone(), report);
+        self.report_soon(now);
     }
 
     /// Why this host will never do such a thing, where it will not.
-    pub(super) fn why_not(&self, fault: &crate::fault::Fault, duration_ms: u64) -> Option<String> {
+    pub(super) fn why_not(&self, fault: &Fault, duration_ms: u64) -> Option<String> {
         if self.live.len() >= MAX_LIVE {
             return Some(format!("{MAX_LIVE} faults are alive here, the limit"));
         }

@@ -38,13 +38,12 @@ impl Host {
                 }
                 Record::Ended(id, start) => {
                     open.remove(id);
-                    self.end_for_ever(id, *start);
+                    self.end_for_ever(id, *start); // guard: ended ids
                 }
                 Record::Floor(floor) => self.floor = self.floor.max(*floor),
             }
         }
         for (id, start) in open {
-            self.end_for_ever(&id, start); // guard: ended ids
             self.revive_as_lost(now, id, start, Why::AgentRestarted);
         }
     }

@@ -41,16 +41,33 @@ impl Host {
     pub fn handle_stop(&mut self, now: Time, stop: StopId) {
         self.expire(now);
         if !self.fence.hear(stop) {
-            if let Some(receipt) = self.receipts.get(&stop) {
-                self.actions.push_back(Action::Receipt(receipt.clone()));
-            }
-            return;
+            return self.answer_again(now, stop);
         }
         self.latch(now, stop);
         self.enforce(now);
         self.settle_stops(now);
         self.actions.push_back(Action::Relay(stop));
         self.report_soon(now);
+    }
+
+    /// A stop that is known arrived once more: somebody waits for its receipt. Where an earlier life
+    /// latched it, this one answers anew, once what that life left is proven gone.
+    fn answer_again(&mut self, now: Time, stop: StopId) {
+        if let Some(receipt) = self.receipts.get(&stop) {
+            self.actions.push_back(Action::Receipt(receipt.clone()));
+        } else if !self.pending.contains_key(&stop) {
+            let reverting = self.live.iter().filter(|(_, live)| live.is_reverting());
+            let pending = Pending {
+                arrived: now,
+                faults: reverting.map(|(id, _)| id.clone()).collect(),
+                lifted: 0,
+                residue: Vec::new(),
+                latch: Latch::Durable,
+                answered: false,
+            };
+            self.pending.insert(stop, pending);
+            self.settle_stops(now);
+        }
     }
 
     /// All stops that a coordinator has heard.

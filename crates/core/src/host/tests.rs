@@ -274,11 +274,11 @@ fn an_ended_id_never_returns_not_even_in_the_next_life() {
     b.obey(&Orders { lift: vec![id(7)], ..b.orders(1) });
     b.obey(&Orders { acknowledged: vec![id(7)], ..b.orders(1) });
     b.obey(&b.apply(7, 3, burn()));
-    assert_eq!(b.phase(7), None);
+    assert!(b.holders.is_empty() && b.phase(7) != Some(HostPhase::Held));
     let mut next = Bench::with(&b.disk, 2);
     next.sync(1, &[], &[]);
     next.obey(&next.apply(7, 3, burn()));
-    assert_eq!(next.phase(7), None);
+    assert!(next.holders.is_empty() && next.phase(7) != Some(HostPhase::Held));
 }
 
 #[test]
@@ -309,6 +309,60 @@ fn a_stop_lifts_latches_and_answers_once() {
     b.host.handle_stop(b.now, stop(1));
     b.settle();
     assert_eq!(b.receipts.len(), 2, "asked again, answered again");
+}
+
+#[test]
+fn a_later_life_answers_a_stop_that_an_earlier_one_latched() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    let mut next = Bench::with(&b.disk, 2);
+    assert!(next.receipts.is_empty(), "nobody has asked");
+    next.host.handle_stop(next.now, stop(1));
+    next.settle();
+    assert_eq!(next.receipts.len(), 1);
+    assert_eq!((next.receipts[0].run, next.receipts[0].latched), (run(2), Latched::Durable));
+}
+
+#[test]
+fn a_later_life_answers_once_what_the_earlier_one_left_is_gone() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.disk.push(Record::Stop(stop(1)));
+    let host = Host::new(me(), run(2), Policy::default(), &b.disk, false, b.now);
+    let mut next = Bench { host, residue: vec!["a table".into()], ..Bench::fresh() };
+    next.settle();
+    next.host.handle_stop(next.now, stop(1));
+    next.settle();
+    assert!(next.receipts.is_empty());
+    next.residue.clear();
+    next.wait(PROOF_RETRY_MS);
+    assert_eq!(next.receipts.len(), 1);
+    assert!(next.receipts[0].residue.is_empty());
+}
+
+#[test]
+fn an_order_for_what_an_earlier_life_ended_is_answered_with_a_loss() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.obey(&Orders { lift: vec![id(7)], ..b.orders(1) });
+    let mut next = Bench::with(&b.disk, 2);
+    next.sync(1, &[], &[]);
+    assert_eq!(next.phase(7), None, "forgotten with the life that saw it");
+    next.obey(&next.apply(7, 3, burn()));
+    assert_eq!(next.phase(7), Some(HostPhase::Lost));
+    assert!(next.holders.is_empty());
+    next.obey(&Orders { acknowledged: vec![id(7)], ..next.orders(1) });
+    assert_eq!(next.phase(7), None);
+}
+
+#[test]
+fn a_person_waits_for_a_leader_like_everybody() {
+    let mut b = Bench::fresh();
+    let refusal = b.host.handle_local(b.now, id(7), burn(), LEASE, 60_000);
+    assert_eq!(refusal, Err(LocalRefusal::NotSynced));
+    assert_eq!(b.phase(7), None);
 }
 
 #[test]
