@@ -85,7 +85,8 @@ impl Broadcasts {
     pub(super) fn publish(&mut self, now: Time) {
         self.running.retain_mut(|running| {
             let over = running.machine.is_over(now);
-            if !over && !(running.dirty && now >= running.next) {
+            let due = running.dirty && now >= running.next;
+            if !over && !due {
                 return true;
             }
             let progress = running.machine.progress(now);

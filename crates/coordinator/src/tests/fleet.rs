@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use squall_core::fence::Fence;
-use squall_core::ids::{AgentRun, HostName, LogIndex, StopId};
+use squall_core::ids::{AgentRun, LogIndex, StopId};
 use squall_core::message::{
     FromAgent, Hello, Latched, Receipt, Report, Request, Response, ToAgent,
 };
@@ -15,7 +15,6 @@ use tokio::time::timeout;
 use super::{Cluster, PATIENCE, command, endpoint, loopback};
 
 pub(super) struct Agent {
-    pub host: HostName,
     pub run: AgentRun,
     pub fence: Fence,
     pub connection: Connection,
@@ -48,9 +47,8 @@ impl Agent {
         let hello =
             Hello { run, host: record(name), version: "test".into(), capabilities: Vec::new() };
         channel.send(&FromAgent::Hello(hello)).await.unwrap();
-        let host = name.parse().unwrap();
         let fence = Fence::default();
-        Agent { host, run, fence, connection, channel, _endpoint: endpoint }
+        Agent { run, fence, connection, channel, _endpoint: endpoint }
     }
 
     pub async fn report(&mut self) {

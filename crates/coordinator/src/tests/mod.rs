@@ -6,6 +6,7 @@ mod start;
 mod stopping;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,13 +58,16 @@ impl Relay {
                 if is_cut.load(Ordering::Relaxed) {
                     continue;
                 }
-                if !backs.contains_key(&from) {
-                    let back = Arc::new(UdpSocket::bind(loopback()).await.unwrap());
-                    back.connect(target).await.unwrap();
-                    tokio::spawn(carry_back(back.clone(), front.clone(), from, is_cut.clone()));
-                    backs.insert(from, back);
-                }
-                let _ = backs[&from].send(&buffer[..len]).await;
+                let back = match backs.entry(from) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        let back = Arc::new(UdpSocket::bind(loopback()).await.unwrap());
+                        back.connect(target).await.unwrap();
+                        tokio::spawn(carry_back(back.clone(), front.clone(), from, is_cut.clone()));
+                        new.insert(back)
+                    }
+                };
+                let _ = back.send(&buffer[..len]).await;
             }
         });
         Relay { address, cut }

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use channel::{Channel, MAX_QUEUED, Receiver, Sender};
-pub use connection::Connection;
 pub(crate) use connection::ConnectionInner;
+pub use connection::{Connection, MAX_AGENT_FRAME};
 pub use join::{JoinRequest, join};
 pub(crate) use refusals::Refusals;
 pub use refusals::{Reason, RefusalCounts};

@@ -121,12 +121,7 @@ proptest! {
             channel.finish();
             let mut heard = far.accept_channel().await.unwrap();
             tokio::time::timeout(Duration::from_secs(5), async {
-                loop {
-                    match heard.recv::<squall_core::message::FromAgent>().await {
-                        Ok(Some(_)) => {}
-                        Ok(None) | Err(_) => break,
-                    }
-                }
+                while let Ok(Some(_)) = heard.recv::<squall_core::message::FromAgent>().await {}
             })
             .await
         });
