@@ -11,5 +11,7 @@ mod loss;
 mod memory;
 mod partition;
 mod pause;
+mod proc;
+pub mod residue;
 pub mod sys;
 mod traffic;

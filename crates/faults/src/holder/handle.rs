@@ -42,7 +42,8 @@ pub struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread. `program` is called with `args` and this process's number behind them.
+    /// Starts the thread. `program` is called with `args`, this process's number and the fault's
+    /// tag behind them.
     ///
     /// # Errors
     /// The thread could not be made.
@@ -69,6 +70,8 @@ impl Spawner {
         command
             .args(&self.args)
             .arg(std::process::id().to_string())
+            // For whoever looks for what carries the tag; the holder itself does not read it.
+            .arg(hold.id.tag())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

@@ -2,7 +2,7 @@
 //!
 //! Source: `linux/netlink.h`; every number is in the host's byte order unless a name ends in `_be`.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
@@ -28,6 +28,8 @@ const NLMSG_DONE: u16 = 3;
 const NESTED: u16 = 0x8000;
 /// Above any answer of the kernel: dumps come in pieces of at most 32 KiB.
 const RECV_BYTES: usize = 64 * 1024;
+/// Objects of one dump, at most.
+pub const MAX_OBJECTS: usize = 65_536;
 
 /// A payload under construction: a fixed header, then attributes.
 #[derive(Clone, Debug, Default)]
@@ -145,10 +147,9 @@ impl Socket {
     /// # Errors
     /// The kernel's refusal as an OS error, or a failure of the socket.
     pub fn request(&mut self, messages: &[Message]) -> io::Result<()> {
-        let (bytes, awaited) = self.frame(messages);
+        let (bytes, mut left) = self.frame(messages);
         self.send_all(&bytes)?;
         let mut refused = None;
-        let mut left = awaited;
         while left > 0 {
             for (kind, seq, payload) in self.receive()? {
                 if kind != NLMSG_ERROR || !self.is_current(seq, messages.len()) {
@@ -170,9 +171,10 @@ impl Socket {
     /// Asks for a dump and returns all of it.
     ///
     /// # Errors
-    /// The kernel's refusal as an OS error, or a failure of the socket.
-    pub fn dump(&mut self, kind: u16, payload: Payload) -> io::Result<Vec<Answer>> {
-        self.ask(Message { kind, flags: DUMP, payload }, true)
+    /// The kernel's refusal as an OS error, `QuotaExceeded` for more than `limit` objects (then the
+    /// socket is of no more use), or a failure of the socket.
+    pub fn dump(&mut self, kind: u16, payload: Payload, limit: usize) -> io::Result<Vec<Answer>> {
+        self.ask(Message { kind, flags: DUMP, payload }, true, limit)
     }
 
     /// Asks for one object and returns the answer.
@@ -181,11 +183,11 @@ impl Socket {
     /// The kernel's refusal as an OS error (`ENOENT` for what is not there), or a failure of the
     /// socket.
     pub fn get(&mut self, kind: u16, payload: Payload) -> io::Result<Answer> {
-        let mut all = self.ask(Message { kind, flags: 0, payload }, false)?;
+        let mut all = self.ask(Message { kind, flags: 0, payload }, false, 1)?;
         all.pop().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))
     }
 
-    fn ask(&mut self, message: Message, until_done: bool) -> io::Result<Vec<Answer>> {
+    fn ask(&mut self, message: Message, until_done: bool, limit: usize) -> io::Result<Vec<Answer>> {
         let (bytes, _) = self.frame(std::slice::from_ref(&message));
         self.send_all(&bytes)?;
         let mut answers = Vec::new();
@@ -200,6 +202,7 @@ impl Socket {
                         0 => return Ok(answers),
                         code => return Err(io::Error::from_raw_os_error(-code)),
                     },
+                    _ if answers.len() == limit => return Err(ErrorKind::QuotaExceeded.into()),
                     kind => answers.push(Answer { kind, payload }),
                 }
             }

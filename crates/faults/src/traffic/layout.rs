@@ -1,4 +1,4 @@
-//! How a table is laid out: exemptions first, then ports, then peers.
+//! How a table is laid out: what is spared, then control traffic, then ports, then peers.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub(crate) struct PeerSet {
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     peers: Vec<PeerSet>,
-    /// Cut whatever is exempt: the coordinators, and the peers too, where control is severed.
+    /// The coordinators, where control is severed.
     severed: Vec<PeerSet>,
     ports: Vec<Ports>,
     protocols: Vec<Protocol>,
@@ -77,10 +77,10 @@ impl Layout {
             changes.push(table.add(&set.name, &set.keys, lease_ms));
         }
         changes.push(table.base_chain(HOOK, hook, priority));
-        changes.extend(self.sever(table, inbound));
-        for rule in self.exemptions(table, inbound) {
-            changes.push(table.rule(HOOK, &rule));
+        for rule in self.spared(table, inbound) {
+            changes.push(table.rule(HOOK, &rule.accept()));
         }
+        changes.extend(self.control(table, inbound));
         for rule in self.gates() {
             changes.push(table.rule(HOOK, &rule.jump(CUT)));
         }
@@ -90,51 +90,41 @@ impl Layout {
         changes
     }
 
-    /// The coordinators, before any exemption.
-    fn sever(&self, table: &Table, inbound: bool) -> Vec<Change> {
+    /// Control traffic: exempt, or cut whatever the ports are where it is severed.
+    fn control(&self, table: &Table, inbound: bool) -> Vec<Change> {
+        let mark = CONTROL_MARK.to_ne_bytes();
+        let marked = if inbound {
+            transport(Protocol::Udp).socket_mark().cmp(Compare::Equal, &mark)
+        } else {
+            Rule::new().meta(Meta::Mark).cmp(Compare::Equal, &mark)
+        };
         if self.severed.is_empty() {
-            return Vec::new();
+            return vec![table.rule(HOOK, &marked.accept())];
         }
         let mut changes = vec![table.chain(SEVER)];
-        // Discovery stays, so that the heal is not delayed by a neighbour that must be found anew.
-        changes.push(table.rule(SEVER, &discovery().accept()));
         for set in &self.severed {
             changes.push(table.rule(SEVER, &self.cut(table, set, inbound)));
         }
         changes.push(table.rule(HOOK, &Rule::new().jump(SEVER)));
+        changes.push(table.rule(HOOK, &marked.jump(CUT)));
         changes
     }
 
-    /// What passes whatever the peers are.
-    fn exemptions(&self, table: &Table, inbound: bool) -> Vec<Rule> {
-        let mut rules = Vec::new();
-        let mark = CONTROL_MARK.to_ne_bytes();
-        if self.severed.is_empty() {
-            let udp = || transport(Protocol::Udp);
-            rules.push(if inbound {
-                udp().socket_mark().cmp(Compare::Equal, &mark).accept()
-            } else {
-                Rule::new().meta(Meta::Mark).cmp(Compare::Equal, &mark).accept()
-            });
-        }
-        rules.push(discovery().accept());
+    /// What passes whatever is asked: what the host's policy protects, and neighbour discovery.
+    fn spared(&self, table: &Table, inbound: bool) -> Vec<Rule> {
+        let mut rules = vec![discovery()];
         for (protocol, port) in &self.protected {
             for offset in [0, 2] {
-                let rule = transport(*protocol)
-                    .payload(Base::Transport, offset, 2)
-                    .cmp(Compare::Equal, &port.to_be_bytes());
-                rules.push(rule.accept());
+                let port = port.to_be_bytes();
+                let ports = transport(*protocol).payload(Base::Transport, offset, 2);
+                rules.push(ports.cmp(Compare::Equal, &port));
             }
         }
         for peer in &self.spared {
-            rules.push(self.address(table, inbound, peer).accept());
+            let set = PeerSet::of(peer);
+            rules.push(far_end(table, inbound, &set).cmp(Compare::Equal, &key(peer)));
         }
         rules
-    }
-
-    fn address(&self, table: &Table, inbound: bool, peer: &IpNet) -> Rule {
-        let set = PeerSet::of(peer);
-        far_end(table, inbound, &set).cmp(Compare::Equal, &key(peer))
     }
 
     /// Which packets go on to the peers.
@@ -160,13 +150,13 @@ impl Layout {
         rules
     }
 
-    /// Packets of one set of peers: counted, drawn by lot, counted as lost, lost.
+    /// Packets of one set of peers: counted, drawn by lot and counted as lost, lost. Where all are
+    /// lost one counter does: two would differ by what passes while they are read.
     fn cut(&self, table: &Table, set: &PeerSet, inbound: bool) -> Rule {
         let mut rule = far_end(table, inbound, set).lookup(&set.name).counter();
         if let Some(per_million) = self.per_million.filter(|n| *n < 1_000_000) {
-            rule = rule.by_chance(per_million);
+            rule = rule.by_chance(per_million).counter();
         }
-        let rule = rule.counter();
         if table.is_netdev() { rule.lose() } else { rule.drop() }
     }
 }

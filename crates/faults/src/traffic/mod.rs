@@ -23,6 +23,8 @@ use layout::{Layout, PeerSet};
 const PRIORITY: i32 = -350;
 /// The chain in which packets of peers are counted and lost.
 const CUT: &str = "cut";
+/// Behind the tag, in the name of the second table of the family `inet`.
+pub(crate) const OUT_SUFFIX: char = 'o';
 /// The chain in which packets of severed coordinators are counted and lost.
 const SEVER: &str = "sever";
 
@@ -55,7 +57,9 @@ pub(crate) struct Lost {
     note: String,
     /// What the last measurement was, so that only news is told.
     told: u64,
-    bit: String,
+    /// What the probes showed.
+    bit: bool,
+    probes: String,
 }
 
 /// Puts the tables in place and proves that they lose packets.
@@ -86,7 +90,8 @@ pub(crate) fn apply(
         requested: loss.requested.clone(),
         note,
         told: 0,
-        bit: String::new(),
+        bit: false,
+        probes: String::new(),
     };
     let achieved = lost.prove(hold, loss)?;
     Ok((Box::new(lost), achieved))
@@ -112,10 +117,13 @@ fn leaving(
         Ok(()) => return Ok((Side { table, inbound: false, sets: layout.sets() }, String::new())),
         Err(error) => error,
     };
-    let table = Table::new(Family::Inet, &format!("{}o", hold.id.tag()));
+    let table = Table::new(Family::Inet, &format!("{}{OUT_SUFFIX}", hold.id.tag()));
     commit(nft, layout, &table, &Hook::Output, lease_ms)
         .map_err(|e| unsupported(&format!("netdev egress ({refused}), and the output hook"), &e))?;
-    Ok((Side { table, inbound: false, sets: layout.sets() }, "visible: EPERM (no netdev egress here)".into()))
+    Ok((
+        Side { table, inbound: false, sets: layout.sets() },
+        "visible: EPERM (no netdev egress here)".into(),
+    ))
 }
 
 fn commit(
@@ -141,7 +149,8 @@ impl Lost {
         let sides = self.sides_of();
         let seen = probe::run(&mut self.nft, &sides, hold, loss)
             .map_err(|e| Failure::System(format!("probe: {e}")))?;
-        self.bit = seen.words.clone();
+        self.bit = seen.bit;
+        self.probes.clone_from(&seen.words);
         if !seen.bit && seen.sent > 0 {
             return Err(Failure::NoBite(seen.words));
         }
@@ -169,20 +178,20 @@ impl Lost {
     fn count(&mut self) -> io::Result<u64> {
         let mut total = 0;
         for side in &self.sides {
-            let rules = self.nft.counters(&side.table, CUT)?;
-            total += rules.iter().filter_map(|r| r.last()).sum::<u64>();
-            // Only a severing fault has this chain.
-            let rules = self.nft.counters(&side.table, SEVER).unwrap_or_default();
-            total += rules.iter().filter_map(|r| r.last()).sum::<u64>();
+            total += probe::totals(&mut self.nft, &side.table)?.1;
         }
         Ok(total)
     }
 
+    fn probes_and(&self) -> String {
+        if self.probes.is_empty() { String::new() } else { format!("{}; ", self.probes) }
+    }
+
     fn achieved(&self, total: u64) -> Achieved {
         Achieved {
-            bit: true,
+            bit: self.bit || total > 0,
             requested: self.requested.clone(),
-            measured: format!("{}; {total} packets lost so far", self.bit),
+            measured: format!("{}{total} packets lost so far", self.probes_and()),
             note: self.note.clone(),
         }
     }
@@ -191,16 +200,19 @@ impl Lost {
 impl HeldFault for Lost {
     fn renew(&mut self, until: Time) -> Result<(), Failure> {
         let lease_ms = clock::now().until(until).max(1);
-        let mut changes: Vec<Change> = Vec::new();
         for side in &self.sides {
+            let mut changes: Vec<Change> = Vec::new();
             for set in &side.sets {
                 // The first add makes the removal legal where an element has just timed out.
                 changes.push(side.table.add(&set.name, &set.keys, lease_ms));
                 changes.push(side.table.remove(&set.name, &set.keys));
                 changes.push(side.table.add(&set.name, &set.keys, lease_ms));
             }
+            // A batch a side: the socket takes no more at once than that of a thousand peers.
+            let done = self.nft.commit(changes);
+            done.map_err(|e| Failure::System(format!("renewal: {e}")))?;
         }
-        self.nft.commit(changes).map_err(|e| Failure::System(format!("renewal: {e}")))
+        Ok(())
     }
 
     fn measure(&mut self) -> Option<Achieved> {

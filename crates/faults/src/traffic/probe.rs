@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use squall_core::fault::Protocol;
 use squall_core::hold::Hold;
 
-use super::{CUT, Loss};
+use super::{CUT, Loss, SEVER};
 use crate::sys::nft::{Nft, Table};
 use crate::sys::raw::{self, Packet};
 
@@ -48,7 +48,8 @@ pub(super) fn run(
         let way = if *inbound { "in" } else { "out" };
         let before = totals(nft, table)?;
         let mut sent = 0;
-        for peer in loss.traffic.peers.iter().take(PEERS) {
+        let severed = loss.severed.iter().take(PEERS);
+        for peer in loss.traffic.peers.iter().take(PEERS).chain(severed) {
             sent += probe(peer, *inbound, loss, hold, partial.is_some(), &mut notes);
         }
         if sent == 0 {
@@ -92,15 +93,23 @@ fn plausible(asked_ppm: u32, matched: u64, lost: u64) -> bool {
     matched > 0 && (lost as f64 - expected).abs() <= 5.0 * spread + 1.0
 }
 
-fn totals(nft: &mut Nft, table: &Table) -> io::Result<(u64, u64)> {
-    let rules = nft.counters(table, CUT)?;
+/// Packets that matched so far, and packets that were lost.
+pub(super) fn totals(nft: &mut Nft, table: &Table) -> io::Result<(u64, u64)> {
+    let mut rules = nft.counters(table, CUT)?;
+    // A chain that is not there, where nothing is severed, has no counters.
+    rules.extend(nft.counters(table, SEVER)?);
     let sum = |pick: fn(&[u64]) -> Option<&u64>| rules.iter().filter_map(|r| pick(r)).sum();
     Ok((sum(|r| r.first()), sum(|r| r.last())))
 }
 
 /// Waits until all probes were counted, or for [`SETTLE_MS`]. Other packets count as well: what is
 /// asked is whether what matched was lost.
-fn await_counts(nft: &mut Nft, table: &Table, before: (u64, u64), sent: u64) -> io::Result<(u64, u64)> {
+fn await_counts(
+    nft: &mut Nft,
+    table: &Table,
+    before: (u64, u64),
+    sent: u64,
+) -> io::Result<(u64, u64)> {
     let mut waited = 0;
     loop {
         let now = totals(nft, table)?;

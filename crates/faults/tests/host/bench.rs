@@ -84,6 +84,8 @@ impl Pair {
         h1.sh(&format!("ip link add v1 type veth peer name v2 netns {}", h2.ns));
         for (host, n) in [(&h1, 1), (&h2, 2)] {
             host.sh("ip link set lo up");
+            // A link-local address would stay tentative for a second, and change the snapshot.
+            host.sh(&format!("ip link set v{n} addrgenmode none"));
             host.sh(&format!("ip addr add 10.9.0.{n}/24 dev v{n}"));
             host.sh(&format!("ip addr add fd09::{n}/64 dev v{n} nodad"));
             host.sh(&format!("ip link set v{n} up"));

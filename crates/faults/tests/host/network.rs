@@ -100,25 +100,73 @@ fn ports_and_protocol_narrow_it_and_port_22_is_spared() {
     for (port, open) in [(22, true), (2_000, false), (31_000, true)] {
         let listener = pair.h2.run(move || TcpListener::bind(("10.9.0.2", port)).unwrap());
         let at = listener.local_addr().unwrap();
-        let connected = pair.h1.run(move || {
-            TcpStream::connect_timeout(&at, Duration::from_millis(400)).is_ok()
-        });
+        let connected = pair
+            .h1
+            .run(move || TcpStream::connect_timeout(&at, Duration::from_millis(400)).is_ok());
         assert_eq!(connected, open, "port {port}");
     }
 }
 
 #[test]
-fn severed_control_is_cut_too() {
+fn severed_coordinators_are_cut_marked_or_not() {
     let pair = Pair::new();
     let fault = Fault::Partition(Partition {
         traffic: traffic(&["10.9.0.77/32"], Direction::Out),
         severed: vec!["10.9.0.2/32".parse().unwrap()],
     });
-    // The listed peer is not there, so only the coordinator's own rule can be seen to bite.
-    let held = Held::start(&pair.h1, task(fault, 6, 5_000, 60_000));
-    held.next(5_000);
+    // The listed peer is not there: what bites is the coordinator's own rule.
+    let _held = Held::start(&pair.h1, task(fault, 6, 5_000, 60_000)).held();
     assert_eq!(pair.ways(v4(), mark()), (false, false));
     assert_eq!(pair.ways(v4(), None), (false, false));
+    assert_eq!(pair.ways(v6(), mark()), (true, true), "nobody named that address");
+}
+
+#[test]
+fn severed_peers_are_cut_marked_or_not_and_policy_has_the_last_word() {
+    let pair = Pair::new();
+    pair.h2.sh("ip addr add 10.9.0.3/24 dev v2");
+    pair.h2.sh("ip addr add 10.9.0.4/24 dev v2");
+    let narrow = Traffic {
+        ports: vec![Ports { from: 1, to: 9 }],
+        ..traffic(&["10.9.0.2/32"], Direction::Both)
+    };
+    let severed = vec!["10.9.0.3/32".parse().unwrap(), "10.9.0.4/32".parse().unwrap()];
+    let mut hold =
+        task(Fault::Partition(Partition { traffic: narrow, severed }), 17, 5_000, 60_000);
+    hold.protect.peers = vec!["10.9.0.4/32".parse().unwrap()];
+    let _held = Held::start(&pair.h1, hold).held();
+    let at = |last| IpAddr::from([10, 9, 0, last]);
+    assert_eq!(pair.ways(at(2), None), (true, true), "other ports than those of the fault");
+    assert_eq!(pair.ways(at(2), mark()), (false, false), "control, on whatever port");
+    assert_eq!(pair.ways(at(3), None), (false, false));
+    assert_eq!(pair.ways(at(3), mark()), (false, false));
+    assert_eq!(pair.ways(at(4), mark()), (true, true), "the policy protects it");
+    for (host, open) in [(3, true), (2, true)] {
+        let listener = pair.h2.run(move || TcpListener::bind((at(host), 22)).unwrap());
+        let near = listener.local_addr().unwrap();
+        let connected = pair
+            .h1
+            .run(move || TcpStream::connect_timeout(&near, Duration::from_millis(400)).is_ok());
+        assert_eq!(connected, open, "TCP 22 of host {host}");
+    }
+}
+
+#[test]
+fn as_many_peers_as_there_may_be_are_renewed() {
+    let pair = Pair::new();
+    let many = (0..squall_core::fault::MAX_PEERS).map(|n| format!("fd09::1:{n:x}/128"));
+    let many: Vec<String> = many.chain(["fd09::2/128".into()]).skip(1).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let held = Held::start(&pair.h1, task(cut(&many, Direction::Both), 18, 1_500, 60_000));
+    held.next(5_000).expect("a report");
+    for _ in 0..10 {
+        std::thread::sleep(Duration::from_millis(250));
+        held.holder.renew(soon(1_500));
+    }
+    assert_eq!(pair.ways(v6(), None), (false, false));
+    held.holder.lift();
+    held.gone(2_000);
+    assert_eq!(pair.ways(v6(), None), (true, true));
 }
 
 #[test]

@@ -9,13 +9,16 @@ use std::io;
 
 pub use expr::{Base, Compare, Meta, Rule};
 
-use super::netlink::{ACK, APPEND, Answer, CREATE, Message, Payload, Socket, attributes};
+use super::netlink::{
+    ACK, APPEND, Answer, CREATE, MAX_OBJECTS, Message, Payload, Socket, attributes,
+};
 
 const NETLINK_NETFILTER: u32 = 12;
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const NEW_TABLE: u16 = 0;
+const GET_TABLE: u16 = 1;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const NEW_RULE: u16 = 6;
@@ -199,11 +202,40 @@ impl Nft {
     /// # Errors
     /// The first refusal; then nothing was changed.
     pub fn commit(&mut self, changes: Vec<Change>) -> io::Result<()> {
+        self.send(changes, true)
+    }
+
+    /// Asks whether the kernel would carry out these changes. Nothing is changed: a batch that has
+    /// no end is looked at and given up, as `nft --check` has it.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub fn check(&mut self, changes: Vec<Change>) -> io::Result<()> {
+        self.send(changes, false)
+    }
+
+    fn send(&mut self, changes: Vec<Change>, ends: bool) -> io::Result<()> {
         let frame = |kind| Message { kind, flags: 0, payload: header(0, SUBSYSTEM) };
         let mut messages = vec![frame(BATCH_BEGIN)];
         messages.extend(changes.into_iter().map(|c| c.0));
-        messages.push(frame(BATCH_END));
+        if ends {
+            messages.push(frame(BATCH_END));
+        }
         self.socket.request(&messages)
+    }
+
+    /// The family and the name of every table in this network namespace, whoever made it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn tables(&mut self) -> io::Result<Vec<(&'static str, String)>> {
+        let tables = self.socket.dump(SUBSYSTEM << 8 | GET_TABLE, header(0, 0), MAX_OBJECTS)?;
+        let named = |table: &Answer| {
+            let name = attributes(&table.payload, 4).find(|(kind, _)| *kind == 1)?.1;
+            let name = String::from_utf8_lossy(text_of(name)).into_owned();
+            Some((family_name(*table.payload.first()?), name))
+        };
+        Ok(tables.iter().filter_map(named).collect())
     }
 
     /// The packet counts of every counter in `chain`, in the order of the rules.
@@ -213,8 +245,21 @@ impl Nft {
     pub fn counters(&mut self, table: &Table, chain: &str) -> io::Result<Vec<Vec<u64>>> {
         let mut payload = header(table.family as u8, 0);
         payload.text(1, &table.name).text(2, chain);
-        let rules = self.socket.dump(SUBSYSTEM << 8 | GET_RULE, payload)?;
+        let rules = self.socket.dump(SUBSYSTEM << 8 | GET_RULE, payload, MAX_OBJECTS)?;
         Ok(rules.iter().filter(|r| is_of(r, &table.name, chain)).map(counters_of).collect())
+    }
+}
+
+/// As `nft` writes it. Source: `linux/netfilter.h`.
+fn family_name(number: u8) -> &'static str {
+    match number {
+        1 => "inet",
+        2 => "ip",
+        3 => "arp",
+        5 => "netdev",
+        7 => "bridge",
+        10 => "ip6",
+        _ => "unknown",
     }
 }
 

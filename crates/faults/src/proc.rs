@@ -1,0 +1,159 @@
+//! What `/proc` says of processes and of memory.
+//!
+//! Everything here races with processes that come and go: an error about one process means that it
+//! is gone, or that it is none of our business.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+/// `PF_KTHREAD`.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// One line of `/proc/PID/stat`, as far as it is of use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub comm: String,
+    /// As `ps` shows it: `R`, `S`, `D`, `T` stopped, `t` stopped by a tracer, `Z` dead.
+    pub state: char,
+    pub parent: i32,
+    pub kernel_thread: bool,
+    /// Clock ticks after boot: with the process number an identity.
+    pub started: u64,
+}
+
+impl Stat {
+    /// Whether nothing can happen to it any more.
+    pub(crate) fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+fn odd(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} reads differently than expected"))
+}
+
+fn parse_stat(text: &str) -> Option<Stat> {
+    // A command's name may hold blanks and brackets; nothing after it does.
+    let (head, tail) = text.rsplit_once(") ")?;
+    let (_, comm) = head.split_once(" (")?;
+    let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
+    Some(Stat {
+        comm: comm.to_owned(),
+        state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
+        kernel_thread: fields.get(6)?.parse::<u64>().ok()? & KERNEL_THREAD != 0,
+        started: fields.get(19)?.parse().ok()?,
+    })
+}
+
+fn read_stat(path: &str) -> io::Result<Stat> {
+    let bytes = fs::read(path)?;
+    parse_stat(&String::from_utf8_lossy(&bytes)).ok_or_else(|| odd(path))
+}
+
+/// The process `pid`.
+pub(crate) fn stat(pid: i32) -> io::Result<Stat> {
+    read_stat(&format!("/proc/{pid}/stat"))
+}
+
+/// The thread `tid` of the process `pid`.
+pub(crate) fn thread_stat(pid: i32, tid: i32) -> io::Result<Stat> {
+    read_stat(&format!("/proc/{pid}/task/{tid}/stat"))
+}
+
+fn numbers(path: &str) -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(path)? {
+        // An entry that went while we read is no entry.
+        let name = entry.map(|e| e.file_name());
+        if let Some(number) = name.ok().and_then(|n| n.to_str()?.parse().ok()) {
+            found.push(number);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Every process, by number.
+pub(crate) fn processes() -> io::Result<Vec<i32>> {
+    numbers("/proc")
+}
+
+/// Every thread of a process.
+pub(crate) fn threads(pid: i32) -> io::Result<Vec<i32>> {
+    numbers(&format!("/proc/{pid}/task"))
+}
+
+/// The words of the command line; none for a dead process.
+pub(crate) fn words(pid: i32) -> io::Result<Vec<String>> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline"))?;
+    let words = bytes.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned());
+    let mut words: Vec<String> = words.collect();
+    // The last word ends with a zero, too.
+    words.pop_if(|last| last.is_empty());
+    Ok(words)
+}
+
+/// The number behind `name` in a file of lines like `Name:   12 kB`.
+fn line_number(path: &str, name: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(path)?;
+    let rest = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+    let number = rest.and_then(|r| r.split_ascii_whitespace().next()?.parse().ok());
+    number.ok_or_else(|| odd(&format!("`{name}` in {path}")))
+}
+
+/// Who traces this thread, 0 for nobody.
+pub(crate) fn tracer(tid: i32) -> io::Result<u64> {
+    line_number(&format!("/proc/{tid}/status"), "TracerPid")
+}
+
+/// Bytes of memory that are the process's own, in RAM now.
+pub(crate) fn own_memory(pid: i32) -> io::Result<u64> {
+    Ok(line_number(&format!("/proc/{pid}/status"), "RssAnon")? * 1024)
+}
+
+/// Bytes that processes could still take without swapping, as the kernel estimates it.
+pub(crate) fn memory_available() -> io::Result<u64> {
+    Ok(line_number("/proc/meminfo", "MemAvailable")? * 1024)
+}
+
+/// Processor time that all threads of the process have used.
+pub(crate) fn cpu_time(pid: i32) -> io::Result<Duration> {
+    let clock = nix::time::clock_getcpuclockid(Pid::from_raw(pid))?;
+    Ok(clock.now()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_blanks_is_read_to_its_end() {
+        let text = "42 (a) S (b) t 7 42 42 0 -1 4194560 1 0 0 0 3 4 0 0 20 0 9 0 8123 1 2 3";
+        let stat = parse_stat(text).unwrap();
+        let wanted = Stat {
+            comm: "a) S (b".into(),
+            state: 't',
+            parent: 7,
+            kernel_thread: false,
+            started: 8123,
+        };
+        assert_eq!(stat, wanted);
+        assert_eq!(parse_stat("42 (a) S 7"), None);
+    }
+
+    #[test]
+    fn it_reads_this_process() {
+        let me = std::process::id() as i32;
+        assert!(processes().unwrap().contains(&me));
+        assert!(threads(me).unwrap().contains(&me));
+        assert_eq!(words(me).unwrap(), std::env::args().collect::<Vec<_>>());
+        assert_eq!(stat(me).unwrap().parent, std::os::unix::process::parent_id() as i32);
+        assert_eq!(tracer(me).unwrap(), 0);
+        assert!(own_memory(me).unwrap() > 4096 && memory_available().unwrap() > 4096);
+        assert!(cpu_time(me).unwrap() > Duration::ZERO);
+    }
+}

@@ -1,0 +1,164 @@
+//! What a fault could leave behind on this host, and whether it did.
+//!
+//! What carries the fault's tag is its own, whoever is asked and whatever was there before. What
+//! else has changed is told for information: this host is not ours alone. No fault that exists here
+//! touches filters, sysctls, cgroups, mounts, limits or files, so none of them is looked at.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use squall_core::ids::FaultId;
+
+use crate::proc::{self, Stat};
+use crate::sys::devices;
+use crate::sys::nft::Nft;
+
+/// How every process of ours is called; only their command lines are read.
+pub(crate) const OUR_NAME: &str = "squall";
+/// What the kernel answers where it has no nf_tables, or we are not let near it. Then no table of
+/// ours can be there.
+const NO_TABLES: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT];
+
+/// What there is in the calling thread's network namespace and among the processes in `/proc`.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// Family and name.
+    tables: BTreeSet<(&'static str, String)>,
+    /// One line each.
+    network: BTreeSet<String>,
+    processes: Vec<Process>,
+    stopped: BTreeSet<String>,
+}
+
+/// A process of ours.
+#[derive(Clone, Debug)]
+struct Process {
+    pid: i32,
+    words: Vec<String>,
+}
+
+/// What differs between two snapshots, one line each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What carries the fault's tag.
+    pub ours: Vec<String>,
+    /// What has changed besides, by whomever.
+    pub foreign: Vec<String>,
+}
+
+impl Snapshot {
+    /// Looks at the host.
+    ///
+    /// # Errors
+    /// Part of it could not be read, so that nothing could be proven.
+    pub fn take() -> io::Result<Snapshot> {
+        let mut snapshot =
+            Snapshot { tables: tables()?, network: devices::setup()?, ..Self::default() };
+        for pid in proc::processes()? {
+            let Ok(stat) = proc::stat(pid) else { continue };
+            snapshot.add(pid, &stat);
+        }
+        Ok(snapshot)
+    }
+
+    fn add(&mut self, pid: i32, stat: &Stat) {
+        if matches!(stat.state, 'T' | 't') {
+            let by = if stat.state == 't' { " by a tracer" } else { "" };
+            self.stopped.insert(format!("process {pid} ({}) is stopped{by}", stat.comm));
+        }
+        // The words of a dead process are gone; there is nothing left of it but its number.
+        if stat.comm.starts_with(OUR_NAME)
+            && let Ok(words) = proc::words(pid)
+        {
+            self.processes.push(Process { pid, words });
+        }
+    }
+
+    /// What of the fault `id` is there in `after`, and what else has changed since this snapshot.
+    #[must_use]
+    pub fn residue(&self, after: &Snapshot, id: &FaultId) -> Found {
+        let tag = id.tag();
+        let (before, now) = (self.lines(&tag), after.lines(&tag));
+        let gone = before.difference(&now).map(|line| format!("no longer: {line}"));
+        let new = now.difference(&before).map(|line| format!("new: {line}"));
+        Found { ours: after.carrying(&tag), foreign: gone.chain(new).collect() }
+    }
+
+    /// Everything but what carries this tag.
+    fn lines(&self, tag: &str) -> BTreeSet<String> {
+        let foreign = self.tables.iter().filter(|(_, name)| !is_tagged(name, tag));
+        let tables = foreign.map(|(family, name)| format!("nft table {family} {name}"));
+        self.network.iter().chain(&self.stopped).cloned().chain(tables).collect()
+    }
+
+    fn carrying(&self, tag: &str) -> Vec<String> {
+        let tables = self.tables.iter().filter(|(_, name)| is_tagged(name, tag));
+        let tables = tables.map(|(family, name)| format!("nft table {family} {name}"));
+        let ours = self.processes.iter().filter(|p| p.words.iter().any(|w| w == tag));
+        let processes = ours.map(|p| format!("process {} ({})", p.pid, p.words.join(" ")));
+        tables.chain(processes).collect()
+    }
+}
+
+/// The tag, or the tag and the letter by which a fault tells two tables of one family apart. Tags
+/// end with a hex digit, so that no tag begins another's name and a letter.
+fn is_tagged(name: &str, tag: &str) -> bool {
+    name == tag || name.strip_suffix(crate::traffic::OUT_SUFFIX) == Some(tag)
+}
+
+fn tables() -> io::Result<BTreeSet<(&'static str, String)>> {
+    match Nft::open().and_then(|mut nft| nft.tables()) {
+        Ok(tables) => Ok(tables.into_iter().collect()),
+        Err(error) if error.raw_os_error().is_some_and(|e| NO_TABLES.contains(&e)) => {
+            Ok(BTreeSet::new())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Everything on this host that carries the tag of the fault `id`. Called once its holder is gone;
+/// the kernel may need some milliseconds more to take back what it stood on.
+///
+/// # Errors
+/// Part of the host could not be read, so that nothing could be proven.
+pub fn held_by_nobody(id: &FaultId) -> io::Result<Vec<String>> {
+    Ok(Snapshot::take()?.carrying(&id.tag()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use squall_core::ids::ExperimentId;
+
+    fn snapshot(tables: &[&str], stopped: &[&str]) -> Snapshot {
+        Snapshot {
+            tables: tables.iter().map(|name| ("inet", (*name).to_owned())).collect(),
+            stopped: stopped.iter().map(|line| (*line).to_owned()).collect(),
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn ours_carries_the_tag_and_nothing_else_is_ours() {
+        let experiment = ExperimentId("12345678-9000-0000-0000-000000000000".parse().unwrap());
+        let id = FaultId { experiment, fault: 1, host: "h1".parse().unwrap() };
+        let tag = id.tag();
+        let before = snapshot(&["filter", "old"], &[]);
+        let another = FaultId { fault: 16, ..id.clone() }.tag();
+        let mut after = snapshot(&["filter", &tag, &format!("{tag}o"), &another], &["process 9"]);
+        let words = |tag: &str| vec!["squall".to_owned(), "burn".to_owned(), tag.to_owned()];
+        after.processes.push(Process { pid: 7, words: words(&tag) });
+        after.processes.push(Process { pid: 8, words: words(&another) });
+        let found = before.residue(&after, &id);
+        let ours = [
+            format!("nft table inet {tag}"),
+            format!("nft table inet {tag}o"),
+            format!("process 7 (squall burn {tag})"),
+        ];
+        assert_eq!(found.ours, ours);
+        let foreign =
+            ["no longer: nft table inet old".to_owned(), format!("new: nft table inet {another}")];
+        assert_eq!(found.foreign[..2], foreign);
+        assert_eq!(found.foreign[2..], ["new: process 9"]);
+    }
+}
