@@ -186,6 +186,11 @@ pub struct Ended {
     pub residue: Vec<String>,
 }
 
+impl Ended {
+    /// [`Ended::why`] of a fault that stayed for all its time.
+    pub const DEADLINE: &str = "deadline";
+}
+
 impl FaultState {
     /// Nothing more can happen to it.
     #[must_use]

@@ -47,7 +47,7 @@ impl Why {
     fn words(&self) -> String {
         match self {
             Why::Order => "order".into(),
-            Why::Deadline => "deadline".into(),
+            Why::Deadline => Ended::DEADLINE.into(),
             Why::Stop => "stop".into(),
             Why::NotHeld(reason, _) => reason.clone(),
             Why::Lease => "lease ran out".into(),

@@ -12,9 +12,9 @@ mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::experiment::{EndReason, Incident, Phase, Severity};
+use crate::experiment::{EndReason, ExperimentRecord, Incident, Phase, Severity};
 use crate::hold::Capability;
-use crate::ids::{ExperimentId, HostName, Leadership, StopId};
+use crate::ids::{ExperimentId, FaultId, HostName, Leadership, StopId};
 use crate::message::{Report, ToAgent};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
@@ -41,7 +41,7 @@ pub enum Action {
     /// Ask a quorum whether this node still leads (ReadIndex), wait until the registry has applied
     /// what was committed then, and call [`Leader::handle_round`].
     Round {
-        /// For the answer.
+        /// For the answer: the moment when the round began, of which there is one a round.
         token: u64,
     },
     /// Send to a host's control stream.
@@ -60,8 +60,10 @@ pub enum Action {
 struct Session {
     report: Report,
     arrived: Time,
-    /// The number of the report among all that arrived here.
-    seq: u64,
+    /// `t` of the report that had arrived when the running round began.
+    asked: Option<Time>,
+    /// What it was told last. The same is not said twice.
+    told: Vec<ToAgent>,
     capabilities: Vec<Capability>,
 }
 
@@ -71,12 +73,11 @@ pub struct Leader {
     leadership: Leadership,
     since: Time,
     sessions: BTreeMap<HostName, Session>,
-    /// When a host was last heard in this leadership, connected or not.
-    heard: BTreeMap<HostName, Time>,
+    /// When a report that lists a fault last arrived in this leadership.
+    listed: BTreeMap<FaultId, Time>,
     capabilities: BTreeMap<HostName, Vec<Capability>>,
-    arrivals: u64,
-    round: Option<Round>,
-    next_token: u64,
+    /// When the running round began.
+    round: Option<Time>,
     next_round: Time,
     last_round: Time,
     /// When this leader first saw an experiment in its phase.
@@ -88,14 +89,6 @@ pub struct Leader {
     actions: VecDeque<Action>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Round {
-    token: u64,
-    began: Time,
-    /// Reports up to this number had arrived when the round began.
-    up_to: u64,
-}
-
 impl Leader {
     /// A node begins to lead.
     #[must_use]
@@ -104,11 +97,9 @@ impl Leader {
             leadership,
             since: now,
             sessions: BTreeMap::new(),
-            heard: BTreeMap::new(),
+            listed: BTreeMap::new(),
             capabilities: BTreeMap::new(),
-            arrivals: 0,
             round: None,
-            next_token: 0,
             next_round: now,
             last_round: Time(0),
             phases: BTreeMap::new(),
@@ -130,21 +121,20 @@ impl Leader {
         self.capabilities.insert(host, capabilities);
     }
 
-    /// A report arrived from a host's control stream.
+    /// A report arrived from a host's control stream. One that is older than the last of the same
+    /// life says nothing.
     pub fn handle_report(&mut self, now: Time, host: &HostName, report: Report) {
-        self.arrivals += 1;
-        let changed = self
-            .sessions
-            .get(host)
-            .is_none_or(|s| s.report.faults != report.faults || s.report.run != report.run);
-        let session = Session {
-            report,
-            arrived: now,
-            seq: self.arrivals,
-            capabilities: self.capabilities.get(host).cloned().unwrap_or_default(),
-        };
+        let same_life = self.sessions.get(host).filter(|s| s.report.run == report.run);
+        if same_life.is_some_and(|s| report.t < s.report.t) {
+            return;
+        }
+        let changed = same_life.is_none_or(|s| s.report.faults != report.faults);
+        let (asked, told) =
+            same_life.map(|s| (s.asked, s.told.clone())).unwrap_or((None, Vec::new()));
+        self.listed.extend(report.faults.iter().map(|f| (f.id.clone(), now)));
+        let capabilities = self.capabilities.get(host).cloned().unwrap_or_default();
+        let session = Session { report, arrived: now, asked, told, capabilities };
         self.sessions.insert(host.clone(), session);
-        self.heard.insert(host.clone(), now);
         if changed {
             self.hurry(now);
         }
@@ -189,7 +179,9 @@ impl Leader {
         ok: bool,
         registry: &Registry,
     ) {
-        let Some(round) = self.round.filter(|r| r.token == token) else { return };
+        if self.round.is_none_or(|began| began.0 != token) {
+            return;
+        }
         self.round = None;
         if !ok {
             self.next_round = now.plus(TICK_MS);
@@ -201,34 +193,34 @@ impl Leader {
         }
         self.observe(now, registry);
         self.progress(now, wall, registry);
-        self.send_orders(round.up_to, registry);
-        if self.sessions.values().any(|s| s.seq > round.up_to) {
+        if self.send_orders(registry) {
             self.hurry(now);
         }
     }
 
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
-        if let Some(round) = self.round {
-            if now.since(round.began) < ROUND_TIMEOUT_MS {
+        if let Some(began) = self.round {
+            if now.since(began) < ROUND_TIMEOUT_MS {
                 return;
             }
             self.round = None;
         }
         if now >= self.next_round {
-            self.next_token += 1;
-            let token = self.next_token;
-            self.round = Some(Round { token, began: now, up_to: self.arrivals });
+            for session in self.sessions.values_mut() {
+                session.asked = Some(session.report.t);
+            }
+            self.round = Some(now);
             self.last_round = now;
             self.next_round = now.plus(TICK_MS);
-            self.actions.push_back(Action::Round { token });
+            self.actions.push_back(Action::Round { token: now.0 });
         }
     }
 
     /// When to call [`Leader::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Time {
-        self.round.map_or(self.next_round, |r| r.began.plus(ROUND_TIMEOUT_MS))
+        self.round.map_or(self.next_round, |began| began.plus(ROUND_TIMEOUT_MS))
     }
 
     /// The next piece of work.
@@ -254,13 +246,21 @@ impl Leader {
         self.sessions.get(host).filter(|s| now.since(s.arrived) < FRESH_MS)
     }
 
-    fn report_split(&mut self, now: Time, wall: WallTime, id: ExperimentId, rollback: bool) {
-        let Some(what) = self.split.clone() else { return };
-        let incident =
-            Incident { at: wall, severity: Severity::P1, what: format!("split-brain: {what}") };
-        self.propose(now, Command::Report { id, incident });
-        if rollback {
-            self.propose(now, Command::End { id, why: EndReason::SplitBrain(what) });
+    /// A split-brain while an experiment has faults in place: an incident, unless it was asked for,
+    /// and the end of the experiment, unless its file says otherwise.
+    fn report_split(&mut self, now: Time, wall: WallTime, record: &ExperimentRecord) {
+        let Some(evidence) = self.split.clone() else { return };
+        let safety = &record.experiment.safety;
+        if safety.expects_split || record.phase < Phase::Injecting {
+            return;
+        }
+        let (id, what) = (record.id, format!("split-brain: {evidence}"));
+        if !record.incidents.iter().any(|known| known.what == what) {
+            let incident = Incident { at: wall, severity: Severity::P1, what };
+            self.propose(now, Command::Report { id, incident });
+        }
+        if safety.auto_rollback && record.ending.is_none() {
+            self.propose(now, Command::End { id, why: EndReason::SplitBrain(evidence) });
         }
     }
 }

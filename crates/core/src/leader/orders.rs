@@ -2,109 +2,34 @@
 
 use super::{Action, Leader, NOT_AFTER_MS, Session};
 use crate::experiment::{ExperimentRecord, FaultState, Phase};
-use crate::ids::{FaultId, HostName};
-use crate::message::{Apply, HostPhase, Orders, PeerHost, ProbeOrder, Sync, ToAgent};
+use crate::ids::{FaultId, HostName, Leadership};
+use crate::message::{Apply, HostPhase, Orders, PeerHost, ProbeOrder, Report, Sync, ToAgent};
 use crate::probe::Stage;
 use crate::registry::Registry;
+use crate::time::Time;
 
 impl Leader {
-    /// Answers every report that had arrived when the round began. While any host has heard other
-    /// stops than the log has, nothing is started anywhere.
-    pub(super) fn send_orders(&mut self, up_to: u64, registry: &Registry) {
+    /// Answers every report that had arrived when the round began, by what the host has said since
+    /// (so that hosts which report faster than rounds end are answered too); true where newer ones
+    /// wait. While any host has heard other stops than the log has, nothing is started anywhere.
+    pub(super) fn send_orders(&mut self, registry: &Registry) -> bool {
         let digest = registry.fence.digest();
         let agreed =
             self.stops.is_empty() && self.sessions.values().all(|s| s.report.digest == digest); // guard: digest of S
-        let answered: Vec<(HostName, Vec<ToAgent>)> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.seq <= up_to)
-            .map(|(host, session)| (host.clone(), self.answer(host, session, registry, agreed)))
-            .collect();
-        for (host, messages) in answered {
-            for message in messages {
-                self.actions.push_back(Action::Send { host: host.clone(), message });
+        let mut newer = false;
+        for (host, session) in &mut self.sessions {
+            let echo = session.asked.take();
+            newer |= echo != Some(session.report.t);
+            let Some(echo) = echo else { continue };
+            let messages = answer(self.leadership, host, session, echo, registry, agreed);
+            if messages == session.told {
+                continue;
             }
+            session.told.clone_from(&messages);
+            let send = |message| Action::Send { host: host.clone(), message };
+            self.actions.extend(messages.into_iter().map(send));
         }
-    }
-
-    fn answer(
-        &self,
-        host: &HostName,
-        session: &Session,
-        registry: &Registry,
-        agreed: bool,
-    ) -> Vec<ToAgent> {
-        let report = &session.report;
-        let mut messages = Vec::new();
-        let differs = report.digest != registry.fence.digest();
-        if differs {
-            // The host answers with all of its own, and what the log lacks is proposed.
-            messages.push(ToAgent::Stops(registry.fence.stops().collect()));
-        }
-        let synced = report.synced && report.newest_resume == registry.fence.newest_resume();
-        if differs || !synced {
-            messages.push(ToAgent::Sync(Sync {
-                run: report.run,
-                echo: report.t,
-                leadership: self.leadership,
-                stops: registry.fence.stops().collect(),
-                resumes: registry.fence.resumes().collect(),
-            }));
-        }
-        let may_start = agreed && synced && report.armed;
-        messages.push(ToAgent::Orders(self.orders(host, session, registry, may_start)));
-        messages
-    }
-
-    fn orders(
-        &self,
-        host: &HostName,
-        session: &Session,
-        registry: &Registry,
-        may_start: bool,
-    ) -> Orders {
-        let report = &session.report;
-        let mut orders = Orders {
-            run: report.run,
-            echo: report.t,
-            leadership: self.leadership,
-            newest_resume: registry.fence.newest_resume(),
-            grant: Vec::new(),
-            apply: Vec::new(),
-            lift: Vec::new(),
-            acknowledged: Vec::new(),
-            probes: probes(host, registry),
-            beat_fast: registry.running().next().is_some(),
-        };
-        for fault in &report.faults {
-            let record = registry.experiments.get(&fault.id.experiment);
-            match fault.phase {
-                HostPhase::Journaling | HostPhase::Applying | HostPhase::Held => {
-                    if record.is_some_and(|r| wants(r, &fault.id, registry)) {
-                        orders.grant.push(fault.id.clone());
-                    } else if record.is_some() {
-                        orders.lift.push(fault.id.clone());
-                    }
-                    // A fault of no experiment was injected on the host by a person, or by a log
-                    // that is not ours: it is not named, so an ordered one lapses by its lease.
-                }
-                HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld => {
-                    let in_log = |r: &ExperimentRecord| {
-                        r.faults
-                            .get(&fault.id)
-                            .is_none_or(|s| s.is_over() && !matches!(s, FaultState::Stuck(_)))
-                    };
-                    if record.is_none_or(in_log) {
-                        orders.acknowledged.push(fault.id.clone());
-                    }
-                }
-                HostPhase::Reverting | HostPhase::Stuck => {}
-            }
-        }
-        if may_start && registry.fence.armed() {
-            orders.apply = applies(host, session, registry);
-        }
-        orders
+        newer
     }
 
     /// The other hosts, as every agent should know them.
@@ -122,6 +47,87 @@ impl Leader {
             })
             .collect()
     }
+}
+
+fn answer(
+    leadership: Leadership,
+    host: &HostName,
+    session: &Session,
+    echo: Time,
+    registry: &Registry,
+    agreed: bool,
+) -> Vec<ToAgent> {
+    let report = &session.report;
+    let mut messages = Vec::new();
+    let differs = report.digest != registry.fence.digest();
+    if differs {
+        // The host answers with all of its own, and what the log lacks is proposed.
+        messages.push(ToAgent::Stops(registry.fence.stops().collect()));
+    }
+    let synced = report.synced && report.newest_resume == registry.fence.newest_resume();
+    if differs || !synced {
+        messages.push(ToAgent::Sync(Sync {
+            run: report.run,
+            echo,
+            leadership,
+            stops: registry.fence.stops().collect(),
+            resumes: registry.fence.resumes().collect(),
+        }));
+    }
+    let mut orders = orders(leadership, host, report, echo, registry);
+    if agreed && synced && report.armed && registry.fence.armed() {
+        orders.apply = applies(host, session, registry);
+    }
+    messages.push(ToAgent::Orders(orders));
+    messages
+}
+
+/// Everything but what is to begin.
+fn orders(
+    leadership: Leadership,
+    host: &HostName,
+    report: &Report,
+    echo: Time,
+    registry: &Registry,
+) -> Orders {
+    let mut orders = Orders {
+        run: report.run,
+        echo,
+        leadership,
+        newest_resume: registry.fence.newest_resume(),
+        grant: Vec::new(),
+        apply: Vec::new(),
+        lift: Vec::new(),
+        acknowledged: Vec::new(),
+        probes: probes(host, registry),
+        beat_fast: registry.running().next().is_some(),
+    };
+    for fault in &report.faults {
+        let record = registry.experiments.get(&fault.id.experiment);
+        match fault.phase {
+            HostPhase::Journaling | HostPhase::Applying | HostPhase::Held => {
+                if record.is_some_and(|r| wants(r, &fault.id, registry)) {
+                    orders.grant.push(fault.id.clone());
+                } else if record.is_some() {
+                    orders.lift.push(fault.id.clone());
+                }
+                // A fault of no experiment was injected on the host by a person, or by a log that
+                // is not ours: it is not named, so an ordered one lapses by its lease.
+            }
+            HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld => {
+                let in_log = |r: &ExperimentRecord| {
+                    r.faults
+                        .get(&fault.id)
+                        .is_none_or(|s| s.is_over() && !matches!(s, FaultState::Stuck(_)))
+                };
+                if record.is_none_or(in_log) {
+                    orders.acknowledged.push(fault.id.clone());
+                }
+            }
+            HostPhase::Reverting | HostPhase::Stuck => {}
+        }
+    }
+    orders
 }
 
 /// The registry wants this fault to be held right now.

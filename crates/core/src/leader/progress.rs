@@ -2,7 +2,7 @@
 
 use super::{Leader, PATIENCE_MS};
 use crate::experiment::{EndReason, ExperimentRecord, FaultState, Phase};
-use crate::ids::{FaultId, HostName};
+use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
 use crate::probe::{ProbeSpec, Stage, Steadiness, Tally};
 use crate::radius::{self, HEALTHY_PPM};
@@ -29,21 +29,21 @@ impl Leader {
 
     /// Moves every running experiment on by at most one step.
     pub(super) fn progress(&mut self, now: Time, wall: WallTime, registry: &Registry) {
-        self.phases.retain(|id, _| registry.experiments.get(id).is_some_and(|r| r.is_running()));
+        let runs = |id: &ExperimentId| registry.experiments.get(id).is_some_and(|r| r.is_running());
+        self.phases.retain(|id, _| runs(id));
+        self.listed.retain(|id, _| runs(&id.experiment));
         for record in registry.running() {
             let entry = self.phases.entry(record.id).or_insert((record.phase, now));
             if entry.0 != record.phase {
                 *entry = (record.phase, now);
             }
-            let in_phase_ms = now.since(entry.1);
-            let safety = &record.experiment.safety;
-            if self.split.is_some() && !safety.expects_split && record.phase >= Phase::Injecting {
-                self.report_split(now, wall, record.id, safety.auto_rollback);
-            }
+            let entered = entry.1;
+            let in_phase_ms = now.since(entered);
+            self.report_split(now, wall, record);
             if let Some(command) = self.next_step(now, record, in_phase_ms, registry) {
                 self.propose(now, command);
             }
-            self.lapse(now, record);
+            self.lapse(now, record, entered);
         }
     }
 
@@ -174,11 +174,14 @@ impl Leader {
                     "{} fault {}: {}, and something is left",
                     id.host, id.fault, ended.why
                 )),
-                FaultState::Lapsed => EndReason::FaultLost(format!("{} is not heard", id.host)),
+                FaultState::Lapsed if !safety.continue_on_loss => {
+                    EndReason::FaultLost(format!("{} fault {}: not heard of", id.host, id.fault))
+                }
                 FaultState::Pending
                 | FaultState::Held(_)
                 | FaultState::Clean(_)
-                | FaultState::Lost(_) => continue,
+                | FaultState::Lost(_)
+                | FaultState::Lapsed => continue,
             };
             return Some(Command::End { id: record.id, why });
         }
@@ -218,42 +221,33 @@ impl Leader {
         (sampled || in_phase_ms > wanted_ms + PATIENCE_MS).then(|| self.settlement(record))
     }
 
-    /// Faults on hosts that nobody hears are over once every lease that was ever granted has ended:
-    /// no grant can stand on a report later than the last that arrived, here or at an earlier
-    /// leader, whose last quorum round lies before this leadership.
-    fn lapse(&mut self, now: Time, record: &ExperimentRecord) {
-        if record.phase < Phase::Injecting {
-            return;
-        }
-        let ordered = |state: &FaultState| {
-            matches!(state, FaultState::Held(_))
-                || (*state == FaultState::Pending && record.phase >= Phase::Lifting)
-        };
+    /// Faults that no host lists are over once every lease that was ever granted has ended, whether
+    /// their host is silent or has forgotten them: a grant answers a report that lists the fault,
+    /// and the last such report arrived here, or at an earlier leader, whose last quorum round lies
+    /// before this leadership. One that was never listed may have been ordered until the phase was
+    /// `entered` in which nothing is.
+    fn lapse(&mut self, now: Time, record: &ExperimentRecord, entered: Time) {
         let wait_ms = record.experiment.safety.lease_ms + super::NOT_AFTER_MS;
-        let silent: Vec<FaultId> = record
-            .faults
-            .iter()
-            .filter(|(_, state)| ordered(state))
-            .map(|(id, _)| id.clone())
-            .filter(|id| {
-                let heard = self.heard.get(&id.host).copied().unwrap_or(self.since);
-                now.since(heard.max(self.since)) > wait_ms || self.is_known_gone(now, id, wait_ms)
-            })
-            .collect();
-        for fault in silent {
+        let mut lapsed = Vec::new();
+        for (id, state) in &record.faults {
+            let ordered_last = match state {
+                FaultState::Held(_) => self.since,
+                FaultState::Pending if record.phase >= Phase::Lifting => entered.max(self.since),
+                FaultState::Pending
+                | FaultState::Clean(_)
+                | FaultState::Lost(_)
+                | FaultState::Stuck(_)
+                | FaultState::NotHeld { .. }
+                | FaultState::Lapsed => continue,
+            };
+            let listed = self.listed.get(id).copied().unwrap_or(self.since);
+            if now.since(ordered_last.max(listed)) > wait_ms {
+                lapsed.push(id.clone());
+            }
+        }
+        for fault in lapsed {
             self.propose(now, Command::Observe { fault, state: FaultState::Lapsed });
         }
-    }
-
-    /// The host is heard, reports nothing of this fault, and has had time to.
-    fn is_known_gone(&self, now: Time, id: &FaultId, wait_ms: u64) -> bool {
-        let Some(session) = self.fresh(now, &id.host) else { return false };
-        let reported = session.report.faults.iter().any(|f| f.id == *id);
-        let watched = self
-            .phases
-            .get(&id.experiment)
-            .is_some_and(|(phase, at)| *phase >= Phase::Lifting && now.since(*at) > wait_ms);
-        !reported && watched
     }
 
     /// All that a probe has seen in one stage, as last reported.

@@ -1,1 +1,744 @@
-//! Small histories of a leader.
+//! Small histories of one leader, its registry and hosts that are nothing but their reports.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::experiment::{Ended, Experiment, FaultState, Placement, Safety, Verdict};
+use crate::fault::{Cpu, Fault};
+use crate::hold::Achieved;
+use crate::ids::{AgentRun, CommandId, FaultId, LogIndex, NodeId};
+use crate::message::{FaultReport, HostPhase, NotHeld, Orders};
+use crate::probe::{Expect, ProbeKind, ProbeSpec, Stage, Tally};
+use crate::registry::{Entry, HostRecord, Outcome};
+use crate::views::Authority;
+
+const LEASE: u64 = 5_000;
+
+fn name(host: usize) -> HostName {
+    format!("h{host}").parse().expect("a host name")
+}
+
+fn stop(n: u128) -> StopId {
+    StopId(uuid::Uuid::from_u128(n))
+}
+
+fn experiment_id(n: u128) -> ExperimentId {
+    ExperimentId(uuid::Uuid::from_u128(n))
+}
+
+fn fault_id(experiment: u128, host: usize) -> FaultId {
+    FaultId { experiment: experiment_id(experiment), fault: 0, host: name(host) }
+}
+
+fn achieved(bit: bool) -> Option<Achieved> {
+    Some(Achieved { bit, ..Achieved::default() })
+}
+
+fn ended(why: &str) -> Option<Ended> {
+    Some(Ended { why: why.into(), achieved: achieved(true), ..Ended::default() })
+}
+
+/// A fault as its host would report it.
+fn fault(id: FaultId, phase: HostPhase) -> FaultReport {
+    let over = match phase {
+        HostPhase::Clean => ended(Ended::DEADLINE),
+        HostPhase::Lost => ended("holder died"),
+        HostPhase::Stuck => {
+            let ended = ended("order").expect("it is");
+            Some(Ended { residue: vec!["a table".into()], ..ended })
+        }
+        HostPhase::Journaling
+        | HostPhase::Applying
+        | HostPhase::Held
+        | HostPhase::Reverting
+        | HostPhase::NotHeld => None,
+    };
+    let refused = NotHeld { reason: "policy".into(), refused: true };
+    FaultReport {
+        id,
+        kind: None,
+        phase,
+        lease_ms: LEASE,
+        remaining_ms: 60_000,
+        achieved: achieved(true),
+        ended: over,
+        refusal: (phase == HostPhase::NotHeld).then_some(refused),
+    }
+}
+
+/// A leader, the log, and a quorum that answers when it is told to.
+struct Bench {
+    leader: Leader,
+    registry: Registry,
+    now: Time,
+    commands: u128,
+    reports: BTreeMap<usize, Report>,
+    rounds: Vec<u64>,
+    sent: Vec<(HostName, ToAgent)>,
+    /// What is proposed gets lost.
+    deaf: bool,
+    proposed: Vec<Command>,
+}
+
+impl Bench {
+    /// Five hosts, all of which have reported.
+    fn new() -> Bench {
+        let now = Time(1_000_000);
+        let mut bench = Bench {
+            leader: Leader::new(Leadership { term: 1, node: NodeId(1) }, now),
+            registry: Registry::default(),
+            now,
+            commands: 0,
+            reports: BTreeMap::new(),
+            rounds: Vec::new(),
+            sent: Vec::new(),
+            deaf: false,
+            proposed: Vec::new(),
+        };
+        for host in 1..=5 {
+            let report = Report {
+                run: AgentRun(uuid::Uuid::from_u128(1)),
+                t: Time(7_000),
+                digest: bench.registry.fence.digest(),
+                newest_resume: LogIndex(0),
+                synced: true,
+                armed: true,
+                obeys: Leadership::default(),
+                faults: Vec::new(),
+                probes: Vec::new(),
+                row: None,
+            };
+            bench.reports.insert(host, report);
+            bench.commit(Command::Register(HostRecord {
+                name: name(host),
+                address: [10, 0, 0, 1].into(),
+                labels: BTreeMap::new(),
+                gossip_port: 0,
+                relay_port: 0,
+                coordinator: false,
+                drained: false,
+            }));
+        }
+        bench.report_all();
+        bench
+    }
+
+    /// Five hosts and an experiment on some of them that is being injected.
+    fn injecting(hosts: &[usize]) -> Bench {
+        let mut bench = Bench::new();
+        bench.submit(1, hosts, |_| {});
+        for _ in 0..3 {
+            bench.tick();
+        }
+        assert_eq!(bench.phase(1), Phase::Injecting);
+        bench
+    }
+
+    fn submit(&mut self, id: u128, hosts: &[usize], change: impl Fn(&mut Experiment)) {
+        let spec = Fault::Cpu(Cpu { workers: Some(1), load_percent: 50 });
+        let place = |h: &usize| Placement { host: name(*h), fault: 0, spec: spec.clone() };
+        let mut experiment = Experiment {
+            name: "e".into(),
+            objective: String::new(),
+            faults: hosts.iter().map(place).collect(),
+            duration_ms: 60_000,
+            probes: vec![],
+            baseline_ms: 0,
+            recovery_ms: 0,
+            safety: Safety {
+                max_radius_ppm: 1_000_000,
+                of_group: None,
+                auto_rollback: true,
+                lease_ms: LEASE,
+                continue_on_loss: false,
+                expects_split: false,
+            },
+            touched: BTreeSet::new(),
+        };
+        change(&mut experiment);
+        let id = experiment_id(id);
+        let outcome = self.commit(Command::Submit { id, experiment: Box::new(experiment) });
+        assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+    }
+
+    fn commit(&mut self, command: Command) -> Outcome {
+        self.commands += 1;
+        let id = CommandId(uuid::Uuid::from_u128(self.commands));
+        let entry = Entry { id, at: WallTime(0), by: "test".into(), command };
+        let index = LogIndex(self.registry.applied.0 + 1);
+        let outcome = self.registry.apply(index, &entry);
+        self.leader.handle_change(self.now);
+        outcome
+    }
+
+    fn report(&mut self, host: usize) {
+        let report = self.reports.get_mut(&host).expect("a host");
+        report.t = report.t.plus(1);
+        let report = report.clone();
+        self.leader.handle_report(self.now, &name(host), report);
+    }
+
+    fn report_all(&mut self) {
+        for host in self.reports.keys().copied().collect::<Vec<_>>() {
+            self.report(host);
+        }
+    }
+
+    /// A host's report from now on lists this and nothing else.
+    fn lists(&mut self, host: usize, faults: Vec<FaultReport>) {
+        self.reports.get_mut(&host).expect("a host").faults = faults;
+        self.report(host);
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.leader.poll_action() {
+            match action {
+                Action::Round { token } => self.rounds.push(token),
+                Action::Send { host, message } => self.sent.push((host, message)),
+                Action::Propose(command) => {
+                    self.proposed.push(command.clone());
+                    if !self.deaf {
+                        self.commit(command);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Goes on until the next round begins.
+    fn begin(&mut self) {
+        while self.rounds.is_empty() {
+            self.now = self.now.max(self.leader.poll_timeout());
+            self.leader.handle_timeout(self.now);
+            self.drain();
+        }
+    }
+
+    fn end(&mut self, ok: bool) {
+        for token in std::mem::take(&mut self.rounds) {
+            self.leader.handle_round(self.now, WallTime(0), token, ok, &self.registry);
+        }
+        self.drain();
+    }
+
+    /// One whole round.
+    fn tick(&mut self) {
+        self.begin();
+        self.end(true);
+    }
+
+    /// Rounds and reports for so long.
+    fn wait(&mut self, ms: u64) {
+        let until = self.now.plus(ms);
+        while self.now < until {
+            self.now = self.now.plus(500);
+            self.report_all();
+            self.tick();
+        }
+    }
+
+    fn record(&self, id: u128) -> &ExperimentRecord {
+        &self.registry.experiments[&experiment_id(id)]
+    }
+
+    fn phase(&self, id: u128) -> Phase {
+        self.record(id).phase
+    }
+
+    fn verdict(&mut self, id: u128) -> (Verdict, String) {
+        for _ in 0..5 {
+            self.report_all();
+            self.tick();
+        }
+        let record = self.record(id);
+        (record.verdict.unwrap_or_else(|| panic!("{record:?}")), record.reasons.join("; "))
+    }
+
+    /// Orders that were sent since this was asked last.
+    fn orders(&mut self) -> Vec<(HostName, Orders)> {
+        let orders = |(host, message)| match message {
+            ToAgent::Orders(orders) => Some((host, orders)),
+            ToAgent::Stop { .. } | ToAgent::Stops(_) | ToAgent::Sync(_) | ToAgent::Peers(_) => None,
+        };
+        std::mem::take(&mut self.sent).into_iter().filter_map(orders).collect()
+    }
+
+    fn started(&mut self) -> Vec<FaultId> {
+        self.orders().into_iter().flat_map(|(_, o)| o.apply).map(|a| a.id).collect()
+    }
+
+    fn to_host(&mut self, host: usize) -> Vec<Orders> {
+        self.orders().into_iter().filter(|(h, _)| *h == name(host)).map(|(_, o)| o).collect()
+    }
+}
+
+#[test]
+fn nothing_is_said_before_a_round_and_nothing_after_one_that_failed() {
+    let mut b = Bench::new();
+    b.begin();
+    assert!(b.sent.is_empty());
+    b.end(false);
+    assert!(b.sent.is_empty());
+    b.tick();
+    assert_eq!(b.orders().len(), 5);
+}
+
+#[test]
+fn an_answer_echoes_a_report_that_was_there_when_the_round_began() {
+    let mut b = Bench::new();
+    b.tick();
+    b.sent.clear();
+    b.report_all();
+    b.begin();
+    let asked = b.reports[&1].t;
+    b.report(1);
+    b.end(true);
+    assert_eq!(b.to_host(1)[0].echo, asked, "the newer report came too late for this round");
+    b.tick();
+    assert_eq!(b.to_host(1)[0].echo, b.reports[&1].t);
+}
+
+#[test]
+fn a_host_that_reports_faster_than_rounds_end_is_answered() {
+    let mut b = Bench::injecting(&[1]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    for _ in 0..5 {
+        b.begin();
+        b.sent.clear();
+        b.now = b.now.plus(1_500);
+        b.report(1);
+        b.end(true);
+        assert_eq!(b.to_host(1)[0].grant, [fault_id(1, 1)]);
+    }
+}
+
+#[test]
+fn a_host_that_appears_while_a_round_runs_waits_for_the_next() {
+    let mut b = Bench::new();
+    b.begin();
+    b.reports.get_mut(&1).expect("a host").run = AgentRun(uuid::Uuid::from_u128(2));
+    b.report(1);
+    b.end(true);
+    assert!(b.to_host(1).is_empty(), "the round began before this life was heard");
+    b.tick();
+    assert_eq!(b.to_host(1)[0].run, b.reports[&1].run);
+}
+
+#[test]
+fn a_late_answer_to_a_round_that_was_given_up_counts_for_nothing() {
+    let mut b = Bench::new();
+    b.begin();
+    let old = b.rounds.clone();
+    b.rounds.clear();
+    b.now = b.now.plus(ROUND_TIMEOUT_MS);
+    b.begin();
+    let new = std::mem::replace(&mut b.rounds, old);
+    b.end(true);
+    assert!(b.sent.is_empty());
+    b.rounds = new;
+    b.end(true);
+    assert_eq!(b.orders().len(), 5);
+}
+
+#[test]
+fn the_same_is_not_said_twice_but_every_new_report_is_answered() {
+    let mut b = Bench::new();
+    b.tick();
+    assert_eq!(b.orders().len(), 5);
+    b.tick();
+    assert!(b.orders().is_empty());
+    b.report(2);
+    b.tick();
+    assert_eq!(b.orders().len(), 1);
+    b.submit(1, &[3], |_| {});
+    for _ in 0..4 {
+        b.tick();
+    }
+    assert_eq!(b.started(), [fault_id(1, 3)], "news reach a host without a new report");
+}
+
+#[test]
+fn an_older_report_of_the_same_life_says_nothing() {
+    let mut b = Bench::injecting(&[1]);
+    let old = b.reports[&1].clone();
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.leader.handle_report(b.now, &name(1), old);
+    b.tick();
+    assert_eq!(b.to_host(1).pop().expect("orders").grant, [fault_id(1, 1)]);
+}
+
+#[test]
+fn nothing_starts_anywhere_while_one_host_has_heard_another_set_of_stops() {
+    let mut b = Bench::injecting(&[1]);
+    b.started();
+    b.reports.get_mut(&5).expect("a host").digest ^= 1;
+    b.report_all();
+    b.tick();
+    let said = std::mem::take(&mut b.sent);
+    let to_5: Vec<_> = said.iter().filter(|(h, _)| *h == name(5)).map(|(_, m)| m).collect();
+    assert!(matches!(to_5[..], [ToAgent::Stops(_), ToAgent::Sync(_), ToAgent::Orders(_)]));
+    b.sent = said;
+    assert!(b.started().is_empty());
+    b.reports.get_mut(&5).expect("a host").digest ^= 1;
+    b.report_all();
+    b.tick();
+    assert_eq!(b.started(), [fault_id(1, 1)]);
+}
+
+#[test]
+fn a_stop_that_the_log_lacks_is_proposed_before_anything_starts() {
+    let mut b = Bench::injecting(&[1]);
+    b.started();
+    b.leader.handle_stops(b.now, &[stop(1)]);
+    b.report_all();
+    b.tick();
+    assert!(b.started().is_empty());
+    assert!(b.registry.stops.contains_key(&stop(1)));
+    assert_eq!(b.record(1).ending, Some(EndReason::StopAll));
+}
+
+#[test]
+fn a_host_that_is_not_synced_or_not_armed_is_given_all_and_ordered_nothing() {
+    let mut b = Bench::injecting(&[1]);
+    b.started();
+    for change in [
+        (|r: &mut Report| r.synced = false) as fn(&mut Report),
+        |r| r.armed = false,
+        |r| r.newest_resume = LogIndex(9),
+    ] {
+        let good = b.reports[&1].clone();
+        change(b.reports.get_mut(&1).expect("a host"));
+        b.report(1);
+        b.tick();
+        assert!(b.started().is_empty());
+        b.reports.insert(1, Report { t: b.reports[&1].t, ..good });
+    }
+    b.report(1);
+    b.tick();
+    assert_eq!(b.started(), [fault_id(1, 1)]);
+}
+
+#[test]
+fn what_is_held_is_renewed_and_what_is_not_wanted_is_lifted() {
+    let mut b = Bench::injecting(&[1, 2]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.lists(2, vec![fault(fault_id(9, 2), HostPhase::Held)]);
+    b.tick();
+    let orders = b.orders();
+    let of = |h| &orders.iter().rfind(|(host, _)| *host == name(h)).expect("orders").1;
+    assert_eq!((&of(1).grant[..], &of(1).lift[..]), (&[fault_id(1, 1)][..], &[][..]));
+    assert_eq!((&of(2).grant[..], &of(2).lift[..]), (&[][..], &[][..]), "of no experiment here");
+    let why = EndReason::Operator("o".into());
+    b.commit(Command::End { id: experiment_id(1), why });
+    b.report_all();
+    b.tick();
+    assert_eq!(b.to_host(1)[0].lift, [fault_id(1, 1)]);
+}
+
+#[test]
+fn a_drained_hosts_fault_is_lifted_and_the_verdict_does_not_hide_it() {
+    let mut b = Bench::injecting(&[1, 2]);
+    for host in [1, 2] {
+        b.lists(host, vec![fault(fault_id(1, host), HostPhase::Held)]);
+    }
+    b.wait(1_000);
+    b.commit(Command::Drain { host: name(1), drained: true });
+    b.sent.clear();
+    b.report_all();
+    b.tick();
+    assert_eq!(b.to_host(1)[0].lift, [fault_id(1, 1)]);
+    let by_order = FaultReport { ended: ended("order"), ..fault(fault_id(1, 1), HostPhase::Clean) };
+    b.lists(1, vec![by_order]);
+    b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
+    let (verdict, reasons) = b.verdict(1);
+    assert_eq!(verdict, Verdict::Unknown);
+    assert_eq!(reasons, "h1 fault 0 was lifted before its time: order");
+}
+
+#[test]
+fn what_is_lost_on_the_way_to_the_log_is_proposed_again_after_a_while() {
+    let mut b = Bench::new();
+    b.deaf = true;
+    b.submit(1, &[1], |_| {});
+    b.wait(REPROPOSE_MS - 500);
+    assert_eq!(b.proposed.len(), 1);
+    b.wait(3 * REPROPOSE_MS);
+    assert!((3..=4).contains(&b.proposed.len()), "{:?}", b.proposed);
+    b.deaf = false;
+    b.wait(2 * REPROPOSE_MS);
+    assert_eq!(b.phase(1), Phase::Injecting);
+}
+
+#[test]
+fn a_new_leader_finishes_what_the_old_one_began() {
+    let mut b = Bench::injecting(&[1]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    assert_eq!(b.phase(1), Phase::Holding);
+    b.leader = Leader::new(Leadership { term: 2, node: NodeId(2) }, b.now);
+    b.rounds.clear();
+    b.sent.clear();
+    b.report_all();
+    b.tick();
+    assert_eq!(b.to_host(1)[0].grant, [fault_id(1, 1)]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+    assert_eq!(b.verdict(1).0, Verdict::Held);
+    b.sent.clear();
+    b.report_all();
+    b.tick();
+    assert_eq!(b.to_host(1)[0].acknowledged, [fault_id(1, 1)]);
+}
+
+#[test]
+fn each_end_has_its_verdict() {
+    let cases = [
+        (HostPhase::Clean, Verdict::Held, "every fault bit"),
+        (HostPhase::Lost, Verdict::Unknown, "was lost: holder died"),
+        (HostPhase::Stuck, Verdict::Unknown, "NOT CLEAN: a table"),
+        (HostPhase::NotHeld, Verdict::Refused, "h1 refused: policy"),
+    ];
+    for (phase, verdict, reason) in cases {
+        let mut b = Bench::injecting(&[1]);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+        b.tick();
+        let mut b = if phase == HostPhase::NotHeld { Bench::injecting(&[1]) } else { b };
+        b.lists(1, vec![fault(fault_id(1, 1), phase)]);
+        let (got, reasons) = b.verdict(1);
+        assert_eq!(got, verdict, "{phase:?}");
+        assert!(reasons.contains(reason), "{phase:?}: {reasons}");
+    }
+}
+
+#[test]
+fn a_fault_that_was_not_seen_to_bite_makes_no_held() {
+    let mut b = Bench::injecting(&[1]);
+    let blunt = Ended { achieved: achieved(false), ..ended(Ended::DEADLINE).expect("it is") };
+    let clean = fault(fault_id(1, 1), HostPhase::Clean);
+    b.lists(1, vec![FaultReport { ended: Some(blunt), ..clean }]);
+    assert_eq!(b.verdict(1).0, Verdict::Unknown);
+}
+
+#[test]
+fn a_stop_is_the_verdict_whatever_else_was_seen() {
+    let mut b = Bench::injecting(&[1]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.tick();
+    b.commit(Command::Stop(stop(1)));
+    let by_stop = FaultReport { ended: ended("stop"), ..fault(fault_id(1, 1), HostPhase::Clean) };
+    b.lists(1, vec![by_stop]);
+    assert_eq!(b.verdict(1).0, Verdict::Stopped);
+}
+
+#[test]
+fn a_stop_that_only_a_host_has_heard_makes_no_held() {
+    let mut b = Bench::injecting(&[1]);
+    let by_stop = FaultReport { ended: ended("stop"), ..fault(fault_id(1, 1), HostPhase::Clean) };
+    b.lists(1, vec![by_stop]);
+    assert_eq!(b.verdict(1).0, Verdict::Unknown);
+}
+
+#[test]
+fn a_loss_ends_the_rest_unless_the_file_says_to_go_on() {
+    for go_on in [false, true] {
+        let mut b = Bench::new();
+        b.submit(1, &[1, 2], |e| e.safety.continue_on_loss = go_on);
+        for _ in 0..3 {
+            b.tick();
+        }
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Lost)]);
+        b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Held)]);
+        b.wait(1_000);
+        assert_eq!(b.record(1).ending.is_none(), go_on);
+        b.sent.clear();
+        b.report_all();
+        b.tick();
+        assert_eq!(b.to_host(2)[0].lift.is_empty(), go_on);
+    }
+}
+
+#[test]
+fn a_silent_host_lapses_once_every_lease_is_over_and_not_before() {
+    let mut b = Bench::injecting(&[1, 2]);
+    for host in [1, 2] {
+        b.lists(host, vec![fault(fault_id(1, host), HostPhase::Held)]);
+    }
+    b.tick();
+    b.reports.remove(&1);
+    b.wait(LEASE + NOT_AFTER_MS - 1_000);
+    assert!(matches!(b.record(1).faults[&fault_id(1, 1)], FaultState::Held(_)));
+    b.wait(2_000);
+    assert_eq!(b.record(1).faults[&fault_id(1, 1)], FaultState::Lapsed);
+    assert!(matches!(b.record(1).ending, Some(EndReason::FaultLost(_))));
+    b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
+    assert_eq!(b.verdict(1).0, Verdict::Unknown);
+    assert!(b.record(1).reserved.is_empty());
+}
+
+#[test]
+fn a_fault_that_its_host_has_forgotten_lapses_too() {
+    let mut b = Bench::injecting(&[1]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    b.lists(1, vec![]);
+    b.wait(LEASE + NOT_AFTER_MS - 1_000);
+    assert_eq!(b.phase(1), Phase::Holding);
+    b.wait(2_000);
+    assert_eq!(b.verdict(1).0, Verdict::Unknown);
+}
+
+#[test]
+fn a_new_leader_waits_out_the_leases_of_the_one_before() {
+    let mut b = Bench::injecting(&[1]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    b.reports.remove(&1);
+    b.wait(LEASE);
+    b.leader = Leader::new(Leadership { term: 2, node: NodeId(2) }, b.now);
+    b.rounds.clear();
+    b.wait(LEASE + NOT_AFTER_MS - 500);
+    assert!(matches!(b.record(1).faults[&fault_id(1, 1)], FaultState::Held(_)));
+    b.wait(1_000);
+    assert_eq!(b.record(1).faults[&fault_id(1, 1)], FaultState::Lapsed);
+}
+
+#[test]
+fn a_host_that_never_answers_fails_the_fault_and_the_experiment_still_settles() {
+    let mut b = Bench::injecting(&[1]);
+    b.reports.remove(&1);
+    b.wait(LEASE + PATIENCE_MS + 1_000);
+    assert!(matches!(b.record(1).ending, Some(EndReason::FaultFailed(_))));
+    b.wait(LEASE + NOT_AFTER_MS + 1_000);
+    assert_eq!(b.verdict(1).0, Verdict::Broken);
+    assert!(b.record(1).reserved.is_empty());
+}
+
+#[test]
+fn a_host_that_cannot_do_it_is_found_before_anything_is_touched() {
+    let mut b = Bench::new();
+    let row = Capability {
+        fault: crate::fault::Kind::Cpu,
+        backend: None,
+        fallbacks: vec![],
+        held: crate::hold::Holding::Held,
+        reason: "no cgroup".into(),
+    };
+    b.leader.handle_capabilities(name(1), vec![row]);
+    b.submit(1, &[1], |_| {});
+    b.wait(PATIENCE_MS + 2_000);
+    let (verdict, reasons) = b.verdict(1);
+    assert_eq!(verdict, Verdict::Refused);
+    assert_eq!(reasons, "preflight: h1 cannot do cpu: no cgroup");
+    assert!(b.started().is_empty());
+}
+
+fn with_probe(experiment: &mut Experiment) {
+    let probe = ProbeSpec {
+        name: "p".into(),
+        from: name(2),
+        kind: ProbeKind::Tcp { address: "10.0.0.1:1".into() },
+        every_ms: 100,
+        timeout_ms: 100,
+        expect: Expect::default(),
+    };
+    experiment.probes = vec![probe];
+    (experiment.baseline_ms, experiment.recovery_ms) = (1_000, 1_000);
+}
+
+fn samples(b: &mut Bench, stage: Stage, ok: u64) {
+    let tally = Tally { sent: 10, ok, failed: 10 - ok, elapsed_ms: 1_000, ..Tally::default() };
+    let report = b.reports.get_mut(&2).expect("a host");
+    let probe = crate::message::ProbeReport {
+        experiment: experiment_id(1),
+        name: "p".into(),
+        stages: Vec::new(),
+    };
+    if report.probes.is_empty() {
+        report.probes.push(probe);
+    }
+    report.probes[0].stages.retain(|(s, _)| *s != stage);
+    report.probes[0].stages.push((stage, tally));
+}
+
+#[test]
+fn with_a_hypothesis_each_stage_is_sampled_and_judged() {
+    let mut b = Bench::new();
+    b.submit(1, &[1], with_probe);
+    b.wait(1_000);
+    assert_eq!(b.phase(1), Phase::Baseline);
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    assert_eq!(b.phase(1), Phase::Injecting);
+    samples(&mut b, Stage::During, 10);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+    b.wait(1_500);
+    assert_eq!(b.phase(1), Phase::Recovering);
+    samples(&mut b, Stage::After, 10);
+    assert_eq!(b.verdict(1).0, Verdict::Held);
+}
+
+#[test]
+fn a_deviation_rolls_back_and_breaks() {
+    let mut b = Bench::new();
+    b.submit(1, &[1], with_probe);
+    b.wait(1_000);
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    samples(&mut b, Stage::During, 0);
+    b.report_all();
+    b.tick();
+    assert!(matches!(b.record(1).ending, Some(EndReason::Deviated(_))));
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+    b.wait(PATIENCE_MS + 3_000);
+    assert_eq!(b.verdict(1).0, Verdict::Broken);
+}
+
+#[test]
+fn without_a_steady_baseline_nothing_is_injected() {
+    for ok in [Some(0), None] {
+        let mut b = Bench::new();
+        b.submit(1, &[1], with_probe);
+        b.wait(1_000);
+        if let Some(ok) = ok {
+            samples(&mut b, Stage::Before, ok);
+        }
+        b.wait(PATIENCE_MS + 2_000);
+        assert_eq!(b.verdict(1).0, Verdict::Refused);
+        assert!(b.started().is_empty());
+        assert!(b.record(1).reserved.is_empty());
+    }
+}
+
+#[test]
+fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
+    let authority = Authority { host: "c1".into(), claims: "leads".into(), of: "c1".into() };
+    let split = Judgement::SplitBrain {
+        authorities: vec![authority],
+        sides: vec![],
+        evidence: vec!["two leaders of term 4".into()],
+    };
+    for (expected, rollback) in [(false, true), (false, false), (true, true)] {
+        let mut b = Bench::new();
+        b.submit(1, &[1], |e| {
+            e.safety.expects_split = expected;
+            e.safety.auto_rollback = rollback;
+        });
+        for _ in 0..3 {
+            b.tick();
+        }
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+        b.leader.handle_judgement(b.now, &split);
+        b.wait(3_000);
+        let record = b.record(1);
+        assert_eq!(record.incidents.len(), usize::from(!expected));
+        let ends = matches!(record.ending, Some(EndReason::SplitBrain(_)));
+        assert_eq!(ends, rollback && !expected);
+        let reports = |c: &&Command| matches!(c, Command::Report { .. });
+        assert!(b.proposed.iter().filter(reports).count() <= 1, "an incident is one entry");
+        b.leader.handle_judgement(b.now, &Judgement::Agree);
+        b.wait(1_000);
+    }
+}

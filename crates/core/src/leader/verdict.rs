@@ -2,7 +2,7 @@
 
 use super::Leader;
 use super::progress::describe;
-use crate::experiment::{EndReason, ExperimentRecord, FaultState, ProbeOutcome, Verdict};
+use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, ProbeOutcome, Verdict};
 use crate::probe::{Stage, Steadiness};
 use crate::registry::Command;
 
@@ -31,7 +31,8 @@ impl Leader {
 }
 
 /// The worst finding wins: refused and stopped say why nothing was to be found; else broken,
-/// unknown, held. `held` needs every fault seen to bite, every stage steady, everything seen gone.
+/// unknown, held. `held` needs every fault seen to bite for all its time, every stage steady,
+/// everything seen gone.
 pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verdict, Vec<String>) {
     let mut findings: Vec<(Verdict, String)> = Vec::new();
     let mut stopped = None;
@@ -53,6 +54,10 @@ pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verd
     for (id, state) in &record.faults {
         let place = format!("{} fault {}", id.host, id.fault);
         let finding = match state {
+            // By a stop that the log has not heard of yet, say, or because its host was drained.
+            FaultState::Clean(ended) if record.ending.is_none() && ended.why != Ended::DEADLINE => {
+                (Verdict::Unknown, format!("{place} was lifted before its time: {}", ended.why))
+            }
             FaultState::Clean(ended) => match &ended.achieved {
                 Some(achieved) if achieved.bit => continue,
                 Some(_) | None => (Verdict::Unknown, format!("{place} was not seen to bite")),

@@ -143,6 +143,11 @@ impl Registry {
         to: Phase,
     ) -> Applied {
         match self.running_mut(id)? {
+            // What is to end goes on to lifting only: an entry that was on its way when a stop was
+            // applied starts nothing.
+            Some(record) if record.ending.is_some() && to < Phase::Lifting => {
+                Ok(Outcome::Unchanged)
+            }
             Some(record) if record.phase == from && from < to && to < Phase::Settled => {
                 record.phase = to;
                 record.note(at, format!("{to:?}").to_lowercase());
