@@ -4,6 +4,7 @@
 
 pub mod config;
 mod driver;
+mod fit;
 mod holders;
 mod links;
 pub mod local;

@@ -2,23 +2,23 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use squall_core::hold::CONTROL_MARK;
+use squall_core::hold::{CONTROL_MARK, Capability};
 use squall_core::host::Host;
 use squall_core::ids::{AgentRun, HostName};
 use squall_core::message::Hello;
 use squall_core::policy::Policy;
 use squall_core::registry::HostRecord;
-use squall_faults::{clock, doctor};
+use squall_faults::clock;
 use squall_journal::JournalError;
-use squall_wire::{Endpoint, EndpointOptions, Identity, IdentityError, WireError};
+use squall_wire::{Endpoint, EndpointOptions, GossipKey, Identity, IdentityError, Role, WireError};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::config::Config;
-use crate::driver::{Driver, Inbox};
+use crate::driver::{Driver, Inbox, Kept};
 use crate::holders::Holders;
 use crate::links::Link;
 use crate::local::{Locals, listen};
@@ -38,8 +38,16 @@ pub enum AgentError {
     /// The certificate or a key cannot be used.
     #[error("{0}")]
     Identity(#[from] IdentityError),
+    /// The certificate is not an agent's.
+    #[error("the certificate in {dir} is of {found}: an agent needs one with the role agent, from `squall join`", dir = dir.display())]
+    WrongRole {
+        /// Where the certificate is.
+        dir: PathBuf,
+        /// Whose it is: role and name.
+        found: String,
+    },
     /// The certificate is another host's.
-    #[error("the certificate in {dir} is of `{found}`, but the configuration's name is `{name}`")]
+    #[error("the certificate in {dir} is of `{found}`, but the configuration's name is `{name}`", dir = dir.display())]
     WrongName {
         /// Where the certificate is.
         dir: PathBuf,
@@ -51,14 +59,6 @@ pub enum AgentError {
     /// The network cannot be used.
     #[error("{0}")]
     Wire(#[from] WireError),
-    /// The policy file cannot be used.
-    #[error("policy {path}: {why}")]
-    Policy {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
     /// A directory, a socket or a thread.
     #[error("{what}: {error}")]
     Io {
@@ -75,6 +75,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> AgentError {
 }
 
 struct Parts {
+    run: AgentRun,
     host: Host,
     opened: Opened,
 }
@@ -89,22 +90,54 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
     let identity = Identity::load(&config.identity_dir)?;
-    let found = identity.peer().name.clone();
-    if found != config.name.as_str() {
-        return Err(AgentError::WrongName {
-            dir: config.identity_dir.clone(),
-            found,
-            name: config.name.clone(),
-        });
-    }
-    let run = AgentRun(Uuid::from_u128(rand::random()));
-    let parts = recover(&config.state_dir, config.name.clone(), run, policy, false)?;
-    let (relayed_in, relayed) = mpsc::channel(QUEUE);
-    let neighbours = Neighbours::start(&config, &identity, relayed_in)
-        .await
+    check(&identity, &config)?;
+    let key = GossipKey::load(&config.identity_dir)?;
+    let parts = recover(&config.state_dir, config.name.clone(), policy, false)?;
+    let run = parts.run;
+    let (heard, relayed) = mpsc::channel(QUEUE);
+    let neighbours = Neighbours::start(&config, identity.clone(), key, heard)
         .map_err(io_error("the gossip and relay sockets"))?;
-    let capabilities = tokio::task::spawn_blocking(doctor::doctor).await.unwrap_or_default();
-    let hello = Hello {
+    // Until the doctor of squall-faults is there, nothing is claimed.
+    let capabilities = Vec::new();
+    let hello = hello(&config, run, &neighbours, capabilities);
+    let options = EndpointOptions { bind: any_address(&config), mark: Some(CONTROL_MARK) };
+    let endpoint = Endpoint::bind(identity, options)?;
+    let mut driver = assemble(parts, &config.name, &config.run_dir)?;
+    let (link_events, links_inbox) = mpsc::channel(QUEUE);
+    driver.links = config
+        .coordinators
+        .iter()
+        .map(|c| Link::spawn(endpoint.clone(), c.clone(), link_events.clone()))
+        .collect();
+    driver.hello = Some(hello);
+    driver.neighbours = Some(neighbours);
+    driver.inbox.links = links_inbox;
+    driver.inbox.relayed = relayed;
+    tracing::info!(host = %config.name, %run, "agent started");
+    driver.run(shutdown).await;
+    endpoint.close();
+    Ok(())
+}
+
+fn check(identity: &Identity, config: &Config) -> Result<(), AgentError> {
+    let (peer, dir) = (identity.peer(), config.identity_dir.clone());
+    if peer.role != Role::Agent {
+        return Err(AgentError::WrongRole { dir, found: peer.to_string() });
+    }
+    if peer.name != config.name.as_str() {
+        let (found, name) = (peer.name.clone(), config.name.clone());
+        return Err(AgentError::WrongName { dir, found, name });
+    }
+    Ok(())
+}
+
+fn hello(
+    config: &Config,
+    run: AgentRun,
+    neighbours: &Neighbours,
+    capabilities: Vec<Capability>,
+) -> Hello {
+    Hello {
         run,
         host: HostRecord {
             name: config.name.clone(),
@@ -117,33 +150,22 @@ pub async fn run(
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities,
-    };
-    let any: SocketAddr = match config.address {
-        std::net::IpAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
-        std::net::IpAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let options = EndpointOptions { bind: any, mark: Some(CONTROL_MARK), ..EndpointOptions::default() };
-    let endpoint = Endpoint::bind(identity, options)?;
-    let (link_events, links_inbox) = mpsc::channel(QUEUE);
-    let links = config
-        .coordinators
-        .iter()
-        .map(|c| Link::spawn(endpoint.clone(), c.clone(), link_events.clone()))
-        .collect();
-    let mut driver = assemble(parts, &config.name, &config.run_dir)?;
-    driver.hello = Some(hello);
-    driver.links = links;
-    driver.neighbours = Some(neighbours);
-    driver.inbox.links = links_inbox;
-    driver.inbox.relayed = relayed;
-    tracing::info!(host = %config.name, run = %run, "agent started");
-    driver.run(shutdown).await;
-    endpoint.close();
-    Ok(())
+    }
+}
+
+/// Where the control streams start from: a socket of the family that reaches every coordinator. One
+/// of IPv6 reaches IPv4 too.
+fn any_address(config: &Config) -> SocketAddr {
+    if config.coordinators.iter().all(|c| c.address.is_ipv4()) {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    }
 }
 
 /// Runs an agent without a cluster, for `squall inject` and `squall lift` on a host where none
-/// runs. It ends once nothing is alive and nobody is connected to its socket any more.
+/// runs. It ends once nothing is alive and nobody is connected to its socket any more; for the
+/// first guest it waits ten seconds.
 ///
 /// # Errors
 /// Why it cannot start.
@@ -154,8 +176,7 @@ pub async fn lone(
     policy: Policy,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
-    let run = AgentRun(Uuid::from_u128(rand::random()));
-    let parts = recover(state_dir, me.clone(), run, policy, true)?;
+    let parts = recover(state_dir, me.clone(), policy, true)?;
     let mut driver = assemble(parts, &me, run_dir)?;
     driver.ends_when_idle = true;
     driver.run(shutdown).await;
@@ -165,18 +186,18 @@ pub async fn lone(
 fn recover(
     state_dir: &Path,
     me: HostName,
-    run: AgentRun,
     policy: Policy,
     standalone: bool,
 ) -> Result<Parts, AgentError> {
     std::fs::create_dir_all(state_dir)
         .map_err(io_error(format!("the state directory {}", state_dir.display())))?;
     let mut opened = writer::open(state_dir)?;
+    let run = AgentRun(Uuid::from_u128(rand::random()));
     let host = Host::new(me, run, policy, &opened.records, standalone, clock::now());
     if opened.is_long() {
         opened.rewrite(&host.records())?;
     }
-    Ok(Parts { host, opened })
+    Ok(Parts { run, host, opened })
 }
 
 fn assemble(parts: Parts, me: &HostName, run_dir: &Path) -> Result<Driver, AgentError> {
@@ -186,21 +207,30 @@ fn assemble(parts: Parts, me: &HostName, run_dir: &Path) -> Result<Driver, Agent
     // What the links and the relay would say, where there are none: channels that stay silent.
     let (_, links_inbox) = mpsc::channel(1);
     let (_, relayed) = mpsc::channel(1);
-    listen(run_dir, locals_in)
+    let listening = listen(run_dir, locals_in)
         .map_err(io_error(format!("the socket in {}", run_dir.display())))?;
     let program = std::env::current_exe().map_err(io_error("the path of this program"))?;
     let holders = Holders::start(program, news_in).map_err(io_error("the holders' thread"))?;
+    let writer = parts.opened.spawn(written_in).map_err(io_error("the journal's thread"))?;
     Ok(Driver {
+        run: parts.run,
         host: parts.host,
         hello: None,
         holders,
-        writer: parts.opened.spawn(written_in),
+        writer,
         links: Vec::new(),
         locals: Locals::new(me.clone()),
+        _listening: listening,
         neighbours: None,
         probes: Probes::default(),
-        records: Default::default(),
-        inbox: Inbox { links: links_inbox, holders: holders_inbox, written, locals: locals_inbox, relayed },
+        kept: Kept::default(),
+        inbox: Inbox {
+            links: links_inbox,
+            holders: holders_inbox,
+            written,
+            locals: locals_inbox,
+            relayed,
+        },
         ends_when_idle: false,
     })
 }

@@ -1,14 +1,19 @@
 //! The journal behind a thread of its own: durable writes in order, without stopping the driver.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use squall_core::host::{Record, Token};
 use squall_journal::{Journal, JournalError};
 use squall_wire::codec;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Journals longer than this are rewritten at start.
 const COMPACT_BYTES: u64 = 1024 * 1024;
+/// Requests that are made durable together, at most.
+const MAX_BATCH: usize = 256;
+/// How long the end waits for the last write.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// A write that is done, or failed for the reason.
 pub(crate) type Written = (Token, Result<(), String>);
@@ -16,6 +21,7 @@ pub(crate) type Written = (Token, Result<(), String>);
 /// The journal of this host, opened and replayed.
 pub(crate) struct Opened {
     journal: Journal,
+    dir: PathBuf,
     /// What earlier lives left, in order.
     pub records: Vec<Record>,
 }
@@ -37,14 +43,15 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, JournalError> {
             // Passing over a record could forget a stop: the host would rather not start.
             Err(error) => {
                 let what = format!("record {position} of the journal cannot be read: {error}");
-                return Err(JournalError::Io {
-                    path: dir.to_owned(),
-                    error: std::io::Error::other(what),
-                });
+                return Err(unusable(dir, what));
             }
         }
     }
-    Ok(Opened { journal, records })
+    Ok(Opened { journal, dir: dir.to_owned(), records })
+}
+
+fn unusable(path: &Path, why: String) -> JournalError {
+    JournalError::Io { path: path.to_owned(), error: std::io::Error::other(why) }
 }
 
 impl Opened {
@@ -58,49 +65,76 @@ impl Opened {
     /// # Errors
     /// The journal's; the old content stays.
     pub(crate) fn rewrite(&mut self, records: &[Record]) -> Result<(), JournalError> {
-        self.journal.rewrite(&encode(records))
+        let bytes = encode(records.iter()).map_err(|why| unusable(&self.dir, why))?;
+        self.journal.rewrite(&bytes)
     }
 
-    /// Hands the journal to its thread. Each request is answered in order.
-    pub(crate) fn spawn(mut self, answers: mpsc::UnboundedSender<Written>) -> Writer {
-        let (requests, mut inbox) = mpsc::unbounded_channel::<(Token, Vec<Record>)>();
-        let work = move || {
-            while let Some((token, records)) = inbox.blocking_recv() {
-                let result = self.journal.append(&encode(&records)).map_err(|e| e.to_string());
-                if answers.send((token, result)).is_err() {
-                    return;
-                }
+    /// Hands the journal to its thread. Each request is answered, in order.
+    ///
+    /// # Errors
+    /// The thread could not be started.
+    pub(crate) fn spawn(self, answers: mpsc::UnboundedSender<Written>) -> std::io::Result<Writer> {
+        let (requests, inbox) = mpsc::unbounded_channel();
+        let (alive, done) = oneshot::channel();
+        let journal = self.journal;
+        std::thread::Builder::new().name("journal".into()).spawn(move || {
+            write(journal, inbox, &answers);
+            drop(alive);
+        })?;
+        Ok(Writer { requests, done })
+    }
+}
+
+type Request = (Token, Vec<Record>);
+
+/// Writes what waits in one batch: on a slow disk a stop's latch stands behind one write at most,
+/// not behind each of those that were asked for before it.
+fn write(
+    mut journal: Journal,
+    mut inbox: mpsc::UnboundedReceiver<Request>,
+    answers: &mpsc::UnboundedSender<Written>,
+) {
+    while let Some(first) = inbox.blocking_recv() {
+        let mut batch = vec![first];
+        while batch.len() < MAX_BATCH
+            && let Ok(next) = inbox.try_recv()
+        {
+            batch.push(next);
+        }
+        let records = batch.iter().flat_map(|(_, records)| records);
+        let result =
+            encode(records).and_then(|bytes| journal.append(&bytes).map_err(|e| e.to_string()));
+        for (token, _) in batch {
+            if answers.send((token, result.clone())).is_err() {
+                return;
             }
-        };
-        let thread = std::thread::Builder::new().name("journal".into()).spawn(work);
-        Writer { requests, thread: thread.ok() }
+        }
     }
 }
 
 /// Sends records to the journal's thread.
 pub(crate) struct Writer {
-    requests: mpsc::UnboundedSender<(Token, Vec<Record>)>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    requests: mpsc::UnboundedSender<Request>,
+    done: oneshot::Receiver<()>,
 }
 
 impl Writer {
-    pub(crate) fn append(&self, token: Token, records: Vec<Record>) {
-        if self.requests.send((token, records)).is_err() {
-            tracing::error!("the journal's thread is gone");
-        }
+    /// Asks for a write. Gives the token back where the thread has died: nothing is written any
+    /// more.
+    pub(crate) fn append(&self, token: Token, records: Vec<Record>) -> Result<(), Token> {
+        self.requests.send((token, records)).map_err(|unsent| unsent.0.0)
     }
 
-    /// Waits until everything that was asked for is written, and unlocks the journal.
-    pub(crate) fn close(self) {
+    /// Waits until everything that was asked for is written and the journal is unlocked; at most
+    /// [`CLOSING`], as a disk that hangs must not keep the process.
+    pub(crate) async fn close(self) {
         drop(self.requests);
-        if let Some(thread) = self.thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the journal's thread panicked");
+        if tokio::time::timeout(CLOSING, self.done).await.is_err() {
+            tracing::error!("the journal did not finish its last write in time");
         }
     }
 }
 
-fn encode(records: &[Record]) -> Vec<Vec<u8>> {
-    records.iter().filter_map(|r| codec::encode(r).ok()).collect()
+fn encode<'a>(records: impl Iterator<Item = &'a Record>) -> Result<Vec<Vec<u8>>, String> {
+    records.map(|r| codec::encode(r).map_err(|e| e.to_string())).collect()
 }

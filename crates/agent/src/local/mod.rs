@@ -11,7 +11,7 @@ use squall_core::fault::Fault;
 use squall_core::message::FaultReport;
 
 pub use client::{Client, Injected};
-pub(crate) use server::{Local, Locals, listen};
+pub(crate) use server::{Listening, Local, Locals, listen};
 
 /// The socket's name in the run directory.
 pub const SOCKET: &str = "agent.sock";

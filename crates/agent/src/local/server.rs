@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use squall_core::host::{Host, LocalRefusal};
 use squall_core::ids::{ExperimentId, FaultId, HostName};
@@ -10,7 +12,8 @@ use squall_core::message::{FaultReport, HostPhase};
 use squall_core::time::Time;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use super::{Answer, Ask, LEASE_MS, SOCKET};
@@ -19,6 +22,8 @@ use super::{Answer, Ask, LEASE_MS, SOCKET};
 const MAX_LINE: u64 = 1024 * 1024;
 /// Connections at once.
 const MAX_CONNECTIONS: usize = 64;
+/// The pause after a connection that could not be taken.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// What happened on the socket.
 #[derive(Debug)]
@@ -28,38 +33,67 @@ pub(crate) enum Local {
     Left(u64),
 }
 
+/// The socket of this agent. Dropping it closes and removes it.
+pub(crate) struct Listening {
+    path: PathBuf,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "the socket was gone already");
+        }
+    }
+}
+
 /// Listens in `run_dir`. Only root and the agent's own user may connect.
 ///
 /// # Errors
-/// The socket cannot be made.
-pub(crate) fn listen(run_dir: &Path, events: mpsc::Sender<Local>) -> io::Result<()> {
+/// The socket cannot be made, or another agent answers there.
+pub(crate) fn listen(run_dir: &Path, events: mpsc::Sender<Local>) -> io::Result<Listening> {
     use std::os::unix::fs::PermissionsExt;
     std::fs::create_dir_all(run_dir)?;
     let path = run_dir.join(SOCKET);
-    // The journal's lock is ours, so a socket that stands here belongs to nobody alive.
+    // An agent with another state directory may live here too; one that died left its socket.
+    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        let what = format!("{} is another agent's, which runs", path.display());
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+    }
     match std::fs::remove_file(&path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
         Ok(()) | Err(_) => {}
     }
     let listener = UnixListener::bind(&path)?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-    tokio::spawn(async move {
-        let room = std::sync::Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
-        let mut next = 0;
-        while let Ok((stream, _)) = listener.accept().await {
-            let Ok(place) = room.clone().acquire_owned().await else { return };
-            next += 1;
-            let (number, events) = (next, events.clone());
-            tokio::spawn(async move {
-                let _place = place;
-                if let Err(error) = serve(number, stream, &events).await {
-                    tracing::debug!(%error, "a local connection ended badly");
-                }
-                let _ = events.send(Local::Left(number)).await;
-            });
-        }
-    });
-    Ok(())
+    Ok(Listening { path, task: tokio::spawn(accept(listener, events)) })
+}
+
+async fn accept(listener: UnixListener, events: mpsc::Sender<Local>) {
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut next = 0;
+    loop {
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly: others close theirs.
+                tracing::warn!(%error, "no local connection can be taken now");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
+        next += 1;
+        let (number, events) = (next, events.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = serve(number, stream, &events).await {
+                tracing::debug!(%error, "a local connection ended badly");
+            }
+            let _ = events.send(Local::Left(number)).await;
+        });
+    }
 }
 
 async fn serve(number: u64, stream: UnixStream, events: &mpsc::Sender<Local>) -> io::Result<()> {
@@ -97,15 +131,21 @@ struct Person {
 pub(crate) struct Locals {
     me: HostName,
     persons: BTreeMap<u64, Person>,
+    had_somebody: bool,
 }
 
 impl Locals {
     pub(crate) fn new(me: HostName) -> Locals {
-        Locals { me, persons: BTreeMap::new() }
+        Locals { me, persons: BTreeMap::new(), had_somebody: false }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.persons.is_empty()
+    }
+
+    /// Whether anybody ever connected.
+    pub(crate) fn had_somebody(&self) -> bool {
+        self.had_somebody
     }
 
     /// Passes on what a person said.
@@ -114,6 +154,7 @@ impl Locals {
             Local::Came(number, answers) => {
                 let person = Person { answers, fault: None, told: None, waits_for_all: false };
                 self.persons.insert(number, person);
+                self.had_somebody = true;
             }
             Local::Left(number) => {
                 if let Some(id) = self.persons.remove(&number).and_then(|p| p.fault) {

@@ -1,0 +1,53 @@
+//! The number of this life, by which others know a later life of the same host from an earlier one.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The file in the state directory with the number of the last life.
+const FILE: &str = "gossip-run";
+
+/// A number larger than that of every earlier life: the wall clock's milliseconds, or one more than
+/// the last number where a clock was stepped back meanwhile (which is one of our own faults).
+/// Durable before it is used.
+///
+/// # Errors
+/// The state directory's.
+pub(super) fn next_run(state_dir: &Path) -> io::Result<u64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    next_run_at(state_dir, u64::try_from(since.as_millis()).unwrap_or(0))
+}
+
+fn next_run_at(state_dir: &Path, wall_ms: u64) -> io::Result<u64> {
+    let path = state_dir.join(FILE);
+    let last: u64 = match std::fs::read_to_string(&path) {
+        // What cannot be read is as good as nothing: the clock alone decides.
+        Ok(text) => text.trim().parse().unwrap_or(0),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => 0,
+        Err(e) => return Err(e),
+    };
+    let run = wall_ms.max(last.saturating_add(1));
+    let fresh = state_dir.join(format!("{FILE}.new"));
+    let mut file = File::create(&fresh)?;
+    writeln!(file, "{run}")?;
+    file.sync_all()?;
+    std::fs::rename(&fresh, &path)?;
+    Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_lives_have_larger_numbers_whatever_the_clock_does() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(next_run_at(dir.path(), 1_000).unwrap(), 1_000);
+        assert_eq!(next_run_at(dir.path(), 1_000).unwrap(), 1_001);
+        assert_eq!(next_run_at(dir.path(), 10).unwrap(), 1_002);
+        assert_eq!(next_run_at(dir.path(), 5_000).unwrap(), 5_000);
+        std::fs::write(dir.path().join(FILE), "half a wri").unwrap();
+        assert_eq!(next_run_at(dir.path(), 6_000).unwrap(), 6_000);
+    }
+}

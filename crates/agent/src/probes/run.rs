@@ -1,0 +1,98 @@
+//! The schedule of one probe.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use squall_core::probe::{ProbeKind, ProbeSpec, Stage};
+use squall_faults::clock;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
+
+use super::sample;
+use super::tally::{Outcome, Tallies};
+
+/// Samples of one probe that may be outstanding; more are counted as overrun.
+const MAX_OUTSTANDING: usize = 128;
+/// The same for programs, which cost a process each.
+const MAX_PROGRAMS: usize = 16;
+/// The shortest schedule that is kept, whatever an order says.
+const MIN_EVERY_MS: u64 = 10;
+
+/// What all probes of this host share.
+#[derive(Clone)]
+pub(super) struct Means {
+    /// Places for samples of all probes together: descriptors that the agent needs for lifting
+    /// faults must not run out.
+    pub places: Arc<Semaphore>,
+    /// Places for names that are looked up.
+    pub lookups: Arc<Semaphore>,
+}
+
+/// What a probe's task and its owner share.
+pub(super) struct Shared {
+    stage: Mutex<Stage>,
+    tallies: Mutex<Tallies>,
+}
+
+impl Shared {
+    pub(super) fn new(stage: Stage) -> Shared {
+        Shared { stage: Mutex::new(stage), tallies: Mutex::default() }
+    }
+
+    pub(super) fn set_stage(&self, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    }
+
+    fn stage(&self) -> Stage {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tallies(&self) -> MutexGuard<'_, Tallies> {
+        // Counting cannot be left half done.
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes samples for ever, open-loop: one is due each `every_ms` whatever became of those before,
+/// also where this process was not run for a while, and each one's latency counts from when it was
+/// due. Dropping the future ends all samples that are outstanding; they are not counted. The
+/// timer's grain adds up to a millisecond to each latency.
+pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
+    let limit = match spec.kind {
+        ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => MAX_OUTSTANDING,
+        ProbeKind::Exec { .. } => MAX_PROGRAMS,
+    };
+    let spec = Arc::new(spec);
+    let every = Duration::from_millis(spec.every_ms.max(MIN_EVERY_MS));
+    let mut schedule = interval_at(Instant::now(), every);
+    schedule.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut outstanding = JoinSet::new();
+    loop {
+        let due = schedule.tick().await;
+        while outstanding.try_join_next().is_some() {}
+        let stage = shared.stage();
+        shared.tallies().due(clock::now(), stage);
+        let place = match means.places.clone().try_acquire_owned() {
+            Ok(place) if outstanding.len() < limit => place,
+            Ok(_) | Err(_) => {
+                shared.tallies().decide(stage, Outcome::Overrun);
+                continue;
+            }
+        };
+        let (spec, shared, lookups) = (spec.clone(), shared.clone(), means.lookups.clone());
+        outstanding.spawn(async move {
+            let until = due + Duration::from_millis(spec.timeout_ms);
+            let outcome = match timeout_at(until, sample::take(&spec.kind, &lookups)).await {
+                Ok(Ok(())) => {
+                    let us = due.elapsed().as_micros();
+                    Outcome::Good(u64::try_from(us).unwrap_or(u64::MAX))
+                }
+                Ok(Err(why)) => Outcome::Bad(why),
+                Err(_) => Outcome::Bad(format!("no answer within {} ms", spec.timeout_ms)),
+            };
+            shared.tallies().decide(stage, outcome);
+            drop(place);
+        });
+    }
+}
