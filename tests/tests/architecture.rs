@@ -1,0 +1,202 @@
+//! The house keeps its shape: who may use whom, who owns which heavy dependency, how long a file is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Production lines that a file may have: comments, blank lines and unit tests are not counted.
+const MAX_LINES: usize = 500;
+/// Lines of a script.
+const MAX_SCRIPT: usize = 40;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the root").to_owned()
+}
+
+/// Each package's folder and what of ours it may use.
+const ARROWS: [(&str, &[&str]); 9] = [
+    ("crates/core", &[]),
+    ("crates/journal", &[]),
+    ("crates/wire", &["core"]),
+    ("crates/faults", &["core"]),
+    ("crates/agent", &["core", "wire", "faults", "journal"]),
+    ("crates/coordinator", &["core", "wire", "journal"]),
+    ("cluster", &["core", "wire", "faults"]),
+    ("crates/squall", &["core", "wire", "faults", "agent", "coordinator", "journal", "cluster"]),
+    (
+        "tests",
+        &["core", "wire", "faults", "agent", "coordinator", "journal", "cluster"],
+    ),
+];
+
+/// Each heavy dependency and the only packages that may name it.
+const OWNERS: [(&str, &[&str]); 13] = [
+    ("bincode", &["crates/wire"]),
+    ("quinn", &["crates/wire"]),
+    ("rustls", &["crates/wire"]),
+    ("rcgen", &["crates/wire"]),
+    ("x509-parser", &["crates/wire"]),
+    ("ring", &["crates/wire"]),
+    ("openraft", &["crates/coordinator"]),
+    ("redb", &["crates/coordinator"]),
+    ("foca", &["crates/agent"]),
+    ("libc", &["crates/faults"]),
+    ("clap", &["crates/squall"]),
+    ("serde-saphyr", &["crates/squall", "crates/core"]),
+    ("anyhow", &["crates/squall"]),
+];
+
+/// What a pure package may depend on at run time.
+const PURE: [&str; 7] =
+    ["ipnet", "schemars", "serde", "serde_json", "thiserror", "uuid", "humantime"];
+
+type Table = toml::Table;
+
+fn manifest(folder: &str) -> Table {
+    let path = root().join(folder).join("Cargo.toml");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn names(manifest: &Table, section: &str) -> BTreeSet<String> {
+    let table = manifest.get(section).and_then(|v| v.as_table());
+    table.map(|t| t.keys().cloned().collect()).unwrap_or_default()
+}
+
+#[test]
+fn every_package_of_the_workspace_stands_in_the_table() {
+    let mut found: BTreeSet<String> = BTreeSet::from(["cluster".into(), "tests".into()]);
+    for entry in std::fs::read_dir(root().join("crates")).unwrap().flatten() {
+        if entry.path().join("Cargo.toml").is_file() {
+            found.insert(format!("crates/{}", entry.file_name().to_string_lossy()));
+        }
+    }
+    let known: BTreeSet<String> = ARROWS.iter().map(|(folder, _)| (*folder).to_owned()).collect();
+    assert_eq!(found, known, "a new crate needs a reason that DESIGN's table cannot give");
+}
+
+#[test]
+fn arrows_point_downwards() {
+    let mut wrong = Vec::new();
+    for (folder, allowed) in ARROWS {
+        let manifest = manifest(folder);
+        for name in names(&manifest, "dependencies") {
+            if let Some(ours) = name.strip_prefix("squall-")
+                && !allowed.contains(&ours)
+            {
+                wrong.push(format!("{folder} uses {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn heavy_dependencies_have_one_owner() {
+    let mut wrong = Vec::new();
+    for (folder, _) in ARROWS {
+        let manifest = manifest(folder);
+        let all = names(&manifest, "dependencies");
+        for (name, owners) in OWNERS {
+            if all.contains(name) && !owners.contains(&folder) {
+                wrong.push(format!("{folder} names {name}, which belongs to {owners:?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn core_is_pure() {
+    let allowed: BTreeSet<String> = PURE.iter().map(|n| (*n).to_owned()).collect();
+    let found = names(&manifest("crates/core"), "dependencies");
+    let foreign: Vec<_> = found.difference(&allowed).collect();
+    assert!(foreign.is_empty(), "core may not depend on {foreign:?}");
+    for file in sources(&root().join("crates/core/src")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for word in ["Instant::now", "SystemTime", "std::fs", "std::net::Udp", "std::thread", "async fn"] {
+            assert!(!text.contains(word), "{} says {word}", file.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stays_in_sys() {
+    let mut wrong = Vec::new();
+    for (folder, _) in ARROWS {
+        let folder_path = root().join(folder);
+        for file in sources(&folder_path) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let inside = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            if inside.starts_with("crates/faults/src/sys") {
+                continue;
+            }
+            let keyword = ["un", "safe "].concat();
+            let says = |line: &&str| {
+                let code = line.split("//").next().unwrap_or_default();
+                code.contains(&format!("{keyword}{{")) || code.contains(&format!("{keyword}fn"))
+            };
+            wrong.extend(text.lines().filter(says).map(|l| format!("{inside}: {}", l.trim())));
+        }
+        let lib = ["src/lib.rs", "src/main.rs"].map(|f| folder_path.join(f));
+        let main = lib.iter().find(|f| f.is_file()).unwrap_or_else(|| panic!("{folder} has no root"));
+        let text = std::fs::read_to_string(main).unwrap();
+        if folder != "crates/faults" && !text.contains("#![forbid(unsafe_code)]") {
+            wrong.push(format!("{} does not forbid it", main.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn files_are_short_enough_to_read() {
+    let mut long = BTreeMap::new();
+    for (folder, _) in ARROWS {
+        for file in sources(&root().join(folder)) {
+            let inside = file.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            let is_test = inside.contains("tests/") || inside.ends_with("tests.rs");
+            let lines = production_lines(&std::fs::read_to_string(&file).unwrap());
+            if !is_test && lines > MAX_LINES {
+                long.insert(inside, lines);
+            }
+        }
+    }
+    assert!(long.is_empty(), "over {MAX_LINES} production lines: {long:#?}");
+}
+
+#[test]
+fn scripts_do_one_job_each_and_say_which() {
+    for entry in std::fs::read_dir(root().join("scripts")).unwrap().flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        assert!(text.lines().count() <= MAX_SCRIPT, "scripts/{name} is too long");
+        assert!(text.contains("--help"), "scripts/{name} knows no --help");
+    }
+}
+
+/// Lines of code above the unit tests.
+fn production_lines(text: &str) -> usize {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    code.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).count()
+}
+
+#[test]
+fn only_code_is_counted() {
+    assert_eq!(production_lines("//! Doc.\n\nfn a() {}\n// why\n#[cfg(test)]\nmod tests {\nfn b() {}\n}"), 1);
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    assert!(!files.is_empty() || !folder.exists(), "{} holds no source", folder.display());
+    files
+}
