@@ -9,6 +9,8 @@ pub fn entry() -> Option<ExitCode> {
     let word = |n: usize| args.get(n).map(String::as_str);
     match word(0)? {
         "hold" => Some(squall_faults::holder::hold_main(word(1).unwrap_or_default())),
+        "fetch" => Some(crate::commands::demo::fetch::main(word(1).unwrap_or_default())),
+        "burn" => Some(squall_faults::burner::burn_main(word(1).unwrap_or_default())),
         _ => None,
     }
 }

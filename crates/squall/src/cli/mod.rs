@@ -52,6 +52,8 @@ pub enum Format {
 /// The commands, in the order in which the help shows them.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// A lab, a real service, a partition, a stop-all; then everything gone. Two minutes
+    Demo,
     /// Virtual hosts on this machine: up, down, ls, status, exec
     #[command(subcommand)]
     Lab(Lab),

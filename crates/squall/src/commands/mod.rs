@@ -1,5 +1,6 @@
 //! Each command: ask, wait, show, and the number to end with. What is shown is made in `output`.
 
+pub mod demo;
 mod explain;
 mod forms;
 mod init;
@@ -32,6 +33,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
     let Cli { shared, command } = cli;
     let format = shared.output;
     match command {
+        Command::Demo => demo::demo(),
         Command::Lab(lab) => lab::lab(lab, format),
         Command::Init(init) => init::init(&init, &shared),
         Command::Token(token) => connected(&shared, async |c| join::token(c, &token, format).await),

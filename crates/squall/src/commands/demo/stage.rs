@@ -1,0 +1,198 @@
+//! Where the demo plays: this program as its own command line, and the lab's hosts.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use crate::exit::{Exit, Failure};
+use crate::output::{data, talk};
+
+/// The path of this program.
+pub fn program() -> String {
+    std::env::current_exe().unwrap_or_default().display().to_string()
+}
+
+/// This program, typing commands.
+pub struct Stage {
+    program: PathBuf,
+    lab: &'static str,
+    scene: std::cell::Cell<u32>,
+    cluster: std::cell::RefCell<Option<PathBuf>>,
+}
+
+/// What a command printed and ended with.
+pub struct Said {
+    /// Its standard output.
+    pub text: String,
+    /// Its exit code; 128 and more for a signal.
+    pub code: i32,
+}
+
+impl Stage {
+    /// The program is this one.
+    ///
+    /// # Errors
+    /// Its path is not to be had.
+    pub fn new(lab: &'static str) -> Result<Stage, Failure> {
+        let program = std::env::current_exe()
+            .map_err(|e| Failure::local(format!("this program's path: {e}"), "is /proc there?"))?;
+        Ok(Stage { program, lab, scene: std::cell::Cell::new(0), cluster: std::cell::RefCell::default() })
+    }
+
+    /// A line that says what comes.
+    pub fn heading(&self, text: &str) {
+        self.scene.set(self.scene.get() + 1);
+        talk(format!("\n== {}. {text}", self.scene.get()));
+    }
+
+    /// From now on commands are for this cluster.
+    pub fn set_cluster(&self, dir: &str) {
+        *self.cluster.borrow_mut() = Some(PathBuf::from(dir));
+    }
+
+    /// Where files of the demo may lie: they go with the lab.
+    ///
+    /// # Errors
+    /// There is no lab yet.
+    pub fn dir(&self) -> Result<PathBuf, Failure> {
+        let dir = self.cluster.borrow().clone();
+        dir.ok_or_else(|| Failure::local("there is no lab yet", "squall lab up"))
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(args).stdin(Stdio::null());
+        if let Some(dir) = &*self.cluster.borrow() {
+            command.env("SQUALL_CLUSTER", dir);
+        }
+        command
+    }
+
+    /// Types a command for all to see, shows what it says, and returns it.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn show(&self, args: &[&str]) -> Result<Said, Failure> {
+        talk(format!("\n$ squall {}", args.join(" ")));
+        let said = self.ask(args)?;
+        data(&said.text)?;
+        Ok(said)
+    }
+
+    /// The same; any end but a good one is a failure.
+    ///
+    /// # Errors
+    /// It could not be started, or ended otherwise.
+    pub fn run(&self, args: &[&str]) -> Result<Said, Failure> {
+        let said = self.show(args)?;
+        if said.code == 0 {
+            return Ok(said);
+        }
+        let what = format!("squall {} ended with {}", args.join(" "), said.code);
+        Err(Failure::new(Exit::Broken, what, "what it said stands above"))
+    }
+
+    /// Asks without showing. What the command talks is still seen.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn ask(&self, args: &[&str]) -> Result<Said, Failure> {
+        let output = self.command(args).stderr(Stdio::inherit()).output().map_err(|e| failed(args, &e))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(Said { text, code: code(output.status) })
+    }
+
+    /// Asks for JSON.
+    ///
+    /// # Errors
+    /// It could not be started, or printed something else.
+    pub fn json(&self, args: &[&str]) -> Result<serde_json::Value, Failure> {
+        let all: Vec<&str> = args.iter().copied().chain(["-o", "json"]).collect();
+        let said = self.ask(&all)?;
+        serde_json::from_str(&said.text).map_err(|e| {
+            let what = format!("squall {} printed no JSON ({}): {e}", args.join(" "), said.code);
+            Failure::local(what, "what it said stands above")
+        })
+    }
+
+    /// Runs a program on a host, quietly; what it prints comes back.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn on_host(&self, host: &str, argv: &[&str]) -> Result<Said, Failure> {
+        let args = self.exec(host, argv);
+        let output = self.command(&args).stderr(Stdio::null()).output().map_err(|e| failed(&args, &e))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(Said { text, code: code(output.status) })
+    }
+
+    /// Starts a program on a host that stays until the host goes or the value is dropped.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start(&self, host: &str, argv: &[&str]) -> Result<Running, Failure> {
+        let args = self.exec(host, argv);
+        let child = self
+            .command(&args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| failed(&args, &e))?;
+        Ok(Running(child))
+    }
+
+    fn exec<'a>(&self, host: &'a str, argv: &[&'a str]) -> Vec<&'a str> {
+        let mut args = vec!["lab", "exec", "--lab", self.lab, host, "--"];
+        args.extend(argv);
+        args
+    }
+}
+
+/// A program on a host. Dropping it ends it.
+pub struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have gone with its host.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn failed(args: &[&str], error: &std::io::Error) -> Failure {
+    Failure::local(format!("squall {}: {error}", args.join(" ")), "check this host's limits")
+}
+
+fn code(status: std::process::ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(-1)
+}
+
+/// Processes of this program, but this one and those that started it, each with its start time.
+pub fn processes_of_ours() -> BTreeSet<String> {
+    let me = std::process::id().to_string();
+    let ours = |pid: &str| {
+        let link = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+        let same = link == std::fs::read_link("/proc/self/exe").ok()?;
+        (same && pid != me).then_some(())?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let start = stat.rsplit(')').next()?.split_whitespace().nth(19)?.to_owned();
+        Some(format!("{pid}@{start}"))
+    };
+    pids().iter().filter_map(|pid| ours(pid)).collect()
+}
+
+/// Every network namespace that some process lives in.
+pub fn network_namespaces() -> BTreeSet<String> {
+    let space = |pid: &String| {
+        let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+        Some(link.to_string_lossy().into_owned())
+    };
+    pids().iter().filter_map(space).collect()
+}
+
+fn pids() -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
+    names.filter(|n| n.bytes().all(|b| b.is_ascii_digit())).collect()
+}
