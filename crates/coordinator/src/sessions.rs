@@ -1,6 +1,6 @@
 //! The hosts whose control streams are open here, and what they said last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use squall_core::ids::HostName;
 use squall_core::message::{Hello, PeerHost, Report};
@@ -61,8 +61,8 @@ impl Sessions {
     }
 }
 
-/// The others whom `me` is told of: of its own cohort first, each time those next in the order of
-/// names, so that everybody is known to as many as he knows.
+/// The others whom `me` is told of: of its own cohort first, each time those next on the ring of
+/// names, one behind and one before in turn, so that whom `me` knows knows `me`. Beats stand on that.
 pub(crate) fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
     use std::ops::Bound::{Excluded, Unbounded};
     let cohort = |h: &HostRecord| h.labels.get("group").cloned().unwrap_or_default();
@@ -72,8 +72,8 @@ pub(crate) fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
         let before = registry.hosts.range::<HostName, _>((Unbounded, Excluded(me)));
         after.chain(before).map(|(_, h)| h)
     };
-    let same = ring().filter(|h| cohort(h) == own);
-    let rest = ring().filter(|h| cohort(h) != own);
+    let same = from_both_ends(ring().filter(|h| cohort(h) == own).collect());
+    let rest = from_both_ends(ring().filter(|h| cohort(h) != own).collect());
     let peer = |h: &HostRecord| PeerHost {
         name: h.name.clone(),
         address: h.address,
@@ -84,8 +84,20 @@ pub(crate) fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
     same.chain(rest).take(MAX_PEERS).map(peer).collect()
 }
 
+/// First, last, second, last but one, and so on.
+fn from_both_ends<T>(items: Vec<T>) -> impl Iterator<Item = T> {
+    let mut items = VecDeque::from(items);
+    let mut front = false;
+    std::iter::from_fn(move || {
+        front = !front;
+        if front { items.pop_front() } else { items.pop_back() }
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     fn registry(hosts: &[(&str, &str)]) -> Registry {
@@ -118,17 +130,15 @@ mod tests {
     }
 
     #[test]
-    fn in_a_large_fleet_everybody_is_known_to_as_many_as_he_knows() {
+    fn in_a_large_fleet_knowing_is_mutual() {
         let all: Vec<String> = (0..200).map(|n| format!("h{n:03}")).collect();
         let registry = registry(&all.iter().map(|n| (n.as_str(), "a")).collect::<Vec<_>>());
-        let mut known = BTreeMap::<HostName, usize>::new();
+        let mut pairs = BTreeSet::new();
         for name in registry.hosts.keys() {
             let peers = peers_of(name, &registry);
             assert_eq!(peers.len(), MAX_PEERS);
-            for peer in peers {
-                *known.entry(peer.name).or_default() += 1;
-            }
+            pairs.extend(peers.into_iter().map(|peer| (name.clone(), peer.name)));
         }
-        assert!(known.values().all(|n| *n == MAX_PEERS));
+        assert!(pairs.iter().all(|(a, b)| pairs.contains(&(b.clone(), a.clone()))));
     }
 }
