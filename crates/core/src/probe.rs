@@ -7,6 +7,9 @@ use crate::ids::HostName;
 /// Samples that a stage needs before it says anything but unknown.
 pub const MIN_SAMPLES: u64 = 5;
 
+/// Samples that a percentile needs before it may end an experiment early.
+pub const MIN_PERCENTILE: u64 = 100;
+
 /// One probe, run open-loop by one agent: a sample is due each `every_ms` whatever became of the
 /// one before, and its latency counts from when it was due.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -129,6 +132,25 @@ impl Expect {
         }
     }
 
+    /// Whether a stage of `planned` samples in all is lost already. Errors are a budget: a burst at the
+    /// moment of the cut, which the rest of the stage can make up for, ends nothing; one that no rest
+    /// can make up for ends it at once. Percentiles count from [`MIN_PERCENTILE`] samples on; where no
+    /// share of errors is bounded, half a stage without any success does.
+    #[must_use]
+    pub fn is_lost(&self, tally: &Tally, planned: u64) -> bool {
+        let all = u128::from(planned.max(tally.sent));
+        let spent = u128::from(tally.failed) * 1_000_000;
+        let over_budget = match self.max_errors_per_million {
+            Some(limit) => spent > u128::from(limit) * all,
+            None => tally.ok == 0 && u128::from(tally.sent) * 2 >= all,
+        };
+        let latency = Expect { max_errors_per_million: None, ..*self };
+        let slow = tally.sent >= MIN_PERCENTILE
+            && tally.ok > 0
+            && latency.judge(tally) == Steadiness::Deviated;
+        tally.sent >= MIN_SAMPLES && (over_budget || slow)
+    }
+
     /// The bounds in words, `no errors judged` excluded.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -160,6 +182,21 @@ mod tests {
         assert_eq!(Expect::default().judge(&tally(4, 0, 0)), Steadiness::Unknown);
         assert_eq!(Expect::default().judge(&tally(50, 50, 0)), Steadiness::Deviated);
         assert_eq!(Expect::default().judge(&tally(50, 49, 0)), Steadiness::Steady);
+    }
+
+    #[test]
+    fn a_burst_that_the_rest_can_make_up_for_ends_nothing() {
+        let expect = Expect { max_errors_per_million: Some(200_000), ..Expect::default() };
+        assert_eq!(expect.judge(&tally(10, 10, 0)), Steadiness::Deviated);
+        assert!(!expect.is_lost(&tally(10, 10, 0), 100), "10 of 100 is within a fifth");
+        assert!(!expect.is_lost(&tally(30, 20, 0), 100));
+        assert!(expect.is_lost(&tally(30, 21, 0), 100), "no success could mend it");
+        assert!(expect.is_lost(&tally(200, 41, 0), 100), "more were sent than planned");
+        assert!(!Expect::default().is_lost(&tally(49, 49, 0), 100));
+        assert!(Expect::default().is_lost(&tally(50, 50, 0), 100));
+        let expect = Expect { max_p99_ms: Some(250), ..Expect::default() };
+        assert!(!expect.is_lost(&tally(99, 0, 250_001), 1_000));
+        assert!(expect.is_lost(&tally(100, 0, 250_001), 1_000));
     }
 
     #[test]

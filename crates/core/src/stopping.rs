@@ -4,9 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{HostName, StopId};
-use crate::message::{
-    HostPhase, Latched, Receipt, Report, StopHost, StopProgress, StopState,
-};
+use crate::message::{HostPhase, Latched, Receipt, Report, StopHost, StopProgress, StopState};
 use crate::time::Time;
 
 /// How much longer than the longest lease is waited, for clocks and queues.

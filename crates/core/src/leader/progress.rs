@@ -194,7 +194,10 @@ impl Leader {
         }
         let bad = record.experiment.probes.iter().find_map(|probe| {
             let tally = self.tally(record, probe, Stage::During);
-            (probe.expect.judge(&tally) == Steadiness::Deviated)
+            let planned = record.experiment.duration_ms / probe.every_ms.max(1);
+            probe
+                .expect
+                .is_lost(&tally, planned)
                 .then(|| format!("{}: {}", probe.name, describe(&tally)))
         })?;
         Some(Command::End { id: record.id, why: EndReason::Deviated(bad) })

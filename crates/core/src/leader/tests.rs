@@ -645,7 +645,11 @@ fn with_probe(experiment: &mut Experiment) {
 }
 
 fn samples(b: &mut Bench, stage: Stage, ok: u64) {
-    let tally = Tally { sent: 10, ok, failed: 10 - ok, elapsed_ms: 1_000, ..Tally::default() };
+    samples_of(b, stage, 10, ok);
+}
+
+fn samples_of(b: &mut Bench, stage: Stage, sent: u64, ok: u64) {
+    let tally = Tally { sent, ok, failed: sent - ok, elapsed_ms: 1_000, ..Tally::default() };
     let report = b.reports.get_mut(&2).expect("a host");
     let probe = crate::message::ProbeReport {
         experiment: experiment_id(1),
@@ -687,7 +691,12 @@ fn a_deviation_rolls_back_and_breaks() {
     b.wait(1_000);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
     b.wait(1_000);
-    samples(&mut b, Stage::During, 0);
+    // Of 600 that are due in a minute, half must fail before no rest could be called steady.
+    samples_of(&mut b, Stage::During, 299, 0);
+    b.report_all();
+    b.tick();
+    assert_eq!(b.record(1).ending, None);
+    samples_of(&mut b, Stage::During, 300, 0);
     b.report_all();
     b.tick();
     assert!(matches!(b.record(1).ending, Some(EndReason::Deviated(_))));
