@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::Rng;
 use squall_core::ids::NodeId;
 use squall_core::message::{FromCoordinator, ToCoordinator};
 use squall_wire::{Channel, Connection, Endpoint, Role, WireError};
@@ -114,7 +113,7 @@ async fn keep_up(endpoint: &Endpoint, to: &Member, current: &watch::Sender<Optio
             }
             Err(_) => tracing::debug!(name = to.name, "no answer from a coordinator"),
         }
-        let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.5));
+        let jittered = pause.mul_f64(rand::random_range(0.5..1.5));
         tokio::time::sleep(jittered).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
