@@ -11,6 +11,8 @@ pub mod local;
 mod neighbours;
 mod probes;
 mod start;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use config::Config;

@@ -74,9 +74,10 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> AgentError {
     move |error| AgentError::Io { what, error }
 }
 
-struct Parts {
-    run: AgentRun,
-    host: Host,
+/// What a life starts with.
+pub(crate) struct Parts {
+    pub(crate) run: AgentRun,
+    pub(crate) host: Host,
     opened: Opened,
 }
 
@@ -102,7 +103,7 @@ pub async fn run(
     let hello = hello(&config, run, &neighbours, capabilities);
     let options = EndpointOptions { bind: any_address(&config), mark: Some(CONTROL_MARK) };
     let endpoint = Endpoint::bind(identity, options)?;
-    let mut driver = assemble(parts, &config.name, &config.run_dir)?;
+    let mut driver = assemble(parts, &config.name, &config.run_dir, this_program()?)?;
     let (link_events, links_inbox) = mpsc::channel(QUEUE);
     driver.links = config
         .coordinators
@@ -177,13 +178,18 @@ pub async fn lone(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
     let parts = recover(state_dir, me.clone(), policy, true)?;
-    let mut driver = assemble(parts, &me, run_dir)?;
+    let mut driver = assemble(parts, &me, run_dir, this_program()?)?;
     driver.ends_when_idle = true;
     driver.run(shutdown).await;
     Ok(())
 }
 
-fn recover(
+fn this_program() -> Result<PathBuf, AgentError> {
+    std::env::current_exe().map_err(io_error("the path of this program"))
+}
+
+/// Opens the journal and starts the machine with what it holds.
+pub(crate) fn recover(
     state_dir: &Path,
     me: HostName,
     policy: Policy,
@@ -200,7 +206,13 @@ fn recover(
     Ok(Parts { run, host, opened })
 }
 
-fn assemble(parts: Parts, me: &HostName, run_dir: &Path) -> Result<Driver, AgentError> {
+/// A driver without a cluster. `program` is called with `hold` for each holder.
+pub(crate) fn assemble(
+    parts: Parts,
+    me: &HostName,
+    run_dir: &Path,
+    program: PathBuf,
+) -> Result<Driver, AgentError> {
     let (written_in, written) = mpsc::unbounded_channel();
     let (news_in, holders_inbox) = mpsc::unbounded_channel();
     let (locals_in, locals_inbox) = mpsc::channel(QUEUE);
@@ -209,7 +221,6 @@ fn assemble(parts: Parts, me: &HostName, run_dir: &Path) -> Result<Driver, Agent
     let (_, relayed) = mpsc::channel(1);
     let listening = listen(run_dir, locals_in)
         .map_err(io_error(format!("the socket in {}", run_dir.display())))?;
-    let program = std::env::current_exe().map_err(io_error("the path of this program"))?;
     let holders = Holders::start(program, news_in).map_err(io_error("the holders' thread"))?;
     let writer = parts.opened.spawn(written_in).map_err(io_error("the journal's thread"))?;
     Ok(Driver {

@@ -258,3 +258,21 @@ async fn a_host_runs_so_many_and_makes_room_for_new_ones_of_those_that_ended() {
     assert_eq!(names.len(), MAX_PROBES);
     assert!(all[MAX_PROBES..].iter().all(|o| names.contains(&o.probe.name)), "{names:?}");
 }
+
+#[tokio::test]
+async fn what_was_due_while_this_process_stood_still_is_sampled_late_and_says_so() {
+    let (at, _go) = server(200).await;
+    let mut probes = Probes::default();
+    probes.set(clock::now(), &[order(http(at), 50, 20_000, Stage::Before)]);
+    until("samples", || tally(&mut probes, Stage::Before).ok >= 5).await;
+    // One thread runs everything here; as if it were frozen.
+    std::thread::sleep(Duration::from_millis(1_000));
+    sleep(Duration::from_millis(10)).await;
+    until("all are decided", || {
+        let seen = tally(&mut probes, Stage::Before);
+        seen.sent + 3 >= seen.elapsed_ms / 50
+    })
+    .await;
+    let seen = tally(&mut probes, Stage::Before);
+    assert!(seen.max_us >= 900_000 && seen.failed == 0, "{seen:?}");
+}
