@@ -2,7 +2,10 @@
 //! this module, each block with its reason.
 
 pub mod devices;
+pub mod links;
+pub mod namespaces;
 pub mod netlink;
 pub mod nft;
 pub mod raw;
+pub mod signals;
 pub mod timer;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use squall_wire::{ClusterAuthority, GossipKey, IdentityError, Role};
 
@@ -12,7 +13,11 @@ use crate::files;
 use crate::output::talk;
 
 /// How long the certificates last that `init` issues.
-const DAYS: u32 = 730;
+pub const DAYS: u32 = 730;
+
+/// Where a coordinator's directory is copied to on its host: apart from the agent's, which may live
+/// there too.
+pub const HOME: &str = "/etc/squall/coordinator";
 
 fn identity(error: IdentityError) -> Failure {
     Failure::local(error.to_string(), "check the directory and its permissions")
@@ -36,12 +41,7 @@ pub fn init(init: &Init, shared: &Shared) -> Outcome {
     let gossip = GossipKey::create();
     for member in &coordinators {
         let home = dir.join("coordinators").join(&member.name);
-        let identity_dir = home.join("identity");
-        let issued = authority.issue(Role::Coordinator, &member.name, DAYS).map_err(identity)?;
-        issued.save(&identity_dir).map_err(identity)?;
-        gossip.save(&identity_dir).map_err(identity)?;
-        authority.save(&identity_dir).map_err(identity)?;
-        files::write(&home.join("coordinator.toml"), &coordinator_toml(member, &coordinators))?;
+        coordinator_home(&authority, &gossip, member, &coordinators, &home)?;
     }
     let operator = authority.issue(Role::Operator, &init.operator, DAYS).map_err(identity)?;
     operator.save(&dir.join(OPERATOR_DIR)).map_err(identity)?;
@@ -53,14 +53,33 @@ pub fn init(init: &Init, shared: &Shared) -> Outcome {
     for member in &dir.file.coordinators {
         let home = dir.path.join("coordinators").join(&member.name);
         talk(format!(
-            "  on {name}: copy {home} to /etc/squall, then squall coordinator --config \
-             /etc/squall/coordinator.toml",
+            "  on {name}: copy {home} to {HOME}, then squall coordinator --config \
+             {HOME}/coordinator.toml",
             name = member.name,
             home = home.display()
         ));
     }
     talk(format!("  then, for each host: squall token HOST --cluster {}", dir.path.display()));
     Ok(Exit::Held)
+}
+
+/// What a coordinator's host has in [`HOME`]: identity, keys and configuration.
+///
+/// # Errors
+/// The system's.
+pub fn coordinator_home(
+    authority: &ClusterAuthority,
+    gossip: &GossipKey,
+    member: &Member,
+    all: &[Member],
+    home: &Path,
+) -> Result<(), Failure> {
+    let dir = home.join("identity");
+    let issued = authority.issue(Role::Coordinator, &member.name, DAYS).map_err(identity)?;
+    issued.save(&dir).map_err(identity)?;
+    gossip.save(&dir).map_err(identity)?;
+    authority.save(&dir).map_err(identity)?;
+    files::write(&home.join("coordinator.toml"), &coordinator_toml(member, all))
 }
 
 fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
@@ -92,7 +111,7 @@ pub fn list(coordinators: &[Member]) -> String {
     text
 }
 
-/// A coordinator's configuration, for `/etc/squall` on its host.
+/// A coordinator's configuration, for [`HOME`] on its host.
 fn coordinator_toml(member: &Member, all: &[Member]) -> String {
     let any: std::net::IpAddr = match member.address {
         SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
@@ -101,7 +120,7 @@ fn coordinator_toml(member: &Member, all: &[Member]) -> String {
     let listen = SocketAddr::new(any, member.address.port());
     format!(
         "name = \"{}\"\nid = {}\nlisten = \"{listen}\"\nstate-dir = \"/var/lib/squall-coordinator\"\n\
-         identity-dir = \"/etc/squall/identity\"\n{}",
+         identity-dir = \"{HOME}/identity\"\n{}",
         member.name,
         member.id,
         list(all)

@@ -116,7 +116,11 @@ fn own_address(token: &JoinToken) -> Result<IpAddr, Failure> {
     })
 }
 
-fn save(identity: &Identity, gossip: &GossipKey, dir: &Path) -> Result<(), Failure> {
+/// Puts an agent's identity where its configuration says.
+///
+/// # Errors
+/// The system's.
+pub fn save(identity: &Identity, gossip: &GossipKey, dir: &Path) -> Result<(), Failure> {
     let failed = |e: IdentityError| {
         Failure::local(
             e.to_string(),
@@ -127,13 +131,15 @@ fn save(identity: &Identity, gossip: &GossipKey, dir: &Path) -> Result<(), Failu
     identity.save(dir).map_err(failed)
 }
 
-/// The agent's configuration.
-fn agent_toml(join: &Join, address: IpAddr, members: &[Member]) -> String {
+/// The agent's configuration. A host at a coordinator's address says that it is one's.
+pub fn agent_toml(join: &Join, address: IpAddr, members: &[Member]) -> String {
     let dir = std::path::absolute(&join.identity).unwrap_or(join.identity.clone());
-    let labels: String = join.labels.iter().map(|(k, v)| format!("{k} = {v:?}\n")).collect();
+    let labels: String = join.labels.iter().map(|(k, v)| format!("{k:?} = {v:?}\n")).collect();
     let labels = if labels.is_empty() { labels } else { format!("\n[labels]\n{labels}") };
+    let shared = members.iter().any(|m| m.address.ip() == address);
+    let shared = if shared { "coordinator = true\n" } else { "" };
     format!(
-        "name = \"{}\"\naddress = \"{address}\"\nidentity-dir = {:?}\n{}{labels}",
+        "name = \"{}\"\naddress = \"{address}\"\nidentity-dir = {:?}\n{shared}{}{labels}",
         join.name,
         dir.display().to_string(),
         list(members)
@@ -177,5 +183,10 @@ mod tests {
             files::toml(Path::new("agent.toml"), &text).expect("valid");
         assert_eq!(config.labels["group"], "etcd");
         assert_eq!(config.coordinators[0].name, "c1");
+        assert!(!config.coordinator);
+        let text = agent_toml(&join, "10.0.0.1".parse().unwrap(), &members);
+        let config: squall_agent::Config =
+            files::toml(Path::new("agent.toml"), &text).expect("valid");
+        assert!(config.coordinator, "it lives where a coordinator does");
     }
 }

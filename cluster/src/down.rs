@@ -1,0 +1,86 @@
+//! Taking a lab down, whole or half-made.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Signal, pidfd_send_signal};
+use squall_core::ids::HostName;
+
+use crate::error::{LabError, errno, system};
+use crate::place::{Claim, usual_root};
+use crate::record::Record;
+
+/// How long a killed switch has to be gone with all that hangs on it. The kernel needs
+/// milliseconds a host.
+const GONE: Duration = Duration::from_secs(60);
+
+/// What `down` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Was {
+    /// The lab, or what was left of it; nothing is now.
+    There,
+    /// Nothing.
+    Absent,
+}
+
+/// Takes a lab down: on return its processes are dead, and with them its namespaces, mounts and
+/// links; its directory is removed.
+///
+/// # Errors
+/// Somebody else works on it, or something could not be removed; doing it again is safe.
+pub fn down(root: &Path, name: &HostName) -> Result<Was, LabError> {
+    let Some(claim) = Claim::existing(root, name)? else { return Ok(Was::Absent) };
+    clear(&claim)?;
+    fs::remove_dir(&claim.dir).map_err(system(claim.dir.display().to_string()))?;
+    if root == usual_root() {
+        // Fails while other labs are there.
+        let _ = fs::remove_dir(root);
+    }
+    Ok(Was::There)
+}
+
+/// Kills what is left of a lab and empties its directory.
+pub(crate) fn clear(claim: &Claim) -> Result<(), LabError> {
+    if let Some(record) = Record::load(&claim.dir)? {
+        kill(&record)?;
+    }
+    let failed = || system(claim.dir.display().to_string());
+    for entry in fs::read_dir(&claim.dir).map_err(failed())? {
+        let path = entry.map_err(failed())?.path();
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed()(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Kills the switch and waits for its end. It is pid 1 of a namespace: the kernel lets it end only
+/// after every process in there has.
+fn kill(record: &Record) -> Result<(), LabError> {
+    let Some(switch) = record.switch()? else { return Ok(()) };
+    let failed = || errno(format!("the switch of lab {}", record.name));
+    match pidfd_send_signal(&switch, Signal::KILL) {
+        // A zombie, or gone just now.
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => return Err(failed()(error)),
+    }
+    let limit = Timespec { tv_sec: GONE.as_secs().cast_signed(), tv_nsec: 0 };
+    match poll(&mut [PollFd::new(&switch, PollFlags::IN)], Some(&limit)).map_err(failed())? {
+        0 => Err(LabError::Failed(format!(
+            "lab {}: its processes are still there {} s after SIGKILL; squall lab down {} again",
+            record.name,
+            GONE.as_secs(),
+            record.name
+        ))),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,113 @@
+//! Entering a lab from the machine. Only a process with one thread may.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::move_into_thread_name_spaces;
+use squall_faults::sys::namespaces::{Spaces, own_handle, single_threaded, tie};
+use squall_faults::sys::signals::{self, Signals};
+
+use crate::error::{LabError, errno, system};
+use crate::mounts::{MARKER, SEARCH};
+use crate::record::Record;
+
+/// What a shell answers where there is no such program, and where it cannot be executed.
+const NO_PROGRAM: i32 = 127;
+const NOT_EXECUTABLE: i32 = 126;
+/// Added to the number of the signal that killed a program.
+const KILLED: i32 = 128;
+
+/// Enters the network of the lab whose directory this is, so that its hosts can be reached. Does
+/// nothing on a host of that lab.
+///
+/// # Errors
+/// There is no lab there, it is down, or this process may not enter it.
+pub fn enter_network(dir: &Path) -> Result<(), LabError> {
+    let here = fs::read_to_string(MARKER);
+    if here.is_ok_and(|text| text.lines().next().is_some_and(|lab| Path::new(lab) == dir)) {
+        return Ok(());
+    }
+    let absent =
+        || LabError::Absent { what: format!("lab in {}", dir.display()), others: Vec::new() };
+    let record = Record::load(dir)?.ok_or_else(absent)?;
+    let down = || LabError::Down(format!("lab {}", record.name));
+    enter(&record, &record.switch()?.ok_or_else(down)?, Spaces::NETWORK)
+}
+
+fn enter(record: &Record, process: &OwnedFd, spaces: Spaces) -> Result<(), LabError> {
+    let what = || format!("to enter lab {}", record.name);
+    if !single_threaded().map_err(system(what()))? {
+        return Err(LabError::Failed(format!("{}: this process has threads", what())));
+    }
+    let user = if record.rootless { Spaces::USER } else { Spaces::empty() };
+    move_into_thread_name_spaces(process.as_fd(), spaces | user).map_err(errno(what()))
+}
+
+/// Runs a program on a host, in all of its namespaces, with this process's own input and output, and
+/// returns the number to end with: the program's, or 128 and the signal that killed it. Signals that
+/// are sent to this process go to the program; its death is the program's.
+///
+/// # Errors
+/// There is no such host, it is down, or this process may not enter it.
+pub fn exec(record: &Record, host: &str, argv: &[String]) -> Result<i32, LabError> {
+    let [program, args @ ..] = argv else {
+        return Err(LabError::Invalid("no program is named".to_owned()));
+    };
+    let init = record.init(host)?;
+    let parent = own_handle().map_err(system("a handle of this process"))?;
+    let here = std::env::current_dir();
+    let mut wanted = signals::ENDINGS.to_vec();
+    wanted.push(signals::CHILD);
+    let signals = Signals::take(&wanted).map_err(system("signals"))?;
+    let spaces = Spaces::NETWORK
+        | Spaces::MOUNT
+        | Spaces::PROCESS_ID
+        | Spaces::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | Spaces::INTER_PROCESS_COMMUNICATION;
+    enter(record, &init, spaces)?;
+    // The same directory where the host has it; a new mount namespace begins at the root.
+    if !here.is_ok_and(|path| std::env::set_current_dir(path).is_ok()) {
+        std::env::set_current_dir("/").map_err(system("/"))?;
+    }
+    let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    let mut command = Command::new(program);
+    command.args(args).env("PATH", format!("{SEARCH}:{path}"));
+    tie(&mut command, parent);
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            eprintln!("{host}: {program}: {error}");
+            return Ok(match error.kind() {
+                io::ErrorKind::NotFound => NO_PROGRAM,
+                _ => NOT_EXECUTABLE,
+            });
+        }
+    };
+    let status = attend(child, &signals).map_err(system(program.clone()))?;
+    Ok(status.code().unwrap_or_else(|| KILLED + status.signal().unwrap_or_default()))
+}
+
+/// Waits for the program's end, and passes on what this process is sent.
+fn attend(mut child: Child, signals: &Signals) -> io::Result<ExitStatus> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        let came = signals.next()?;
+        // One from the terminal has reached the program already, as a member of the same group.
+        if came.number != signals::CHILD && came.by_process {
+            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            if let (Some(pid), Some(signal)) = (pid, Signal::from_named_raw(came.number)) {
+                match kill_process(pid, signal) {
+                    Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+}

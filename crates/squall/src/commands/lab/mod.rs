@@ -1,0 +1,208 @@
+//! `squall lab`: fleets of virtual hosts. What a host is made of is in the package squall-cluster;
+//! here it is furnished as a real fleet would be, and waited for.
+
+mod fleet;
+mod ready;
+
+use std::path::Path;
+
+use serde::Serialize;
+use squall_cluster::build::{ROOTLESS_LACKS, make};
+use squall_cluster::down::{Was, down};
+use squall_cluster::place::{self, Claim};
+use squall_cluster::record::{CLUSTER_DIR, Record};
+use squall_cluster::{Host, LabError, LabView, Plan, Shape, enter};
+use squall_coordinator::MAX_COORDINATORS;
+use squall_core::ids::HostName;
+
+use self::fleet::Fleet;
+use super::{operate, show, with_client};
+use crate::cli::{Format, Lab, LabExec, LabUp};
+use crate::client::cluster_dir::ClusterDir;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::table::{or_none, table};
+use crate::output::talk;
+
+/// `squall lab`.
+pub fn lab(lab: Lab, format: Format) -> Outcome {
+    match lab {
+        Lab::Up(up) => self::up(&up, format),
+        Lab::Down { name } => take_down(&name),
+        Lab::Ls => ls(format),
+        Lab::Status { name } => status(&name, format),
+        Lab::Exec(exec) => self::exec(&exec),
+    }
+}
+
+/// Enters the network of the lab that the cluster is in.
+pub fn enter_network(dir: &ClusterDir) -> Result<(), Failure> {
+    let Some(lab) = &dir.file.lab else { return Ok(()) };
+    let path = std::path::absolute(&dir.path).map_err(|e| failure(&system(&dir.path, e)))?;
+    let parent = path.parent().unwrap_or(&path);
+    enter::enter_network(parent).map_err(|error| {
+        Failure { exit: Exit::Unreachable, ..failure(&error) }
+            .with_hosts(format!("those of lab {lab} that are not there hold nothing"))
+    })
+}
+
+fn system(path: &Path, source: std::io::Error) -> LabError {
+    LabError::System { what: path.display().to_string(), source }
+}
+
+fn failure(error: &LabError) -> Failure {
+    let what = error.to_string();
+    match error {
+        LabError::Invalid(_) => Failure::usage(what, "squall lab up --help"),
+        LabError::Exists(name) => {
+            Failure::local(what, format!("squall lab down {name}, or choose another name"))
+        }
+        LabError::Busy(_) => Failure::local(what, "wait for it, or choose another name"),
+        LabError::Absent { .. } => Failure::usage(what, "squall lab ls lists them"),
+        LabError::Down(_) => Failure::local(what, "squall lab down clears what is left of it"),
+        LabError::System { .. } | LabError::Failed(_) => {
+            Failure::local(what, "squall lab down clears what is left; logs are in its directory")
+        }
+    }
+}
+
+fn lab_name(name: &str) -> Result<HostName, Failure> {
+    name.parse().map_err(|e| Failure::usage(format!("{e}"), "choose another name"))
+}
+
+fn root() -> Result<std::path::PathBuf, Failure> {
+    place::root().map_err(|e| failure(&e))
+}
+
+/// `squall lab up`.
+fn up(up: &LabUp, format: Format) -> Outcome {
+    let plan = plan(up)?;
+    let program = std::env::current_exe()
+        .map_err(|e| Failure::local(format!("this program's path: {e}"), "is /proc there?"))?;
+    let claim = Claim::make(&root()?, &plan.name).map_err(|e| failure(&e))?;
+    let (making, cluster) = if up.bare {
+        let nothing = |_: &Host| Ok(Vec::new());
+        (make(claim, plan, &program, false, &nothing).map_err(|e| failure(&e))?, None)
+    } else {
+        let fleet = Fleet::new(&plan, up.agents_on_coordinators)?;
+        let furnish = |host: &Host| fleet.furnish(host).map_err(|f| f.what);
+        let making = make(claim, plan, &program, true, &furnish).map_err(|e| failure(&e))?;
+        let cluster = fleet.save(making.dir())?;
+        (making, Some((cluster, fleet.agents)))
+    };
+    if making.record().rootless {
+        talk("made without root, in a user namespace. What its hosts lack:");
+        ROOTLESS_LACKS.iter().for_each(|lack| talk(format!("  {lack}")));
+    }
+    making.notes.iter().for_each(|note| talk(format!("note: {note}")));
+    if let Some((cluster, agents)) = cluster {
+        ready::wait(&making, cluster, agents)?;
+    }
+    let dir = making.dir().to_owned();
+    let record = making.commit().map_err(|e| failure(&e))?;
+    let view = record.view(&dir);
+    show(format, &view, hosts_table)?;
+    instruct(&view);
+    Ok(Exit::Held)
+}
+
+fn plan(up: &LabUp) -> Result<Plan, Failure> {
+    if usize::from(up.coordinators) > MAX_COORDINATORS {
+        let what = format!("{} coordinators; {MAX_COORDINATORS} are the most", up.coordinators);
+        return Err(Failure::usage(what, "three or five are best"));
+    }
+    if up.coordinators == 0 && !up.bare {
+        return Err(Failure::usage("a cluster without a coordinator", "--bare makes hosts only"));
+    }
+    let labels = up.labels.iter().map(|l| l.parse()).collect::<Result<_, _>>();
+    let labels = labels.map_err(|e| failure(&e))?;
+    let (hosts, coordinators, ipv6_only) = (up.hosts, up.coordinators, up.ipv6_only);
+    let shape = Shape { hosts, coordinators, labels, ipv6_only };
+    Plan::new(lab_name(&up.name)?, &shape).map_err(|e| failure(&e))
+}
+
+/// What a person types next. Data has gone to stdout.
+fn instruct(view: &LabView) {
+    if let Some(cluster) = &view.cluster {
+        talk(format!("export SQUALL_CLUSTER={}", cluster.display()));
+    }
+    let host = view.hosts.first().map_or("h1", |h| h.name.as_str());
+    talk(format!("squall lab exec --lab {} {host} -- PROGRAM", view.name));
+    talk(format!("squall lab down {}", view.name));
+}
+
+fn hosts_table(view: &LabView) -> String {
+    let rows = view.hosts.iter().map(|host| {
+        let labels: Vec<String> = host.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let pid = host.pid.map(|pid| pid.to_string()).unwrap_or_default();
+        [host.name.clone(), host.address.to_string(), or_none(&labels.join(",")), or_none(&pid)]
+    });
+    table(["HOST", "ADDRESS", "LABELS", "PID"], rows.collect())
+}
+
+/// `squall lab down`.
+fn take_down(name: &str) -> Outcome {
+    let name = lab_name(name)?;
+    match down(&root()?, &name).map_err(|e| failure(&e))? {
+        Was::There => talk(format!("lab {name} is gone")),
+        Was::Absent => {
+            let others = place::names(&root()?).map_err(|e| failure(&e))?;
+            let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+            let others = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+            talk(format!("no lab {name} to take down; labs here: {others}"));
+        }
+    }
+    Ok(Exit::Held)
+}
+
+/// One lab in `squall lab ls`.
+#[derive(Serialize)]
+struct Row {
+    #[serde(flatten)]
+    lab: LabView,
+    /// `up`, `making`, or `down` where something is left to clear.
+    state: &'static str,
+}
+
+/// `squall lab ls`.
+fn ls(format: Format) -> Outcome {
+    let root = root()?;
+    let row = |name: &HostName| -> Result<Row, LabError> {
+        let dir = root.join(name.as_str());
+        Ok(match Record::load(&dir)? {
+            Some(record) => Row { lab: record.view(&dir), state: record.standing()? },
+            None => {
+                let lab = LabView { name: name.to_string(), cluster: None, hosts: Vec::new() };
+                Row { lab, state: "down" }
+            }
+        })
+    };
+    let names = place::names(&root).map_err(|e| failure(&e))?;
+    let rows: Result<Vec<Row>, LabError> = names.iter().map(row).collect();
+    show(format, &rows.map_err(|e| failure(&e))?, |rows| {
+        let cells = rows.iter().map(|row| {
+            let hosts: Vec<&str> = row.lab.hosts.iter().map(|h| h.name.as_str()).collect();
+            let cluster = row.lab.cluster.as_ref().map(|c| c.display().to_string());
+            let cluster = or_none(&cluster.unwrap_or_default());
+            [row.lab.name.clone(), row.state.to_owned(), or_none(&hosts.join(" ")), cluster]
+        });
+        table(["LAB", "STATE", "HOSTS", "CLUSTER"], cells.collect())
+    })
+}
+
+/// `squall lab status`.
+fn status(name: &str, format: Format) -> Outcome {
+    let (dir, record) = place::open(&root()?, &lab_name(name)?).map_err(|e| failure(&e))?;
+    if !record.clustered {
+        let what = format!("lab {name} is bare: it has no cluster");
+        return Err(Failure::usage(what, "squall lab ls lists its hosts"));
+    }
+    let dir = ClusterDir::open(Some(&dir.join(CLUSTER_DIR)))?;
+    with_client(dir, async |c| operate::status(c, format).await)
+}
+
+/// `squall lab exec`. Ends this process with the program's own number.
+fn exec(exec: &LabExec) -> Outcome {
+    let (_, record) = place::open(&root()?, &lab_name(&exec.lab)?).map_err(|e| failure(&e))?;
+    let code = enter::exec(&record, &exec.host, &exec.argv).map_err(|e| failure(&e))?;
+    std::process::exit(code)
+}
