@@ -33,8 +33,8 @@ pub struct Config {
     #[serde(default = "yes")]
     pub enrol: bool,
     /// Whether its packets wear the mark that exempts them from network faults: needed where faults
-    /// are held on the same host, and needs CAP_NET_ADMIN.
-    #[serde(default)]
+    /// are held on the same host. Without CAP_NET_ADMIN a warning says that they do not.
+    #[serde(default = "yes")]
     pub mark: bool,
 }
 
