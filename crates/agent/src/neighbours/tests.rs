@@ -293,6 +293,13 @@ async fn a_signed_stop_goes_from_hand_to_hand_and_arrives_once() {
     // The repeats have all arrived by then.
     sleep(Duration::from_millis(600)).await;
     assert!(b.heard.try_recv().is_err() && c.heard.try_recv().is_err());
+    // Signed by another coordinator it is the same stop; another one is not.
+    let c2 = cluster.authority.issue(Role::Coordinator, "c2", 1).unwrap();
+    let another = StopId(Uuid::from_u128(8));
+    b.near.spread(stop, c2.sign_stop(stop));
+    b.near.spread(another, c2.sign_stop(another));
+    let got = tokio::time::timeout(PATIENCE, c.heard.recv()).await.unwrap().unwrap();
+    assert_eq!(got.0, another);
     assert_eq!(c.near.counts().bad_stops, 0);
 }
 

@@ -160,6 +160,7 @@ async fn an_agent_that_is_told_to_end_lifts_first_and_says_so() {
     let last = s1.report(|r| phase(r, &id) == Some(HostPhase::Lost)).await;
     let ended = last.faults[0].ended.clone().unwrap();
     assert!(ended.residue.is_empty() && ended.achieved.is_some_and(|a| a.bit), "{last:?}");
+    while s1.channel.recv::<FromAgent>().await.unwrap().is_some() {} // it ends the stream in order
     drop(s1);
     ending.await.unwrap();
     let next = home.recover(false);
