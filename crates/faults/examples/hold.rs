@@ -1,18 +1,22 @@
 //! A holder, and an agent of a few lines: what the tests of this crate start, for they have no
 //! `squall` to start.
 //!
-//! `hold PARENT` is the holder. `hold agent` reads one task from stdin, starts a holder for it, says
-//! its number and each of its reports on stdout, and waits to be killed.
+//! `hold PARENT TAG` is the holder, `hold burn PARENT TAG` its child. `hold agent`
+//! reads one task from stdin, starts a holder for it, says its number and each of its reports on
+//! stdout, and waits to be killed. `hold doctor` says what this host can hold.
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
+use squall_faults::burner::burn_main;
 use squall_faults::holder::{HolderEvent, Spawner, hold_main};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("agent") => agent(),
+        Some("doctor") => doctor(),
+        Some("burn") => burn_main(args.get(2).map_or("", String::as_str)),
         Some(parent) => hold_main(parent),
         None => ExitCode::from(2),
     }
@@ -36,4 +40,10 @@ fn agent() -> ExitCode {
     loop {
         std::thread::park();
     }
+}
+
+fn doctor() -> ExitCode {
+    let rows = squall_faults::doctor::doctor();
+    println!("{}", serde_json::to_string_pretty(&rows).expect("rows are plain data"));
+    ExitCode::SUCCESS
 }

@@ -1,10 +1,108 @@
-//! The fault `cpu`.
+//! The fault `cpu`: processor time is burnt by children of the holder.
 
-use squall_core::fault::Cpu;
+use std::time::{Duration, Instant};
+
+use nix::unistd::{SysconfVar, sysconf};
+use squall_core::fault::{Cpu, MAX_WORKERS};
 use squall_core::hold::{Achieved, Failure, Hold};
+use squall_core::time::Time;
 
+use crate::burner::{Body, Burners};
+use crate::clock;
 use crate::held::HeldFault;
 
-pub(crate) fn apply(_: &Hold, _: &Cpu) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
-    Err(Failure::Unsupported("not built yet".into()))
+/// How long burners are watched before they are said to burn.
+const WATCH_MS: u64 = 300;
+/// Such spans, at most: on a busy host they come up slowly.
+const WATCHES: u64 = 3;
+/// It bites where the burners get at least one part in so many of what was asked for and is there to
+/// be had. The share that they got is told in any case.
+const ENOUGH: u32 = 4;
+
+pub(crate) fn apply(hold: &Hold, cpu: &Cpu) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+    let processors = online();
+    let workers = cpu.workers.unwrap_or(processors).min(MAX_WORKERS);
+    let burners = Burners::start(hold, Body::Cpu { load_percent: cpu.load_percent }, workers)?;
+    let mut burning = Burning {
+        burners,
+        asked: u32::from(workers) * u32::from(cpu.load_percent),
+        requested: format!("{workers} burners of {} % of one processor", cpu.load_percent),
+        processors,
+        since: Instant::now(),
+        base: Duration::ZERO,
+        last: Achieved::default(),
+    };
+    let lease = clock::now().until(hold.lease_until.min(hold.deadline));
+    let watch = Duration::from_millis(WATCH_MS.min(lease / (2 * WATCHES)));
+    for _ in 0..WATCHES {
+        burning.begin()?;
+        std::thread::sleep(watch);
+        let achieved = burning.look()?;
+        if achieved.bit {
+            burning.begin()?;
+            return Ok((Box::new(burning), achieved));
+        }
+    }
+    Err(Failure::NoBite(burning.last.measured.clone()))
+}
+
+/// Processors that run now.
+fn online() -> u16 {
+    let count = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().unwrap_or(1);
+    u16::try_from(count).unwrap_or(MAX_WORKERS).max(1)
+}
+
+struct Burning {
+    burners: Burners,
+    /// Percent of one processor, all burners together.
+    asked: u32,
+    requested: String,
+    processors: u16,
+    /// When counting began, and what the burners had used by then.
+    since: Instant,
+    base: Duration,
+    last: Achieved,
+}
+
+impl Burning {
+    fn begin(&mut self) -> Result<(), Failure> {
+        self.base = self.burners.cpu_time()?;
+        self.since = Instant::now();
+        Ok(())
+    }
+
+    fn look(&mut self) -> Result<Achieved, Failure> {
+        let used = self.burners.cpu_time()?.saturating_sub(self.base);
+        let span = self.since.elapsed().max(Duration::from_millis(1));
+        let percent = used.as_secs_f64() / span.as_secs_f64() * 100.0;
+        let to_be_had = self.asked.min(u32::from(self.processors) * 100);
+        self.last = Achieved {
+            bit: percent * f64::from(ENOUGH) >= f64::from(to_be_had),
+            requested: self.requested.clone(),
+            measured: format!(
+                "{percent:.0} % of one processor over {} ms, {} processors here",
+                span.as_millis(),
+                self.processors
+            ),
+            note: String::new(),
+        };
+        Ok(self.last.clone())
+    }
+}
+
+impl HeldFault for Burning {
+    fn renew(&mut self, until: Time) -> Result<(), Failure> {
+        self.burners.renew(until)
+    }
+
+    fn measure(&mut self) -> Option<Achieved> {
+        // A burner that has died is found out by the next renewal.
+        self.look().ok()
+    }
+
+    fn lift(mut self: Box<Self>) -> Achieved {
+        // What could not be measured last is told as it was before.
+        let _ = self.look();
+        self.last
+    }
 }

@@ -1,10 +1,186 @@
-//! The fault `kill`.
+//! The fault `kill`: processes get a signal, once or again and again. What it did cannot be taken
+//! back; restarting is its victims' business.
 
-use squall_core::fault::Kill;
+use squall_core::fault::{Amount, Kill};
 use squall_core::hold::{Achieved, Failure, Hold};
+use squall_core::ids::FaultId;
+use squall_core::seed::Dice;
+use squall_core::time::Time;
 
+use crate::clock;
 use crate::held::HeldFault;
+use crate::processes::{self, Target};
+use crate::sys::pidfd::Process;
 
-pub(crate) fn apply(_: &Hold, _: &Kill) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
-    Err(Failure::Unsupported("not built yet".into()))
+const SIGKILL: u8 = libc::SIGKILL as u8;
+const SIGTERM: u8 = libc::SIGTERM as u8;
+/// How long the first victims may take to die, in milliseconds.
+const PATIENCE_MS: u64 = 1_000;
+/// Victims whose death is watched for at the same time; each takes a descriptor.
+const MAX_WATCHED: usize = 512;
+
+pub(crate) fn apply(hold: &Hold, kill: &Kill) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+    let mut killing = Killing::new(hold, kill);
+    killing.round()?;
+    let lease = clock::now().until(hold.lease_until.min(hold.deadline));
+    let until = clock::now().plus(PATIENCE_MS.min(lease / 2));
+    while killing.is_meant_to_end() && !killing.watched.is_empty() && clock::now() < until {
+        killing.look(clock::now().until(until));
+    }
+    let achieved = killing.achieved();
+    if kill.signal == SIGKILL && killing.dead == 0 {
+        return Err(Failure::NoBite(achieved.measured));
+    }
+    killing.told = (killing.signalled, killing.dead);
+    killing.next = kill.interval_ms.map(|ms| clock::now().plus(u64::from(ms)));
+    Ok((Box::new(killing), achieved))
+}
+
+struct Killing {
+    kill: Kill,
+    hold: Hold,
+    dice: Dice,
+    next: Option<Time>,
+    /// Signalled, and not seen dead yet.
+    watched: Vec<(Target, Process)>,
+    rounds: u64,
+    signalled: u64,
+    dead: u64,
+    unwatched: u64,
+    /// Signalled and dead, as last told.
+    told: (u64, u64),
+}
+
+impl Killing {
+    fn new(hold: &Hold, kill: &Kill) -> Killing {
+        Killing {
+            kill: kill.clone(),
+            hold: hold.clone(),
+            dice: Dice::new(seed(&hold.id)),
+            next: None,
+            watched: Vec::new(),
+            rounds: 0,
+            signalled: 0,
+            dead: 0,
+            unwatched: 0,
+            told: (0, 0),
+        }
+    }
+
+    /// Signals whose receivers are expected to die of them.
+    fn is_meant_to_end(&self) -> bool {
+        matches!(self.kill.signal, SIGKILL | SIGTERM)
+    }
+
+    /// Picks and signals once.
+    fn round(&mut self) -> Result<(), Failure> {
+        let system = |e: std::io::Error| Failure::System(format!("looking for processes: {e}"));
+        let wanted = &self.kill.processes;
+        let picked = processes::pick(wanted, &self.hold.protect).map_err(system)?;
+        if picked.targets.is_empty() {
+            return Err(picked.nothing(wanted));
+        }
+        self.rounds += 1;
+        let count = self.kill.amount.of(picked.targets.len());
+        let mut refused = None;
+        let before = self.signalled;
+        for target in self.dice.pick(&picked.targets, count) {
+            match self.signal(&target) {
+                Ok(()) => self.signalled += 1,
+                Err(error) => refused = Some(format!("{} ({}): {error}", target.pid, target.comm)),
+            }
+        }
+        match refused {
+            Some(why) if self.signalled == before => Err(Failure::System(why)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn signal(&mut self, target: &Target) -> std::io::Result<()> {
+        let process = Process::open(target.pid)?;
+        // From here on the handle means one process; the question is only whether it is the one
+        // that was picked.
+        if !target.is_same() {
+            return Err(std::io::ErrorKind::NotFound.into());
+        }
+        process.signal(self.kill.signal)?;
+        if self.watched.iter().any(|(watched, _)| watched == target) {
+            return Ok(());
+        }
+        if self.watched.len() < MAX_WATCHED {
+            self.watched.push((target.clone(), process));
+        } else {
+            self.unwatched += 1;
+        }
+        Ok(())
+    }
+
+    /// Counts the dead, after waiting at most `ms` for one.
+    fn look(&mut self, ms: u64) {
+        // What cannot be seen is not counted.
+        let dead = Process::dead(self.watched.iter().map(|(_, p)| p), ms).unwrap_or_default();
+        let (mut dead, before) = (dead.into_iter(), self.watched.len());
+        self.watched.retain(|_| !dead.next().unwrap_or(false));
+        self.dead += (before - self.watched.len()) as u64;
+    }
+
+    fn achieved(&self) -> Achieved {
+        let to = match self.kill.amount {
+            Amount::All => "all that match".to_owned(),
+            Amount::Count(n) => format!("at most {n} of what matches"),
+            Amount::Percent(p) => format!("{p} % of what matches"),
+        };
+        let again = self.kill.interval_ms.map(|ms| format!(", again each {ms} ms"));
+        let requested = format!("signal {} to {to}{}", self.kill.signal, again.unwrap_or_default());
+        let rounds =
+            if self.rounds > 1 { format!(" in {} rounds", self.rounds) } else { String::new() };
+        let measured = format!("{} signalled{rounds}, {} seen dead", self.signalled, self.dead);
+        let mut notes = Vec::new();
+        if !self.is_meant_to_end() {
+            notes.push("delivered; what the signal does is its receivers' business".to_owned());
+        }
+        if self.unwatched > 0 {
+            notes.push(format!("{} too many to watch", self.unwatched));
+        }
+        let bit = if self.is_meant_to_end() { self.dead > 0 } else { self.signalled > 0 };
+        Achieved { bit, requested, measured, note: notes.join("; ") }
+    }
+}
+
+impl HeldFault for Killing {
+    fn renew(&mut self, _: Time) -> Result<(), Failure> {
+        // Nothing of the kernel's stands for it.
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Time) -> Option<Time> {
+        let interval = u64::from(self.kill.interval_ms?);
+        if self.next.is_none_or(|next| next <= now) {
+            // Nobody there, in this round: whatever restarts them may not have done so yet.
+            if let Err(failure) = self.round() {
+                tracing::debug!(%failure, "a round without a victim");
+            }
+            self.next = Some(now.plus(interval));
+        }
+        self.next
+    }
+
+    fn measure(&mut self) -> Option<Achieved> {
+        self.look(0);
+        let now = (self.signalled, self.dead);
+        (std::mem::replace(&mut self.told, now) != now).then(|| self.achieved())
+    }
+
+    fn lift(mut self: Box<Self>) -> Achieved {
+        self.look(0);
+        self.achieved()
+    }
+}
+
+/// The same victims for the same fault.
+fn seed(id: &FaultId) -> u128 {
+    // FNV-1a's prime, over a start of our own.
+    let fold = |seed: u128, byte: u8| (seed ^ u128::from(byte)).wrapping_mul(0x100_0000_01b3);
+    let start = id.experiment.0.as_u128() ^ u128::from(id.fault);
+    id.host.as_str().bytes().fold(start, fold)
 }

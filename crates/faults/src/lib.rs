@@ -2,8 +2,10 @@
 //! spawn and all `unsafe`.
 #![deny(missing_docs)]
 
+pub mod burner;
 pub mod clock;
 mod cpu;
+pub mod doctor;
 mod held;
 pub mod holder;
 mod kill;
@@ -12,6 +14,7 @@ mod memory;
 mod partition;
 mod pause;
 mod proc;
+mod processes;
 pub mod residue;
 pub mod sys;
 mod traffic;

@@ -1,10 +1,114 @@
-//! The fault `memory`.
+//! The fault `memory`: a child of the holder takes memory and keeps it in use.
+
+use std::time::{Duration, Instant};
 
 use squall_core::fault::Memory;
 use squall_core::hold::{Achieved, Failure, Hold};
+use squall_core::time::Time;
 
+use crate::burner::{Body, Burners};
+use crate::clock;
 use crate::held::HeldFault;
+use crate::proc;
 
-pub(crate) fn apply(_: &Hold, _: &Memory) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
-    Err(Failure::Unsupported("not built yet".into()))
+/// How long the taking is watched before the fault is said to be held; it may go on after that.
+const WATCH_MS: u64 = 500;
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(10);
+/// It bites where at least one part in so many of what was asked for is taken. How much is told in
+/// any case.
+const ENOUGH: u64 = 4;
+/// More than what the burner's own program has before it takes anything; less is not told apart.
+const OWN: u64 = 512 << 10;
+
+pub(crate) fn apply(
+    hold: &Hold,
+    memory: &Memory,
+) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+    let system = |e: std::io::Error| Failure::System(format!("the memory available: {e}"));
+    let available = proc::memory_available().map_err(system)?;
+    let (bytes, requested) = match *memory {
+        Memory::Bytes(bytes) => (bytes, mib(bytes)),
+        Memory::PercentOfAvailable(percent) => {
+            let bytes = available / 100 * u64::from(percent);
+            (bytes, format!("{} ({percent} % of {})", mib(bytes), mib(available)))
+        }
+    };
+    let floor = hold.protect.memory_floor;
+    if available <= floor {
+        return Err(Failure::System(format!(
+            "{} of memory are available, and the policy leaves {} free",
+            mib(available),
+            mib(floor)
+        )));
+    }
+    let burners = Burners::start(hold, Body::Memory { bytes, floor }, 1)?;
+    let last = Achieved { requested, ..Achieved::default() };
+    let mut taking = Taking { burners, bytes, floor, taken: 0, told: false, last };
+    let lease = clock::now().until(hold.lease_until.min(hold.deadline));
+    let (began, limit) = (Instant::now(), Duration::from_millis(WATCH_MS.min(lease / 2)));
+    while taking.look()? && began.elapsed() < limit {
+        std::thread::sleep(LOOK);
+    }
+    if taking.taken == 0 {
+        return Err(Failure::NoBite(taking.last.measured.clone()));
+    }
+    let achieved = taking.last.clone();
+    Ok((Box::new(taking), achieved))
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+struct Taking {
+    burners: Burners,
+    bytes: u64,
+    floor: u64,
+    /// Bytes, at the last look.
+    taken: u64,
+    /// The last look was told, and nothing has changed since.
+    told: bool,
+    last: Achieved,
+}
+
+impl Taking {
+    /// Measures what is taken now; `false` once it is all.
+    fn look(&mut self) -> Result<bool, Failure> {
+        let taken = self.burners.memory()?.saturating_sub(OWN);
+        let available = proc::memory_available().unwrap_or(0);
+        let grows = taken > self.taken + OWN;
+        let short = taken + OWN < self.bytes;
+        self.told &= taken.abs_diff(self.taken) <= OWN;
+        self.taken = taken;
+        self.last = Achieved {
+            bit: taken > 0 && (grows || taken + OWN >= self.bytes / ENOUGH),
+            requested: self.last.requested.clone(),
+            measured: format!("{} taken, {} still available", mib(taken), mib(available)),
+            note: match (short, grows) {
+                (false, _) => String::new(),
+                (true, true) => "taking more".into(),
+                (true, false) => format!("the policy leaves {} free", mib(self.floor)),
+            },
+        };
+        Ok(short)
+    }
+}
+
+impl HeldFault for Taking {
+    fn renew(&mut self, until: Time) -> Result<(), Failure> {
+        self.burners.renew(until)
+    }
+
+    fn measure(&mut self) -> Option<Achieved> {
+        // A burner that has died is found out by the next renewal.
+        self.look().ok()?;
+        (!std::mem::replace(&mut self.told, true)).then(|| self.last.clone())
+    }
+
+    fn lift(mut self: Box<Self>) -> Achieved {
+        // What could not be measured last is told as it was before.
+        let _ = self.look();
+        self.last
+    }
 }

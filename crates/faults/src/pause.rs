@@ -1,10 +1,185 @@
-//! The fault `pause`.
+//! The fault `pause`: processes stand still, every thread of them, because the holder traces them.
+//!
+//! Processes that begin to match later, started by one that does not, run. A system call that was
+//! under way is begun anew when the pause ends, or ends with EINTR where the kernel never restarts
+//! it (`epoll_wait`, `semop`), as after any job control.
+
+use std::time::Duration;
 
 use squall_core::fault::Pause;
 use squall_core::hold::{Achieved, Failure, Hold};
+use squall_core::time::Time;
 
+use crate::clock;
 use crate::held::HeldFault;
+use crate::proc;
+use crate::processes::{self, Target};
+use crate::sys::trace::Tracees;
 
-pub(crate) fn apply(_: &Hold, _: &Pause) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
-    Err(Failure::Unsupported("not built yet".into()))
+/// Threads of all victims, at most.
+const MAX_THREADS: usize = 32_768;
+/// Looks for threads that were made while others were being stopped. Two are enough unless a victim
+/// forks all the time.
+const MAX_ROUNDS: usize = 50;
+/// How long a thread may take to stop: one that waits for a disk does not.
+const STOP: Duration = Duration::from_millis(250);
+/// A parent that waits for the child of a `vfork` stops only once the child runs a program, and we
+/// may just have stopped that child: let go and try again, so many times in all.
+const ATTEMPTS: usize = 3;
+/// How long it is watched standing still.
+const WATCH: Duration = Duration::from_millis(100);
+/// How often the death of a victim is looked for, in milliseconds.
+const REAP_MS: u64 = 50;
+
+pub(crate) fn apply(hold: &Hold, pause: &Pause) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+    let (victims, tracees) =
+        (1..ATTEMPTS).find_map(|_| stop(hold, pause).ok()).map_or_else(|| stop(hold, pause), Ok)?;
+    let mut paused = Paused {
+        began: clock::now(),
+        used: victims.iter().map(cpu_time).collect(),
+        alive: victims.len(),
+        threads: tracees.len(),
+        victims,
+        tracees,
+    };
+    std::thread::sleep(WATCH);
+    let achieved = paused.achieved();
+    if !achieved.bit || paused.alive == 0 {
+        return Err(Failure::NoBite(achieved.measured));
+    }
+    Ok((Box::new(paused), achieved))
+}
+
+/// Stops everything that matches. Where that fails what was stopped runs again.
+fn stop(hold: &Hold, pause: &Pause) -> Result<(Vec<Target>, Tracees), Failure> {
+    let mut tracees = Tracees::default();
+    let system = |what: &str, e: std::io::Error| Failure::System(format!("{what}: {e}"));
+    for _ in 0..MAX_ROUNDS {
+        let picked = processes::pick(&pause.processes, &hold.protect)
+            .map_err(|e| system("looking for processes", e))?;
+        if picked.targets.is_empty() {
+            return Err(picked.nothing(&pause.processes));
+        }
+        let mut new = 0;
+        for target in &picked.targets {
+            new += seize(target, &mut tracees)?;
+        }
+        if tracees.len() > MAX_THREADS {
+            return Err(Failure::System(format!(
+                "more than {MAX_THREADS} threads match: choose fewer processes"
+            )));
+        }
+        if let Some(tid) = tracees.await_stops(STOP).map_err(|e| system("stopping", e))? {
+            let state = proc::stat(tid).map_or('?', |s| s.state);
+            return Err(Failure::NoBite(format!("thread {tid} does not stop (state {state})")));
+        }
+        if new == 0 {
+            return Ok((picked.targets, tracees));
+        }
+    }
+    Err(Failure::NoBite("the processes make threads faster than they can be stopped".into()))
+}
+
+/// Seizes the threads of `target` that are not seized yet; returns how many those were.
+fn seize(target: &Target, tracees: &mut Tracees) -> Result<usize, Failure> {
+    let mut new = 0;
+    // A process that is gone has no threads.
+    for tid in proc::threads(target.pid).unwrap_or_default() {
+        match tracees.seize(tid) {
+            Ok(true) => new += 1,
+            Ok(false) => {}
+            // A dead thread that nobody has reaped yet.
+            Err(_) if proc::thread_stat(target.pid, tid).map_or(true, |s| s.is_dead()) => {}
+            Err(error) => return Err(refused(target, tid, &error)),
+        }
+    }
+    Ok(new)
+}
+
+fn refused(target: &Target, tid: i32, error: &std::io::Error) -> Failure {
+    let who = format!("process {} ({})", target.pid, target.comm);
+    match proc::tracer(tid) {
+        Ok(0) | Err(_) => Failure::Unsupported(format!("tracing {who}: {error}")),
+        Ok(tracer) => Failure::System(format!("{who} is traced already, by process {tracer}")),
+    }
+}
+
+fn cpu_time(target: &Target) -> Option<Duration> {
+    if target.is_same() { proc::cpu_time(target.pid).ok() } else { None }
+}
+
+struct Paused {
+    victims: Vec<Target>,
+    /// Processor time that each had used when it stood still; `None` for one that was gone.
+    used: Vec<Option<Duration>>,
+    tracees: Tracees,
+    began: Time,
+    /// Victims and threads at the last look.
+    alive: usize,
+    threads: usize,
+}
+
+impl Paused {
+    /// Reads what the victims did although they should stand still.
+    fn achieved(&mut self) -> Achieved {
+        let mut ran = Duration::ZERO;
+        let (mut alive, mut moving) = (0, 0);
+        for (victim, used) in self.victims.iter().zip(&self.used) {
+            let (Some(used), Some(now)) = (used, cpu_time(victim)) else { continue };
+            alive += 1;
+            ran += now.saturating_sub(*used);
+            let threads = proc::threads(victim.pid).unwrap_or_default();
+            let states = threads.iter().filter_map(|t| proc::thread_stat(victim.pid, *t).ok());
+            moving += states.filter(|s| s.state != 't' && !s.is_dead()).count();
+        }
+        (self.alive, self.threads) = (alive, self.tracees.len());
+        let still = clock::now().since(self.began);
+        let gone = match self.victims.len() - alive {
+            0 => String::new(),
+            n => format!("{n} of them have died"),
+        };
+        Achieved {
+            bit: moving == 0 && ran.is_zero(),
+            requested: format!("{} processes stand still", self.victims.len()),
+            measured: format!(
+                "{alive} processes with {} threads, {moving} not stopped, {} ms of processor time \
+                 used in {still} ms",
+                self.threads,
+                ran.as_millis()
+            ),
+            note: gone,
+        }
+    }
+}
+
+impl HeldFault for Paused {
+    fn renew(&mut self, _: Time) -> Result<(), Failure> {
+        // The kernel lets them go when the holder dies, and the holder dies by its own timer.
+        Ok(())
+    }
+
+    fn tick(&mut self, now: Time) -> Option<Time> {
+        if let Err(error) = self.tracees.reap() {
+            tracing::warn!(%error, "looking for dead victims");
+        }
+        Some(now.plus(REAP_MS))
+    }
+
+    fn measure(&mut self) -> Option<Achieved> {
+        let before = (self.alive, self.threads);
+        let achieved = self.achieved();
+        (!achieved.bit || before != (self.alive, self.threads)).then_some(achieved)
+    }
+
+    fn lift(mut self: Box<Self>) -> Achieved {
+        let mut achieved = self.achieved();
+        self.tracees.release();
+        for victim in &self.victims {
+            let me = u64::from(std::process::id());
+            if proc::tracer(victim.pid).is_ok_and(|tracer| tracer == me) {
+                achieved.note = format!("process {} is not let go before we end", victim.pid);
+            }
+        }
+        achieved
+    }
 }

@@ -52,7 +52,7 @@ fn hold(parent: &str) -> io::Result<()> {
     match held::apply(&task) {
         Ok((fault, achieved)) => {
             say(&HolderReport::Held(achieved));
-            Loop { task, timer, orders, terminate, fault }.run()
+            Loop { task, orders, terminate, fault, timer }.run()
         }
         Err(failure) => {
             say(&HolderReport::Failed(failure));
@@ -62,7 +62,7 @@ fn hold(parent: &str) -> io::Result<()> {
 }
 
 /// Asks the kernel for SIGKILL at the parent's death, then looks whether it has died already.
-fn die_with(parent: &str) -> io::Result<()> {
+pub(crate) fn die_with(parent: &str) -> io::Result<()> {
     set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     let now = std::os::unix::process::parent_id();
     if now.to_string() == parent {
@@ -88,10 +88,11 @@ fn say(report: &HolderReport) {
 
 struct Loop {
     task: Hold,
-    timer: KillTimer,
     orders: Orders,
     terminate: SignalFd,
     fault: Box<dyn HeldFault>,
+    /// Last, since it is dropped last: letting a fault go must not outlive the lease either.
+    timer: KillTimer,
 }
 
 enum Next {
@@ -172,17 +173,17 @@ impl Loop {
 }
 
 /// Lines of stdin, without a buffer that poll could not see.
-struct Orders {
+pub(crate) struct Orders {
     pending: Vec<u8>,
 }
 
 impl Orders {
-    fn new() -> Orders {
+    pub(crate) fn new() -> Orders {
         Orders { pending: Vec::new() }
     }
 
     /// The first line, waited for.
-    fn task(&mut self) -> io::Result<String> {
+    pub(crate) fn task(&mut self) -> io::Result<String> {
         loop {
             match self.read()?.into_iter().next() {
                 Some(Some(line)) => return Ok(line),
@@ -196,7 +197,7 @@ impl Orders {
     }
 
     /// One read; whole lines, and `None` for the end. Lines behind the task's are few: one a second.
-    fn read(&mut self) -> io::Result<Vec<Option<String>>> {
+    pub(crate) fn read(&mut self) -> io::Result<Vec<Option<String>>> {
         let mut chunk = [0; 16 * 1024];
         let stdin = io::stdin();
         let borrowed: BorrowedFd<'_> = stdin.as_fd();

@@ -53,3 +53,12 @@ impl KillTimer {
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 }
+
+impl Drop for KillTimer {
+    fn drop(&mut self) {
+        // SAFETY: the id is a live timer of this process, and nobody uses it after this.
+        unsafe {
+            libc::timer_delete(self.id);
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use squall_core::fault::{Ports, Protocol};
-use squall_core::hold::{CONTROL_MARK, Hold};
+use squall_core::hold::{CONTROL_MARK, Protect};
 
 use super::{CUT, Loss, SEVER};
 use crate::sys::nft::{Base, Change, Compare, Family, Hook, Meta, Rule, Table};
@@ -37,7 +37,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    pub(crate) fn new(hold: &Hold, loss: &Loss<'_>) -> Layout {
+    pub(crate) fn new(protect: &Protect, loss: &Loss<'_>) -> Layout {
         let mut severed = peer_sets(loss.severed);
         for set in &mut severed {
             set.name = format!("c{}", set.name);
@@ -52,8 +52,8 @@ impl Layout {
             ports: loss.traffic.ports.clone(),
             all_ports: loss.traffic.ports.is_empty() && loss.traffic.protocol.is_none(),
             protocols,
-            protected: hold.protect.ports.clone(),
-            spared: hold.protect.peers.clone(),
+            protected: protect.ports.clone(),
+            spared: protect.peers.clone(),
             per_million: loss.per_million,
         }
     }

@@ -9,9 +9,11 @@ mod layout;
 mod probe;
 
 use std::io;
+use std::net::IpAddr;
 
-use squall_core::fault::Traffic;
-use squall_core::hold::{Achieved, Failure, Hold};
+use ipnet::IpNet;
+use squall_core::fault::{Direction, Kind, Traffic};
+use squall_core::hold::{Achieved, Capability, Failure, Hold, Holding, Protect};
 use squall_core::time::Time;
 
 use crate::clock;
@@ -35,7 +37,7 @@ pub(crate) struct Loss<'a> {
     /// Of a million packets; all of them where `None`.
     pub per_million: Option<u32>,
     /// The coordinators, cut off both ways whatever is exempt; empty where control is exempt.
-    pub severed: &'a [ipnet::IpNet],
+    pub severed: &'a [IpNet],
     /// In words, with units.
     pub requested: String,
 }
@@ -68,7 +70,7 @@ pub(crate) fn apply(
     loss: &Loss<'_>,
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let mut nft = Nft::open().map_err(|e| unsupported("nf_tables", &e))?;
-    let layout = Layout::new(hold, loss);
+    let layout = Layout::new(&hold.protect, loss);
     let lease_ms = clock::now().until(hold.lease_until.min(hold.deadline)).max(1);
     let mut sides = Vec::new();
     let mut note = String::new();
@@ -134,6 +136,37 @@ fn commit(
     lease_ms: u64,
 ) -> io::Result<()> {
     nft.commit(layout.build(table, hook, PRIORITY, lease_ms))
+}
+
+/// Whether this host could lose packets so, and how. The kernel is shown the very tables, for a peer
+/// that does not exist (a documentation address, RFC 5737), and is not asked to make them.
+pub(crate) fn capability(fault: Kind, per_million: Option<u32>) -> Capability {
+    let peers = vec![IpNet::from(IpAddr::from([192, 0, 2, 1]))];
+    let traffic = Traffic { peers, direction: Direction::Both, ports: Vec::new(), protocol: None };
+    let loss = Loss { traffic: &traffic, per_million, severed: &[], requested: String::new() };
+    let layout = Layout::new(&Protect::default(), &loss);
+    let check = |family, hook: Hook| {
+        let table = Table::new(family, "squall-doctor");
+        Nft::open()?.check(layout.build(&table, &hook, PRIORITY, 1_000))
+    };
+    let arriving = check(Family::Inet, Hook::Prerouting);
+    let silent = check(Family::Netdev, Hook::Egress(vec!["lo".into()]));
+    let visible = check(Family::Inet, Hook::Output);
+    let (silently, visibly) = ("nft owner table, netdev egress", "nft owner table, output hook");
+    let (backend, reason) = match (arriving, silent, &visible) {
+        (Err(error), _, _) => (None, format!("an owner table at the prerouting hook: {error}")),
+        (Ok(()), Ok(()), _) => (Some(silently), String::new()),
+        (Ok(()), Err(error), Ok(())) => {
+            (Some(visibly), format!("netdev egress: {error}; senders see EPERM"))
+        }
+        (Ok(()), Err(silent), Err(visible)) => {
+            (None, format!("netdev egress: {silent}; the output hook: {visible}"))
+        }
+    };
+    let spare = backend == Some(silently) && visible.is_ok();
+    let fallbacks = if spare { vec![format!("{visibly} (senders see EPERM)")] } else { Vec::new() };
+    let backend = backend.map(str::to_owned);
+    Capability { fault, backend, fallbacks, held: Holding::Held, reason }
 }
 
 /// Every device but the loopback.

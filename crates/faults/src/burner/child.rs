@@ -1,0 +1,57 @@
+//! The burner itself: `squall burn`.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
+use super::{Body, Work, cpu, memory};
+use crate::holder::{Orders, die_with};
+use crate::sys::timer::KillTimer;
+
+/// The body of `squall burn PARENT TAG`. Reads its work from stdin and burns until it is killed, its
+/// pipe ends, or its lease does. The tag is for whoever looks at the command line.
+#[must_use]
+pub fn burn_main(parent: &str) -> ExitCode {
+    match burn(parent) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The holder sees the exit; this line is for the log that it shares.
+            let _ = writeln!(io::stderr(), "squall burn: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn burn(parent: &str) -> io::Result<()> {
+    rustix::thread::set_name(c"squall-burn")?;
+    die_with(parent)?;
+    let mut orders = Orders::new();
+    let work: Work = serde_json::from_str(&orders.task()?)?;
+    let timer = KillTimer::new()?;
+    timer.arm(work.until)?;
+    let stdin = io::stdin();
+    fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
+    let leash = Leash { orders, timer };
+    match work.body {
+        Body::Cpu { load_percent } => cpu::burn(leash, load_percent),
+        Body::Memory { bytes, floor } => memory::burn(leash, bytes, floor),
+    }
+}
+
+/// What ties a burner to its holder.
+pub(super) struct Leash {
+    orders: Orders,
+    timer: KillTimer,
+}
+
+impl Leash {
+    /// Takes renewals; `false` once the pipe has ended. To be asked several times a second.
+    pub(super) fn holds(&mut self) -> io::Result<bool> {
+        for line in self.orders.read()? {
+            let Some(line) = line else { return Ok(false) };
+            self.timer.arm(serde_json::from_str(&line)?)?;
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,284 @@
+//! Which processes a fault picks. Shared by all faults that pick processes.
+//!
+//! They are looked for in the `/proc` that the holder sees, and ports in the network namespace that
+//! it lives in. Never picked: pid 1, kernel threads, Squall itself and whatever it was started from,
+//! what the host's policy protects, and what listens on a protected port.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use squall_core::fault::{Processes, Protocol};
+use squall_core::hold::{Failure, Protect};
+
+use crate::proc::{self, Stat};
+use crate::residue::OUR_NAME;
+
+/// The kernel keeps so many bytes of a command's name.
+const NAME_LEN: usize = 15;
+/// The state of a listening TCP socket in `/proc/net/tcp`.
+const LISTEN: &str = "0A";
+
+/// A process that was picked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Target {
+    pub pid: i32,
+    pub comm: String,
+    started: u64,
+}
+
+impl Target {
+    /// Whether the number still means the process that was picked.
+    pub(crate) fn is_same(&self) -> bool {
+        proc::stat(self.pid).is_ok_and(|s| s.started == self.started && !s.is_dead())
+    }
+}
+
+/// What a look at the processes found.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Picked {
+    /// By number.
+    pub targets: Vec<Target>,
+    /// Processes that match but are left alone.
+    pub spared: usize,
+}
+
+impl Picked {
+    /// Why nothing was picked.
+    pub(crate) fn nothing(&self, wanted: &Processes) -> Failure {
+        let spared = match self.spared {
+            0 => String::new(),
+            n => format!(" ({n} that match are protected or excluded)"),
+        };
+        Failure::NoTarget(format!("no process with {}{spared}", words(wanted)))
+    }
+}
+
+fn words(wanted: &Processes) -> String {
+    let text = |what: &str, value: &Option<String>| Some(format!("{what} `{}`", value.as_ref()?));
+    let number = |what: &str, value: Option<u32>| value.map(|v| format!("{what} {v}"));
+    let all = [
+        text("the name", &wanted.name),
+        text("the command line", &wanted.cmdline),
+        number("the pid", wanted.pid),
+        number("the port", wanted.port.map(u32::from)),
+        text("the cgroup", &wanted.cgroup),
+    ];
+    all.into_iter().flatten().collect::<Vec<_>>().join(" and ")
+}
+
+/// Looks at every process.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(crate) fn pick(wanted: &Processes, protect: &Protect) -> io::Result<Picked> {
+    let picker = Picker::new(wanted, protect)?;
+    let mut picked = Picked::default();
+    for pid in proc::processes()? {
+        // What cannot be read is gone, or not ours to touch.
+        let Ok(stat) = proc::stat(pid) else { continue };
+        if stat.kernel_thread || stat.is_dead() || !picker.matches(pid, &stat) {
+            continue;
+        }
+        if picker.spares(pid, &stat) {
+            picked.spared += 1;
+            continue;
+        }
+        picked.targets.push(Target { pid, comm: stat.comm, started: stat.started });
+    }
+    Ok(picked)
+}
+
+struct Picker<'a> {
+    wanted: &'a Processes,
+    protect: &'a Protect,
+    /// Sockets at the port that is asked for.
+    sockets: HashSet<u64>,
+    /// Sockets at protected ports.
+    protected: HashSet<u64>,
+    /// This process and all that it descends from.
+    lineage: Vec<i32>,
+    program: Option<(u64, u64)>,
+}
+
+impl<'a> Picker<'a> {
+    fn new(wanted: &'a Processes, protect: &'a Protect) -> io::Result<Picker<'a>> {
+        let mut protected = HashSet::new();
+        for (protocol, port) in &protect.ports {
+            protected.extend(sockets_at(*protocol, *port)?);
+        }
+        let mut sockets = HashSet::new();
+        if let Some(port) = wanted.port {
+            sockets.extend(sockets_at(Protocol::Tcp, port)?);
+            sockets.extend(sockets_at(Protocol::Udp, port)?);
+        }
+        let (lineage, program) = (lineage(), program_of("self"));
+        Ok(Picker { wanted, protect, sockets, protected, lineage, program })
+    }
+
+    /// The cheap questions come first.
+    fn matches(&self, pid: i32, stat: &Stat) -> bool {
+        let wanted = self.wanted;
+        wanted.pid.is_none_or(|p| i32::try_from(p) == Ok(pid))
+            && wanted.name.as_ref().is_none_or(|name| is_named(&stat.comm, name))
+            && wanted.cmdline.as_ref().is_none_or(|text| {
+                proc::words(pid).is_ok_and(|words| words.join(" ").contains(text.as_str()))
+            })
+            && wanted.cgroup.as_ref().is_none_or(|group| {
+                let text = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+                text.is_ok_and(|t| t.lines().any(|line| is_in_cgroup(line, group)))
+            })
+            && (wanted.port.is_none() || holds_one_of(pid, &self.sockets))
+    }
+
+    fn spares(&self, pid: i32, stat: &Stat) -> bool {
+        let named = |names: &[String]| names.iter().any(|name| is_named(&stat.comm, name));
+        pid == 1
+            || self.lineage.contains(&pid)
+            || stat.comm.starts_with(OUR_NAME)
+            || named(&self.protect.processes)
+            || named(&self.wanted.exclude)
+            || (self.program.is_some() && program_of(&pid.to_string()) == self.program)
+            || holds_one_of(pid, &self.protected)
+    }
+}
+
+/// This process, its parent and so on: who would pick by command line must not pick the shell or the
+/// `sudo` whose command line holds the very text.
+fn lineage() -> Vec<i32> {
+    let mut pids = vec![i32::try_from(std::process::id()).unwrap_or(0)];
+    while let Some(Ok(stat)) = pids.last().map(|pid| proc::stat(*pid)) {
+        if stat.parent == 0 || pids.contains(&stat.parent) {
+            break;
+        }
+        pids.push(stat.parent);
+    }
+    pids
+}
+
+/// Device and inode of the file that a process runs.
+fn program_of(pid: &str) -> Option<(u64, u64)> {
+    let file = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// The kernel cuts a command's name short; a person may write it out.
+fn is_named(comm: &str, name: &str) -> bool {
+    comm == name || (name.len() > NAME_LEN && comm.as_bytes() == &name.as_bytes()[..NAME_LEN])
+}
+
+/// Whether a line of `/proc/PID/cgroup` lies in or below `wanted`: a path, or one of its parts, as
+/// a unit is.
+fn is_in_cgroup(line: &str, wanted: &str) -> bool {
+    let path = line.splitn(3, ':').nth(2).unwrap_or_default();
+    if !wanted.contains('/') {
+        return path.split('/').any(|part| part == wanted);
+    }
+    let (path, wanted) = (path.trim_matches('/'), wanted.trim_matches('/'));
+    path.strip_prefix(wanted)
+        .is_some_and(|rest| wanted.is_empty() || rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The inodes of the sockets that listen at a TCP port, or are bound to a UDP port.
+fn sockets_at(protocol: Protocol, port: u16) -> io::Result<HashSet<u64>> {
+    let name = match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    let mut inodes = HashSet::new();
+    for path in [format!("/proc/self/net/{name}"), format!("/proc/self/net/{name}6")] {
+        match fs::read_to_string(&path) {
+            Ok(text) => inodes.extend(text.lines().filter_map(|l| socket_at(l, protocol, port))),
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(inodes)
+}
+
+fn socket_at(line: &str, protocol: Protocol, port: u16) -> Option<u64> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let local = fields.next()?.rsplit_once(':')?.1;
+    let state = fields.nth(1)?;
+    let fits = protocol == Protocol::Udp || state == LISTEN;
+    if !fits || u16::from_str_radix(local, 16) != Ok(port) {
+        return None;
+    }
+    fields.nth(5)?.parse().ok().filter(|inode| *inode != 0)
+}
+
+fn holds_one_of(pid: i32, sockets: &HashSet<u64>) -> bool {
+    if sockets.is_empty() {
+        return false;
+    }
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    entries.flatten().filter_map(|e| fs::read_link(e.path()).ok()).any(|link| {
+        let inode = link.to_str().and_then(|l| l.strip_prefix("socket:[")?.strip_suffix(']'));
+        inode.and_then(|i| i.parse().ok()).is_some_and(|i: u64| sockets.contains(&i))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_match_whole_parts() {
+        for (line, wanted, fits) in [
+            ("0::/system.slice/nginx.service", "nginx.service", true),
+            ("0::/system.slice/nginx.service/worker", "nginx.service", true),
+            ("0::/system.slice/nginx.service", "/system.slice", true),
+            ("0::/system.slice/nginx.service", "system.slice/nginx.service/", true),
+            ("5:cpu,cpuacct:/lab/h1", "/lab", true),
+            ("0::/system.slice/nginx.service", "nginx", false),
+            ("0::/system.slice/nginx.service2", "/system.slice/nginx.service", false),
+            ("0::/laboratory", "/lab", false),
+            ("0::/", "lab", false),
+        ] {
+            assert_eq!(is_in_cgroup(line, wanted), fits, "{line} in {wanted}");
+        }
+    }
+
+    #[test]
+    fn names_are_compared_as_the_kernel_keeps_them() {
+        assert!(is_named("nginx", "nginx") && !is_named("nginx", "ngin"));
+        assert!(is_named("prometheus-node", "prometheus-node-exporter"));
+        assert!(!is_named("prometheus-nod", "prometheus-node-exporter"));
+    }
+
+    #[test]
+    fn only_listeners_are_at_a_tcp_port() {
+        let line = |state: &str| {
+            format!(
+                "   0: 0100007F:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000     0        0 4711 1 0"
+            )
+        };
+        assert_eq!(socket_at(&line("0A"), Protocol::Tcp, 8080), Some(4711));
+        assert_eq!(socket_at(&line("01"), Protocol::Tcp, 8080), None);
+        assert_eq!(socket_at(&line("07"), Protocol::Udp, 8080), Some(4711));
+        assert_eq!(socket_at(&line("0A"), Protocol::Tcp, 8081), None);
+        assert_eq!(socket_at("  sl  local_address rem_address   st", Protocol::Tcp, 8080), None);
+    }
+
+    #[test]
+    fn a_number_that_means_another_process_is_not_the_target() {
+        let pid = std::process::id() as i32;
+        let stat = proc::stat(pid).unwrap();
+        let target = Target { pid, comm: stat.comm, started: stat.started };
+        assert!(target.is_same());
+        assert!(!Target { started: stat.started + 1, ..target }.is_same());
+    }
+
+    #[test]
+    fn this_process_and_its_parents_are_never_picked() {
+        let me = std::process::id();
+        let wanted = Processes { pid: Some(me), ..Processes::default() };
+        let picked = pick(&wanted, &Protect::default()).unwrap();
+        assert!(picked.targets.is_empty() && picked.spared == 1, "{picked:?}");
+        assert!(lineage().contains(&(std::os::unix::process::parent_id() as i32)));
+        let said = picked.nothing(&wanted).to_string();
+        assert!(said.contains(&format!("the pid {me} (1 that match")), "{said}");
+    }
+}

@@ -1,0 +1,201 @@
+//! Threads that stand still because we trace them.
+//!
+//! Tracing belongs to the *thread* that seized: all of this is called from the holder's only one.
+//! When it dies the kernel detaches every thread and lets it run; one that job control had stopped
+//! before stays stopped.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::unistd::Pid;
+use rustix::process::{WaitOptions, WaitStatus, waitpid};
+
+/// Between two looks at threads that have not stopped yet.
+const LOOK: Duration = Duration::from_micros(500);
+
+/// The threads that this thread has seized.
+#[derive(Debug, Default)]
+pub struct Tracees {
+    /// By number; whether it has stopped.
+    threads: BTreeMap<i32, bool>,
+}
+
+impl Tracees {
+    /// Seizes a thread and asks it to stop. `false` where it is gone or seized already.
+    ///
+    /// # Errors
+    /// The kernel's: `EPERM` where it may not be traced, or somebody else traces it.
+    pub fn seize(&mut self, tid: i32) -> io::Result<bool> {
+        let pid = Pid::from_raw(tid);
+        if self.threads.contains_key(&tid) {
+            return Ok(false);
+        }
+        match ptrace::seize(pid, Options::empty()) {
+            Err(Errno::ESRCH) => return Ok(false),
+            other => other?,
+        }
+        self.threads.insert(tid, false);
+        // A thread that died meanwhile is reaped like one that dies later.
+        match ptrace::interrupt(pid) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How many threads are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Whether no thread is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.threads.is_empty()
+    }
+
+    /// Waits until every thread has stopped or died. Returns one that has not when `limit` is over.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn await_stops(&mut self, limit: Duration) -> io::Result<Option<i32>> {
+        let began = Instant::now();
+        loop {
+            let waiting: Vec<i32> =
+                self.threads.iter().filter(|(_, stopped)| !**stopped).map(|(t, _)| *t).collect();
+            for tid in &waiting {
+                self.look(*tid)?;
+            }
+            let left = waiting.iter().find(|tid| self.threads.get(tid) == Some(&false));
+            match left {
+                None => return Ok(None),
+                Some(tid) if began.elapsed() >= limit => return Ok(Some(*tid)),
+                Some(_) => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
+    /// Takes note of the threads that have died. Until we do, their parents do not learn of it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn reap(&mut self) -> io::Result<()> {
+        for tid in self.threads.keys().copied().collect::<Vec<_>>() {
+            self.look(tid)?;
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, tid: i32) -> io::Result<()> {
+        // Not nix's: it loses a stop at a real-time signal, which it has no name for.
+        let options = WaitOptions::NOHANG | WaitOptions::from_bits_retain(libc::__WALL as u32);
+        match waitpid(rustix::process::Pid::from_raw(tid), options) {
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Ok(Some((_, status))) if status.stopped() => match passing_signal(status) {
+                // A signal was on its way before the thread stopped: it is passed on, or it would
+                // be lost with us. The stop that was asked for comes next.
+                Some(signal) => pass_on(tid, signal)?,
+                None => {
+                    self.threads.insert(tid, true);
+                }
+            },
+            Ok(Some(_)) | Err(rustix::io::Errno::CHILD) => {
+                self.threads.remove(&tid);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Lets every thread run again. Those that cannot be let go, because they have not stopped, go
+    /// when this thread ends.
+    pub fn release(&mut self) {
+        for tid in std::mem::take(&mut self.threads).into_keys() {
+            if let Err(error) = ptrace::detach(Pid::from_raw(tid), None) {
+                tracing::debug!(tid, %error, "a thread was not there to be let go");
+            }
+        }
+    }
+}
+
+/// The signal at which a thread stopped; `None` for the stop that was asked for, or job control's.
+fn passing_signal(status: WaitStatus) -> Option<i32> {
+    let event = status.as_raw().cast_unsigned() >> 16;
+    if event == 0 { status.stopping_signal() } else { None }
+}
+
+fn pass_on(tid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: PTRACE_CONT takes no pointer; its last argument is the signal's number.
+    let done = unsafe {
+        libc::ptrace(
+            libc::PTRACE_CONT,
+            tid,
+            ptr::null_mut::<libc::c_void>(),
+            libc::c_long::from(signal),
+        )
+    };
+    match io::Error::last_os_error() {
+        _ if done == 0 => Ok(()),
+        error if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        error => Err(error),
+    }
+}
+
+impl Drop for Tracees {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    fn state(pid: i32) -> char {
+        crate::proc::stat(pid).unwrap().state
+    }
+
+    /// A signal that was being delivered when the thread was asked to stop must reach it, also where
+    /// the tracer dies while it holds the thread.
+    #[test]
+    fn a_signal_on_its_way_is_not_lost_with_the_tracer() {
+        for signal in [libc::SIGUSR1, 40] {
+            let script = format!("trap 'echo got' {signal}; echo ready; while :; do :; done");
+            let mut child =
+                Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
+            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+            assert_eq!(lines.next().unwrap().unwrap(), "ready");
+            let pid = child.id() as i32;
+            let held = std::thread::spawn(move || {
+                let mut tracees = Tracees::default();
+                ptrace::seize(Pid::from_raw(pid), Options::empty()).unwrap();
+                tracees.threads.insert(pid, false);
+                let process = crate::sys::pidfd::Process::open(pid).unwrap();
+                process.signal(u8::try_from(signal).unwrap()).unwrap();
+                while state(pid) != 't' {
+                    std::thread::sleep(LOOK);
+                }
+                ptrace::interrupt(Pid::from_raw(pid)).unwrap();
+                let late = tracees.await_stops(Duration::from_secs(5)).unwrap();
+                let found = (late, state(pid));
+                // The thread ends as if by SIGKILL: it lets nothing go.
+                std::mem::forget(tracees);
+                found
+            });
+            assert_eq!(held.join().unwrap(), (None, 't'));
+            let (tell, told) = std::sync::mpsc::channel();
+            std::thread::spawn(move || tell.send(lines.next().unwrap().unwrap()));
+            let got = told.recv_timeout(Duration::from_secs(5));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(got.as_deref(), Ok("got"), "signal {signal}");
+        }
+    }
+}
