@@ -1,5 +1,4 @@
 //! Two hosts, h1 (10.9.0.1, fd09::1) and h2 (10.9.0.2, fd09::2), and a holder on h1.
-#![allow(clippy::unwrap_used, reason = "a bench that cannot stand fails the test")]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use squall_core::fault::Fault;
-use squall_core::hold::{CONTROL_MARK, Hold, HolderReport, Protect};
+use squall_core::hold::{Achieved, CONTROL_MARK, Failure, Hold, HolderReport, Protect};
 use squall_core::ids::{ExperimentId, FaultId};
 use squall_core::time::Time;
 use squall_faults::clock;
@@ -25,7 +24,7 @@ pub struct TestHost {
 }
 
 impl TestHost {
-    fn new() -> TestHost {
+    pub fn new() -> TestHost {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let (tell, told) = mpsc::channel();
         thread::spawn(move || {
@@ -111,6 +110,21 @@ impl Pair {
         (crosses(&a, to_b, &b), crosses(&b, to_a, &a))
     }
 
+    /// Says again and again whether nothing passes either way; each answer takes some milliseconds.
+    pub fn watch(&self) -> impl FnMut() -> bool {
+        let [a, b] = [(&self.h1, "10.9.0.1"), (&self.h2, "10.9.0.2")].map(|(host, at)| {
+            let socket = self.socket(host, at.parse().unwrap(), None);
+            socket.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+            socket
+        });
+        let (to_a, to_b) = (a.local_addr().unwrap(), b.local_addr().unwrap());
+        move || {
+            a.send_to(b"hello", to_b).unwrap();
+            b.send_to(b"hello", to_a).unwrap();
+            [&a, &b].iter().all(|socket| socket.recv_from(&mut [0; 16]).is_err())
+        }
+    }
+
     fn socket(&self, host: &TestHost, at: std::net::IpAddr, mark: Option<u32>) -> UdpSocket {
         host.run(move || {
             let socket = UdpSocket::bind((at, 0)).unwrap();
@@ -143,12 +157,12 @@ pub struct Held {
     pub spawner: Spawner,
 }
 
-/// The example `hold`, which cargo builds beside the tests.
-fn program() -> PathBuf {
+/// An example of this crate, which cargo builds beside the tests.
+pub fn example(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
-    path.join("examples/hold")
+    path.join("examples").join(name)
 }
 
 pub fn task(fault: Fault, number: u128, lease_ms: u64, length_ms: u64) -> Hold {
@@ -170,22 +184,48 @@ impl Held {
     pub fn start(host: &TestHost, hold: Hold) -> Held {
         let (tell, events) = mpsc::channel();
         let (spawner, holder) = host.run(move || {
-            let spawner = Spawner::start(program(), vec![]).unwrap();
+            let spawner = Spawner::start(example("hold"), vec![]).unwrap();
             let holder = spawner.spawn(hold, move |e| drop(tell.send(e))).unwrap();
             (spawner, holder)
         });
         Held { holder, events, spawner }
     }
 
-    /// Waits for the first report, which must be that it is held.
+    /// Waits for the first report, which must be that it is held and bites.
     pub fn held(self) -> Held {
+        self.achieved();
+        self
+    }
+
+    /// The same, and what was measured.
+    pub fn achieved(&self) -> Achieved {
         match self.next(5_000) {
             Some(HolderEvent::Report(HolderReport::Held(achieved))) => {
                 assert!(achieved.bit, "{achieved:?}");
-                self
+                achieved
             }
             other => panic!("not held: {other:?}"),
         }
+    }
+
+    /// Waits for the first report, which must be that it could not be held.
+    pub fn failed(&self) -> Failure {
+        match self.next(5_000) {
+            Some(HolderEvent::Report(HolderReport::Failed(failure))) => failure,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    /// Lifts it and returns the last measurement.
+    pub fn lift(&self) -> Achieved {
+        self.holder.lift();
+        let lifted = (0..50).find_map(|_| match self.next(3_000) {
+            Some(HolderEvent::Report(HolderReport::Lifted(achieved))) => Some(achieved),
+            Some(HolderEvent::Report(_)) => None,
+            other => panic!("not lifted: {other:?}"),
+        });
+        self.gone(2_000);
+        lifted.expect("it is lifted")
     }
 
     pub fn next(&self, ms: u64) -> Option<HolderEvent> {

@@ -1,4 +1,12 @@
-//! Real faults on hosts that the tests make themselves: network namespaces joined by a veth pair.
+//! Real faults on hosts that the tests make themselves: network namespaces joined by a veth pair, and
+//! processes that are there to be hurt.
+#![allow(clippy::unwrap_used, reason = "a bench that cannot stand fails the test")]
 
 mod bench;
+mod burn;
+mod doctor;
+mod endings;
+mod kill;
 mod network;
+mod pause;
+mod victim;

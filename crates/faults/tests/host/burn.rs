@@ -1,0 +1,221 @@
+//! Processor time and memory: how much, how little, and beside each other.
+
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use squall_core::fault::{Cpu, Direction, Fault, Memory, Partition, Pause, Traffic};
+use squall_core::hold::HolderReport;
+use squall_faults::holder::HolderEvent;
+use squall_faults::residue;
+
+use crate::bench::{Held, Pair, TestHost, example, soon, task, until};
+use crate::victim::{Victim, burners, state, taken, with};
+
+const MIB: u64 = 1 << 20;
+
+fn cpu(workers: u16, load_percent: u8) -> Fault {
+    Fault::Cpu(Cpu { workers: Some(workers), load_percent })
+}
+
+#[test]
+fn burners_burn_about_what_was_asked() {
+    let host = TestHost::new();
+    let hold = task(cpu(3, 20), 80, 8_000, 20_000);
+    let tag = hold.id.tag();
+    let held = Held::start(&host, hold).held();
+    assert_eq!(burners(&tag).len(), 3);
+    std::thread::sleep(Duration::from_secs(2));
+    let lifted = held.lift();
+    assert_eq!(lifted.requested, "3 burners of 20 % of one processor");
+    let percent: u32 = lifted.measured.split(' ').next().unwrap().parse().unwrap();
+    // Less where others compete for the processors; never more than a period's rounding.
+    assert!((15..=66).contains(&percent), "{lifted:?}");
+    assert!(burners(&tag).is_empty());
+}
+
+#[test]
+fn each_processor_gets_a_burner_where_none_were_counted() {
+    let host = TestHost::new();
+    let hold = task(Fault::Cpu(Cpu { workers: None, load_percent: 5 }), 81, 8_000, 20_000);
+    let tag = hold.id.tag();
+    let held = Held::start(&host, hold).held();
+    let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
+    assert_eq!(burners(&tag).len() as i64, online.unwrap().unwrap());
+    held.lift();
+}
+
+#[test]
+fn memory_is_taken_and_given_back() {
+    let host = TestHost::new();
+    let hold = task(Fault::Memory(Memory::Bytes(200 * MIB)), 82, 8_000, 20_000);
+    let tag = hold.id.tag();
+    let held = Held::start(&host, hold).held();
+    let burner = burners(&tag)[0];
+    until(3_000, || taken(burner) >= 200 * MIB);
+    assert!(taken(burner) < 202 * MIB);
+    let score = std::fs::read_to_string(format!("/proc/{burner}/oom_score_adj")).unwrap();
+    assert_eq!(score.trim(), "1000");
+    let lifted = held.lift();
+    assert_eq!(lifted.requested, "200 MiB");
+    assert!(lifted.bit && lifted.measured.starts_with("200 MiB taken"), "{lifted:?}");
+    assert!(burners(&tag).is_empty());
+}
+
+#[test]
+fn the_floor_is_kept() {
+    let host = TestHost::new();
+    let available = || {
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    };
+    // Some 400 MiB may be taken, more or less by what else goes on here; ten times as much is asked.
+    let mut hold = task(Fault::Memory(Memory::PercentOfAvailable(90)), 83, 8_000, 20_000);
+    hold.protect.memory_floor = available() - 400 * MIB;
+    let tag = hold.id.tag();
+    let held = Held::start(&host, hold);
+    held.next(5_000).expect("a report");
+    std::thread::sleep(Duration::from_millis(1_000));
+    assert!(taken(burners(&tag)[0]) <= 1_600 * MIB);
+    let lifted = held.lift();
+    assert!(!lifted.bit, "far less than what was asked: {lifted:?}");
+    assert!(lifted.note.starts_with("the policy leaves"), "{lifted:?}");
+
+    let mut hold = task(Fault::Memory(Memory::Bytes(MIB)), 84, 8_000, 20_000);
+    hold.protect.memory_floor = 1 << 50;
+    let why = Held::start(&host, hold).failed().to_string();
+    assert!(why.contains("the policy leaves 1073741824 MiB free"), "{why}");
+}
+
+#[test]
+fn a_frozen_burner_goes_at_the_end_of_its_lease_and_takes_the_fault_with_it() {
+    let host = TestHost::new();
+    let hold = task(cpu(2, 5), 85, 1_500, 20_000);
+    let tag = hold.id.tag();
+    let held = Held::start(&host, hold).held();
+    let frozen = burners(&tag)[0];
+    kill(Pid::from_raw(frozen), Signal::SIGSTOP).unwrap();
+    // The holder is renewed; the burner does not hear of it.
+    let mut renewals = 0;
+    let ended = loop {
+        held.holder.renew(soon(1_500));
+        renewals += 1;
+        assert!(renewals < 40, "the frozen burner is still there");
+        match held.next(200) {
+            Some(HolderEvent::Gone { code, .. }) => break code,
+            Some(HolderEvent::Report(HolderReport::Lifted(a))) => panic!("lifted: {a:?}"),
+            Some(HolderEvent::Report(_)) | None => {}
+        }
+    };
+    assert_eq!(ended, Some(1), "it says that the fault is no longer what was asked for");
+    until(1_000, || burners(&tag).is_empty());
+}
+
+#[test]
+fn renewals_keep_burners() {
+    let host = TestHost::new();
+    let hold = task(cpu(2, 5), 91, 1_000, 60_000);
+    let tag = hold.id.tag();
+    let held = Held::start(&host, hold).held();
+    for _ in 0..15 {
+        held.holder.renew(soon(1_000));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(burners(&tag).len(), 2);
+    held.gone(2_000);
+    until(1_000, || burners(&tag).is_empty());
+}
+
+#[test]
+fn a_frozen_burner_dies_with_its_holder() {
+    let host = TestHost::new();
+    let hold = task(cpu(1, 5), 90, 30_000, 60_000);
+    let tag = hold.id.tag();
+    let held = Held::start(&host, hold).held();
+    kill(Pid::from_raw(burners(&tag)[0]), Signal::SIGSTOP).unwrap();
+    held.holder.kill();
+    until(2_000, || burners(&tag).is_empty());
+}
+
+#[test]
+fn a_burner_touches_nothing_for_a_stranger_and_dies_with_its_thread() {
+    let start = |parent: u32| {
+        let mut child = Command::new(example("hold"))
+            .args(["burn", &parent.to_string(), "sqdeadbeef00"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let until = soon(20_000).0;
+        let work = format!("{{\"body\":{{\"Cpu\":{{\"load_percent\":1}}}},\"until\":{until}}}\n");
+        // A stranger's may have ended before it reads.
+        let _ = child.stdin.as_mut().unwrap().write_all(work.as_bytes());
+        child
+    };
+    assert_eq!(start(1).wait().unwrap().code(), Some(1));
+    // Frozen, and with its pipe open: nothing but the death of its thread can end it so soon.
+    let mut child = std::thread::spawn(move || {
+        let child = start(std::process::id());
+        let pid = child.id() as i32;
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(state(pid).is_some_and(|s| s != 'Z'));
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+        child
+    })
+    .join()
+    .unwrap();
+    let mut ended = None;
+    until(2_000, || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert_eq!(ended.unwrap().signal(), Some(9));
+}
+
+#[test]
+fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
+    let pair = Pair::new();
+    let victim = Victim::start(&pair.h1, 3, "burn-beside");
+    let far = "10.9.0.2".parse().unwrap();
+    let cut = Fault::Partition(Partition {
+        traffic: Traffic {
+            peers: vec!["10.9.0.2/32".parse().unwrap()],
+            direction: Direction::Both,
+            ports: vec![],
+            protocol: None,
+        },
+        severed: vec![],
+    });
+    let pause = Fault::Pause(Pause { processes: with("burn-beside") });
+    let memory = Fault::Memory(Memory::Bytes(32 * MIB));
+    let faults = [cut, pause, cpu(1, 5), memory];
+    let holds: Vec<_> =
+        (86..).zip(faults).map(|(number, fault)| task(fault, number, 15_000, 30_000)).collect();
+    let ids: Vec<_> = holds.iter().map(|h| h.id.clone()).collect();
+    let mut held: Vec<_> = holds.into_iter().map(|h| Held::start(&pair.h1, h).held()).collect();
+    let held_now = |pair: &Pair| -> Vec<bool> {
+        let ids = ids.clone();
+        let left = move || ids.iter().map(|id| residue::held_by_nobody(id).unwrap()).collect();
+        let left: Vec<Vec<String>> = pair.h1.run(left);
+        left.iter().map(|l| !l.is_empty()).collect()
+    };
+    assert_eq!(held_now(&pair), [true; 4]);
+    assert!(victim.stands());
+    assert_eq!(pair.ways(far, None), (false, false));
+    held.remove(2).lift();
+    assert_eq!(held_now(&pair), [true, true, false, true]);
+    assert!(victim.stands());
+    held.remove(1).lift();
+    victim.resumes(1_000);
+    assert_eq!(held_now(&pair), [true, false, false, true]);
+    assert_eq!(pair.ways(far, None), (false, false));
+    held.remove(0).lift();
+    assert_eq!(pair.ways(far, None), (true, true));
+    assert_eq!(held_now(&pair), [false, false, false, true]);
+    held.remove(0).lift();
+    assert_eq!(held_now(&pair), [false; 4]);
+}

@@ -1,0 +1,157 @@
+//! Signals: to whom, how often, and to whom never.
+
+use std::time::Duration;
+
+use squall_core::fault::{Amount, Fault, Kill, Processes, Protocol};
+use squall_core::hold::{Failure, HolderReport};
+use squall_faults::holder::HolderEvent;
+
+use crate::bench::{Held, TestHost, task, until};
+use crate::victim::{Victim, with};
+
+fn kill(processes: Processes, amount: Amount) -> Fault {
+    Fault::Kill(Kill { processes, amount, signal: 9, interval_ms: None })
+}
+
+fn dead(victims: &mut [Victim]) -> usize {
+    victims.iter_mut().map(|v| usize::from(v.has_ended())).sum()
+}
+
+fn alive(victims: &mut [Victim]) -> &Victim {
+    let first = victims.iter_mut().position(|v| !v.has_ended()).expect("one is alive");
+    &victims[first]
+}
+
+#[test]
+fn it_kills_as_many_as_it_was_told() {
+    let host = TestHost::new();
+    let mut victims: Vec<_> = (0..5).map(|_| Victim::start(&host, 2, "kill-count")).collect();
+    let some =
+        Held::start(&host, task(kill(with("kill-count"), Amount::Count(1)), 40, 5_000, 9_000));
+    let achieved = some.achieved();
+    assert_eq!(achieved.measured, "1 signalled, 1 seen dead");
+    until(1_000, || dead(&mut victims) == 1);
+    let half = task(kill(with("kill-count"), Amount::Percent(50)), 41, 5_000, 9_000);
+    let half = Held::start(&host, half).held();
+    until(1_000, || dead(&mut victims) == 3);
+    let one = alive(&mut victims).pid();
+    let by_pid = Processes { pid: Some(one as u32), ..with("kill-count") };
+    let by_pid = Held::start(&host, task(kill(by_pid, Amount::All), 42, 5_000, 9_000)).held();
+    until(1_000, || dead(&mut victims) == 4);
+    let last = alive(&mut victims);
+    last.resumes(1_000);
+    for held in [some, half, by_pid] {
+        assert!(held.lift().bit, "it stays until it is lifted");
+    }
+}
+
+#[test]
+fn it_finds_who_listens_and_spares_what_is_protected() {
+    let host = TestHost::new();
+    let mut victims: Vec<_> = (0..4).map(|_| Victim::start(&host, 1, "kill-ports")).collect();
+    let by_port = |port| Processes { port: Some(port), ..Processes::default() };
+    for (n, port) in [(0, victims[0].tcp), (1, victims[1].udp)] {
+        let held = Held::start(&host, task(kill(by_port(port), Amount::All), 43, 5_000, 9_000));
+        assert_eq!(held.achieved().measured, "1 signalled, 1 seen dead");
+        until(1_000, || dead(&mut victims) == n + 1 && victims[n].has_ended());
+    }
+    let refused = |change: &dyn Fn(&mut squall_core::hold::Hold), wanted: Processes| {
+        let mut hold = task(kill(wanted, Amount::All), 44, 5_000, 9_000);
+        change(&mut hold);
+        match Held::start(&host, hold).failed() {
+            Failure::NoTarget(why) => why,
+            other => panic!("{other}"),
+        }
+    };
+    let (tcp, udp) = (victims[2].tcp, victims[3].udp);
+    let why = refused(
+        &|h| h.protect.ports = vec![(Protocol::Tcp, tcp), (Protocol::Udp, udp)],
+        with("kill-ports"),
+    );
+    assert_eq!(
+        why,
+        "no process with the command line `kill-ports` (2 that match are protected or excluded)"
+    );
+    refused(&|h| h.protect.processes = vec!["victim".into()], with("kill-ports"));
+    refused(&|_| (), Processes { exclude: vec!["victim".into()], ..with("kill-ports") });
+    refused(&|_| (), Processes { name: Some("victi".into()), ..with("kill-ports") });
+    refused(&|_| (), Processes { cgroup: Some("no/such/group".into()), ..with("kill-ports") });
+    // The test itself started the holder, and pid 1 is pid 1.
+    for pid in [std::process::id(), 1] {
+        refused(&|_| (), Processes { pid: Some(pid), ..Processes::default() });
+    }
+    victims[2].resumes(1_000);
+    victims[3].resumes(1_000);
+    let name = Processes { name: Some("victim".into()), ..with("kill-ports") };
+    Held::start(&host, task(kill(name, Amount::All), 45, 5_000, 9_000)).held();
+    until(1_000, || dead(&mut victims) == 4);
+}
+
+#[test]
+fn squall_itself_is_never_picked() {
+    let host = TestHost::new();
+    let cpu = Fault::Cpu(squall_core::fault::Cpu { workers: Some(1), load_percent: 1 });
+    let other = task(cpu, 46, 8_000, 9_000);
+    let tag = other.id.tag();
+    let held = Held::start(&host, other).held();
+    // The holder and its burner carry this word on their command lines.
+    let refused = Held::start(&host, task(kill(with(&tag), Amount::All), 47, 5_000, 9_000));
+    let why = refused.failed().to_string();
+    assert!(why.contains("(2 that match are protected"), "{why}");
+    held.lift();
+    // So does a program that is not this one but bears our name, as a coordinator may.
+    let other = Victim::start(&host, 1, "squall kill-by-name");
+    let refused =
+        Held::start(&host, task(kill(with("kill-by-name"), Amount::All), 51, 5_000, 9_000));
+    let why = refused.failed().to_string();
+    assert!(why.contains("(1 that match are protected"), "{why}");
+    other.resumes(1_000);
+}
+
+#[test]
+fn it_comes_again_until_it_is_lifted() {
+    let host = TestHost::new();
+    let again = Fault::Kill(Kill {
+        processes: with("kill-again"),
+        amount: Amount::All,
+        signal: 9,
+        interval_ms: Some(100),
+    });
+    let mut victim = Victim::start(&host, 1, "kill-again");
+    let held = Held::start(&host, task(again, 48, 8_000, 20_000)).held();
+    for _ in 0..4 {
+        until(3_000, || victim.has_ended());
+        victim = Victim::start(&host, 1, "kill-again");
+    }
+    let achieved = held.lift();
+    let signalled: u32 = achieved.measured.split(' ').next().unwrap().parse().unwrap();
+    assert!(signalled >= 4, "{achieved:?}");
+    if !victim.has_ended() {
+        victim.resumes(1_000);
+    }
+}
+
+#[test]
+fn a_victim_that_does_not_die_is_told_of() {
+    let host = TestHost::new();
+    let mut victim = Victim::start(&host, 1, "deaf kill-deaf");
+    let with_signal = |signal| {
+        let processes = with("kill-deaf");
+        Fault::Kill(Kill { processes, amount: Amount::All, signal, interval_ms: None })
+    };
+    let held = Held::start(&host, task(with_signal(15), 49, 5_000, 9_000));
+    match held.next(5_000) {
+        Some(HolderEvent::Report(HolderReport::Held(achieved))) => {
+            assert!(!achieved.bit, "{achieved:?}");
+            assert_eq!(achieved.measured, "1 signalled, 0 seen dead");
+        }
+        other => panic!("{other:?}"),
+    }
+    // A real-time signal that it neither blocks nor handles ends it; the first one sees that, too.
+    let other = Held::start(&host, task(with_signal(40), 50, 5_000, 9_000));
+    assert!(other.achieved().note.contains("receivers' business"));
+    until(2_000, || victim.has_ended());
+    std::thread::sleep(Duration::from_millis(1_100));
+    let achieved = held.lift();
+    assert!(achieved.bit && achieved.measured.ends_with("1 seen dead"), "{achieved:?}");
+}

@@ -1,0 +1,118 @@
+//! Processes that stand still, and go on as if nothing had been.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use squall_core::fault::{Amount, Fault, Kill, Pause, Processes};
+
+use crate::bench::{Held, TestHost, task, until};
+use crate::victim::{Victim, with};
+
+fn pause(processes: Processes) -> Fault {
+    Fault::Pause(Pause { processes })
+}
+
+#[test]
+fn every_thread_of_every_match_stands_still_and_goes_on() {
+    let host = TestHost::new();
+    let victims: Vec<_> = (0..3).map(|_| Victim::start(&host, 9, "pause-many")).collect();
+    let other = Victim::start(&host, 1, "pause-other");
+    let held = Held::start(&host, task(pause(with("pause-many")), 60, 8_000, 20_000));
+    let achieved = held.achieved();
+    assert!(achieved.measured.starts_with("3 processes with 27 threads, 0 not"), "{achieved:?}");
+    assert!(victims.iter().all(Victim::stands));
+    assert!(victims.iter().all(|v| v.state() == 't'));
+    other.resumes(1_000);
+    let lifted = held.lift();
+    assert!(lifted.bit && lifted.measured.contains("threads, 0 not stopped, 0 ms"), "{lifted:?}");
+    for victim in &victims {
+        victim.resumes(1_000);
+    }
+}
+
+#[test]
+fn what_job_control_had_stopped_stays_stopped() {
+    let host = TestHost::new();
+    for (number, killed) in [(61, false), (62, true)] {
+        let victim = Victim::start(&host, 3, "pause-stopped");
+        victim.signal(Signal::SIGSTOP);
+        until(1_000, || victim.state() == 'T');
+        let held = Held::start(&host, task(pause(with("pause-stopped")), number, 8_000, 20_000));
+        let held = held.held();
+        assert_eq!(victim.state(), 't');
+        if killed {
+            held.holder.kill();
+            held.gone(2_000);
+        } else {
+            held.lift();
+        }
+        until(1_000, || victim.state() == 'T');
+        assert!(victim.stands());
+        victim.signal(Signal::SIGCONT);
+        victim.resumes(1_000);
+    }
+}
+
+#[test]
+fn signals_wait_and_death_does_not() {
+    let host = TestHost::new();
+    let mut first = Victim::start(&host, 4, "pause-signals");
+    let mut second = Victim::start(&host, 4, "pause-signals");
+    let held = Held::start(&host, task(pause(with("pause-signals")), 63, 8_000, 20_000)).held();
+    first.signal(Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(!first.has_ended(), "it cannot take the signal");
+    // Its parent learns of the death while the fault is held.
+    let killing = Kill {
+        processes: Processes { pid: Some(second.pid() as u32), ..Processes::default() },
+        amount: Amount::All,
+        signal: 9,
+        interval_ms: None,
+    };
+    let killer = Held::start(&host, task(Fault::Kill(killing), 64, 8_000, 20_000)).held();
+    until(2_000, || second.has_ended());
+    assert!(!first.has_ended());
+    let lifted = held.lift();
+    assert!(lifted.bit && lifted.note == "1 of them have died", "{lifted:?}");
+    until(2_000, || first.has_ended());
+    killer.lift();
+}
+
+#[test]
+fn what_is_traced_already_is_refused_and_nothing_is_left_stopped() {
+    let host = TestHost::new();
+    let traced = Victim::start(&host, 2, "pause-twice first");
+    let free = Victim::start(&host, 2, "pause-twice");
+    let held = Held::start(&host, task(pause(with("pause-twice first")), 65, 8_000, 20_000)).held();
+    free.resumes(1_000);
+    let second = Held::start(&host, task(pause(with("pause-twice")), 66, 8_000, 20_000));
+    let why = second.failed().to_string();
+    assert!(why.contains(&format!("process {} (victim) is traced already", traced.pid())), "{why}");
+    second.gone(2_000);
+    free.resumes(1_000);
+    assert!(traced.stands(), "the first pause is none the worse");
+    held.lift();
+    traced.resumes(1_000);
+    let nobody = Held::start(&host, task(pause(with("pause-nobody")), 67, 8_000, 20_000));
+    assert!(nobody.failed().to_string().starts_with("nothing to hurt: no process"));
+}
+
+#[test]
+fn a_shell_that_forks_all_the_time_is_stopped_too() {
+    let host = TestHost::new();
+    let mut shell = host.run(|| {
+        std::process::Command::new("sh")
+            .args(["-c", "while :; do (: pause-forks); /bin/true; done"])
+            .spawn()
+            .unwrap()
+    });
+    let began = Instant::now();
+    for number in 68..78 {
+        let held = Held::start(&host, task(pause(with("pause-forks")), number, 8_000, 20_000));
+        assert!(held.achieved().bit);
+        held.lift();
+    }
+    println!("ten pauses of a forking shell took {:?}", began.elapsed());
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+}
