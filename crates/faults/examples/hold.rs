@@ -1,7 +1,7 @@
 //! A holder, and an agent of a few lines: what the tests of this crate start, for they have no
 //! `squall` to start.
 //!
-//! `hold PARENT TAG` is the holder, `hold burn PARENT TAG` its child. `hold agent`
+//! `hold PARENT TAG@HOST` is the holder, `hold burn PARENT TAG@HOST` its child. `hold agent`
 //! reads one task from stdin, starts a holder for it, says its number and each of its reports on
 //! stdout, and waits to be killed. `hold doctor` says what this host can hold.
 

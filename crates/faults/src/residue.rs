@@ -81,7 +81,7 @@ impl Snapshot {
         let (before, now) = (self.lines(&tag), after.lines(&tag));
         let gone = before.difference(&now).map(|line| format!("no longer: {line}"));
         let new = now.difference(&before).map(|line| format!("new: {line}"));
-        Found { ours: after.carrying(&tag), foreign: gone.chain(new).collect() }
+        Found { ours: after.carrying(id), foreign: gone.chain(new).collect() }
     }
 
     /// Everything but what carries this tag.
@@ -91,13 +91,20 @@ impl Snapshot {
         self.network.iter().chain(&self.stopped).cloned().chain(tables).collect()
     }
 
-    fn carrying(&self, tag: &str) -> Vec<String> {
-        let tables = self.tables.iter().filter(|(_, name)| is_tagged(name, tag));
+    fn carrying(&self, id: &FaultId) -> Vec<String> {
+        let (tag, word) = (id.tag(), word(id));
+        let tables = self.tables.iter().filter(|(_, name)| is_tagged(name, &tag));
         let tables = tables.map(|(family, name)| format!("nft table {family} {name}"));
-        let ours = self.processes.iter().filter(|p| p.words.iter().any(|w| w == tag));
+        let ours = self.processes.iter().filter(|p| p.words.contains(&word));
         let processes = ours.map(|p| format!("process {} ({})", p.pid, p.words.join(" ")));
         tables.chain(processes).collect()
     }
+}
+
+/// What the command line of each of the fault's processes carries. With the host's name, since hosts
+/// of one machine may see each other's processes.
+pub(crate) fn word(id: &FaultId) -> String {
+    format!("{}@{}", id.tag(), id.host)
 }
 
 /// The tag, or the tag and the letter by which a fault tells two tables of one family apart. Tags
@@ -122,7 +129,7 @@ fn tables() -> io::Result<BTreeSet<(&'static str, String)>> {
 /// # Errors
 /// Part of the host could not be read, so that nothing could be proven.
 pub fn held_by_nobody(id: &FaultId) -> io::Result<Vec<String>> {
-    Ok(Snapshot::take()?.carrying(&id.tag()))
+    Ok(Snapshot::take()?.carrying(id))
 }
 
 #[cfg(test)]
@@ -144,21 +151,24 @@ mod tests {
         let id = FaultId { experiment, fault: 1, host: "h1".parse().unwrap() };
         let tag = id.tag();
         let before = snapshot(&["filter", "old"], &[]);
-        let another = FaultId { fault: 16, ..id.clone() }.tag();
-        let mut after = snapshot(&["filter", &tag, &format!("{tag}o"), &another], &["process 9"]);
-        let words = |tag: &str| vec!["squall".to_owned(), "burn".to_owned(), tag.to_owned()];
-        after.processes.push(Process { pid: 7, words: words(&tag) });
-        after.processes.push(Process { pid: 8, words: words(&another) });
+        let another = FaultId { fault: 16, ..id.clone() };
+        let elsewhere = FaultId { host: "h2".parse().unwrap(), ..id.clone() };
+        let foreign = another.tag();
+        let mut after = snapshot(&["filter", &tag, &format!("{tag}o"), &foreign], &["process 9"]);
+        let words = |id: &FaultId| vec!["squall".to_owned(), "burn".to_owned(), word(id)];
+        for (pid, id) in [(7, &id), (8, &another), (9, &elsewhere)] {
+            after.processes.push(Process { pid, words: words(id) });
+        }
         let found = before.residue(&after, &id);
         let ours = [
             format!("nft table inet {tag}"),
             format!("nft table inet {tag}o"),
-            format!("process 7 (squall burn {tag})"),
+            format!("process 7 (squall burn {tag}@h1)"),
         ];
         assert_eq!(found.ours, ours);
-        let foreign =
-            ["no longer: nft table inet old".to_owned(), format!("new: nft table inet {another}")];
-        assert_eq!(found.foreign[..2], foreign);
+        let others =
+            ["no longer: nft table inet old".to_owned(), format!("new: nft table inet {foreign}")];
+        assert_eq!(found.foreign[..2], others);
         assert_eq!(found.foreign[2..], ["new: process 9"]);
     }
 }

@@ -9,7 +9,7 @@ use super::{Body, Work, cpu, memory};
 use crate::holder::{Orders, die_with};
 use crate::sys::timer::KillTimer;
 
-/// The body of `squall burn PARENT TAG`. Reads its work from stdin and burns until it is killed, its
+/// The body of `squall burn PARENT TAG@HOST`. Reads its work from stdin and burns until it is killed, its
 /// pipe ends, or its lease does. The tag is for whoever looks at the command line.
 #[must_use]
 pub fn burn_main(parent: &str) -> ExitCode {

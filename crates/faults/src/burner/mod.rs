@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use squall_core::hold::{Failure, Hold};
 use squall_core::time::Time;
 
-use crate::proc;
+use crate::{proc, residue};
 
 pub use child::burn_main;
 
@@ -102,7 +102,7 @@ impl Burners {
 fn start_one(hold: &Hold, work: &Work) -> io::Result<(Child, ChildStdin)> {
     let mut child = Command::new("/proc/self/exe")
         .arg0("squall")
-        .args(["burn", &std::process::id().to_string(), &hold.id.tag()])
+        .args(["burn", &std::process::id().to_string(), &residue::word(&hold.id)])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())

@@ -13,6 +13,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use squall_core::hold::{Hold, HolderOrder, HolderReport};
 use squall_core::time::Time;
 
+use crate::residue;
+
 /// A longer line is not a report.
 const MAX_LINE: u64 = 64 * 1024;
 
@@ -43,7 +45,7 @@ pub struct Spawner {
 
 impl Spawner {
     /// Starts the thread. `program` is called with `args`, this process's number and the fault's
-    /// tag behind them.
+    /// tag and host behind them.
     ///
     /// # Errors
     /// The thread could not be made.
@@ -70,8 +72,8 @@ impl Spawner {
         command
             .args(&self.args)
             .arg(std::process::id().to_string())
-            // For whoever looks for what carries the tag; the holder itself does not read it.
-            .arg(hold.id.tag())
+            // For whoever looks for the fault's processes; the holder itself does not read it.
+            .arg(residue::word(&hold.id))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())

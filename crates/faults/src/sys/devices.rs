@@ -58,13 +58,15 @@ fn byte(payload: &[u8], at: usize) -> u8 {
     payload.get(at).copied().unwrap_or(0)
 }
 
-/// Every device of the calling thread's network namespace.
+/// Every device of the calling thread's network namespace: its index, which no other device gets
+/// while the namespace lives, and its name.
 ///
 /// # Errors
 /// The kernel's.
-pub fn names() -> io::Result<Vec<String>> {
+pub fn names() -> io::Result<BTreeMap<u32, String>> {
     let links = links(&mut Socket::open(NETLINK_ROUTE)?)?;
-    Ok(links.iter().filter_map(|link| text(&link.payload, INFO, NAME)).collect())
+    let named = |link: &Answer| Some((word(&link.payload, 4), text(&link.payload, INFO, NAME)?));
+    Ok(links.iter().filter_map(named).collect())
 }
 
 /// What is set up in the calling thread's network namespace, a line each: devices, addresses,

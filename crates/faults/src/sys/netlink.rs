@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink, recv, send,
-    socket_with,
+    socket_with, sockopt,
 };
 
 /// `NLM_F_REQUEST`.
@@ -28,6 +28,8 @@ const NLMSG_DONE: u16 = 3;
 const NESTED: u16 = 0x8000;
 /// Above any answer of the kernel: dumps come in pieces of at most 32 KiB.
 const RECV_BYTES: usize = 64 * 1024;
+/// Above any batch of ours: a table with the most peers and ports that a fault may name.
+const SEND_BYTES: usize = 1024 * 1024;
 /// Objects of one dump, at most.
 pub const MAX_OBJECTS: usize = 65_536;
 
@@ -138,6 +140,8 @@ impl Socket {
         let fd =
             socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         bind(&fd, &netlink::SocketAddrNetlink::new(0, 0))?;
+        // Without the privilege the default stays, which takes batches of some hundred objects.
+        let _ = sockopt::set_socket_send_buffer_size_force(&fd, SEND_BYTES);
         Ok(Socket { fd, seq: 0 })
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::unistd::Pid;
-use rustix::process::{WaitOptions, WaitStatus, waitpid};
+use rustix::process::{WaitOptions, WaitStatus, wait, waitpid};
 
 /// Between two looks at threads that have not stopped yet.
 const LOOK: Duration = Duration::from_micros(500);
@@ -68,7 +68,7 @@ impl Tracees {
             let waiting: Vec<i32> =
                 self.threads.iter().filter(|(_, stopped)| !**stopped).map(|(t, _)| *t).collect();
             for tid in &waiting {
-                self.look(*tid)?;
+                self.look(Some(*tid))?;
             }
             let left = waiting.iter().find(|tid| self.threads.get(tid) == Some(&false));
             match left {
@@ -79,36 +79,52 @@ impl Tracees {
         }
     }
 
-    /// Takes note of the threads that have died. Until we do, their parents do not learn of it.
+    /// Takes note of the threads that have died. Until we do, their parents do not learn of it. The
+    /// calling thread must have no other children.
     ///
     /// # Errors
     /// The kernel's.
     pub fn reap(&mut self) -> io::Result<()> {
-        for tid in self.threads.keys().copied().collect::<Vec<_>>() {
-            self.look(tid)?;
+        // Each thread has at most its end to tell, and maybe a stop before it.
+        for _ in 0..2 * self.threads.len() {
+            if !self.look(None)? {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn look(&mut self, tid: i32) -> io::Result<()> {
+    /// Takes one piece of news of this thread, or of any. `false` where there is none.
+    fn look(&mut self, tid: Option<i32>) -> io::Result<bool> {
         // Not nix's: it loses a stop at a real-time signal, which it has no name for.
         let options = WaitOptions::NOHANG | WaitOptions::from_bits_retain(libc::__WALL as u32);
-        match waitpid(rustix::process::Pid::from_raw(tid), options) {
-            Ok(None) | Err(rustix::io::Errno::INTR) => {}
-            Ok(Some((_, status))) if status.stopped() => match passing_signal(status) {
-                // A signal was on its way before the thread stopped: it is passed on, or it would
-                // be lost with us. The stop that was asked for comes next.
-                Some(signal) => pass_on(tid, signal)?,
-                None => {
-                    self.threads.insert(tid, true);
+        let news = match tid {
+            Some(tid) => waitpid(rustix::process::Pid::from_raw(tid), options),
+            None => wait(options),
+        };
+        let (tid, status) = match news {
+            Ok(Some((of, status))) => (of.as_raw_nonzero().get(), status),
+            Ok(None) | Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(rustix::io::Errno::CHILD) => {
+                match tid {
+                    Some(tid) => drop(self.threads.remove(&tid)),
+                    None => self.threads.clear(),
                 }
-            },
-            Ok(Some(_)) | Err(rustix::io::Errno::CHILD) => {
-                self.threads.remove(&tid);
+                return Ok(false);
             }
             Err(error) => return Err(error.into()),
+        };
+        if !status.stopped() {
+            self.threads.remove(&tid);
+            return Ok(true);
         }
-        Ok(())
+        match passing_signal(status) {
+            // A signal was on its way before the thread stopped: it is passed on, or it would be
+            // lost with us. The stop that was asked for comes next.
+            Some(signal) => pass_on(tid, signal)?,
+            None => drop(self.threads.insert(tid, true)),
+        }
+        Ok(true)
     }
 
     /// Lets every thread run again. Those that cannot be let go, because they have not stopped, go

@@ -9,8 +9,10 @@ use squall_core::hold::{CONTROL_MARK, Protect};
 use super::{CUT, Loss, SEVER};
 use crate::sys::nft::{Base, Change, Compare, Family, Hook, Meta, Rule, Table};
 
-/// The chain that the hook calls.
+/// The chain that a hook calls; further ones get a number behind it.
 const HOOK: &str = "hook";
+/// The chain that every hook's chain jumps to.
+const RULES: &str = "rules";
 const ICMPV6: u8 = 58;
 
 /// Peers of one family and prefix length.
@@ -71,22 +73,22 @@ impl Layout {
         lease_ms: u64,
     ) -> Vec<Change> {
         let inbound = matches!(hook, Hook::Prerouting);
-        let mut changes = vec![table.create(), table.chain(CUT)];
+        let mut changes = vec![table.create(), table.chain(CUT), table.chain(RULES)];
         for (number, set) in (1..).zip(self.peers.iter().chain(&self.severed)) {
             changes.push(table.address_set(&set.name, if set.v4 { 4 } else { 16 }, number));
             changes.push(table.add(&set.name, &set.keys, lease_ms));
         }
-        changes.push(table.base_chain(HOOK, hook, priority));
         for rule in self.spared(table, inbound) {
-            changes.push(table.rule(HOOK, &rule.accept()));
+            changes.push(table.rule(RULES, &rule.accept()));
         }
         changes.extend(self.control(table, inbound));
         for rule in self.gates() {
-            changes.push(table.rule(HOOK, &rule.jump(CUT)));
+            changes.push(table.rule(RULES, &rule.jump(CUT)));
         }
         for set in &self.peers {
             changes.push(table.rule(CUT, &self.cut(table, set, inbound)));
         }
+        changes.extend(attach(table, "", hook, priority));
         changes
     }
 
@@ -99,14 +101,14 @@ impl Layout {
             Rule::new().meta(Meta::Mark).cmp(Compare::Equal, &mark)
         };
         if self.severed.is_empty() {
-            return vec![table.rule(HOOK, &marked.accept())];
+            return vec![table.rule(RULES, &marked.accept())];
         }
         let mut changes = vec![table.chain(SEVER)];
         for set in &self.severed {
             changes.push(table.rule(SEVER, &self.cut(table, set, inbound)));
         }
-        changes.push(table.rule(HOOK, &Rule::new().jump(SEVER)));
-        changes.push(table.rule(HOOK, &marked.jump(CUT)));
+        changes.push(table.rule(RULES, &Rule::new().jump(SEVER)));
+        changes.push(table.rule(RULES, &marked.jump(CUT)));
         changes
     }
 
@@ -159,6 +161,12 @@ impl Layout {
         }
         if table.is_netdev() { rule.lose() } else { rule.drop() }
     }
+}
+
+/// Lets one more hook call the rules of a table that is there. `number` tells its chain from others.
+pub(crate) fn attach(table: &Table, number: &str, hook: &Hook, priority: i32) -> [Change; 2] {
+    let chain = format!("{HOOK}{number}");
+    [table.base_chain(&chain, hook, priority), table.rule(&chain, &Rule::new().jump(RULES))]
 }
 
 /// Loads the far end's address, masked to the set's prefix.

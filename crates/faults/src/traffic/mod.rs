@@ -8,6 +8,7 @@
 mod layout;
 mod probe;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
@@ -42,12 +43,25 @@ pub(crate) struct Loss<'a> {
     pub requested: String,
 }
 
+/// How often devices that are new are looked for, in milliseconds.
+const DEVICES_MS: u64 = 1_000;
+
 /// One direction's table.
 #[derive(Debug)]
 struct Side {
     table: Table,
     inbound: bool,
     sets: Vec<PeerSet>,
+    /// The devices whose egress hooks call it, where it hangs on such.
+    devices: Option<BTreeSet<u32>>,
+    /// Chains that were added for further devices.
+    further: u32,
+}
+
+impl Side {
+    fn new(table: Table, inbound: bool, layout: &Layout) -> Side {
+        Side { table, inbound, sets: layout.sets(), devices: None, further: 0 }
+    }
 }
 
 /// Packets that vanish.
@@ -62,6 +76,7 @@ pub(crate) struct Lost {
     /// What the probes showed.
     bit: bool,
     probes: String,
+    look_at: Time,
 }
 
 /// Puts the tables in place and proves that they lose packets.
@@ -79,7 +94,7 @@ pub(crate) fn apply(
         let table = Table::new(Family::Inet, &hold.id.tag());
         commit(&mut nft, &layout, &table, &Hook::Prerouting, lease_ms)
             .map_err(|e| unsupported("an owner table at the prerouting hook", &e))?;
-        sides.push(Side { table, inbound: true, sets: layout.sets() });
+        sides.push(Side::new(table, true, &layout));
     }
     if severs || loss.traffic.direction.covers_out() {
         let (side, said) = leaving(&mut nft, hold, &layout, lease_ms)?;
@@ -94,6 +109,7 @@ pub(crate) fn apply(
         told: 0,
         bit: false,
         probes: String::new(),
+        look_at: clock::now().plus(DEVICES_MS),
     };
     let achieved = lost.prove(hold, loss)?;
     Ok((Box::new(lost), achieved))
@@ -115,17 +131,19 @@ fn leaving(
         return Err(Failure::NoTarget("this host has no network device but lo".into()));
     }
     let table = Table::new(Family::Netdev, &hold.id.tag());
-    let refused = match commit(nft, layout, &table, &Hook::Egress(devices), lease_ms) {
-        Ok(()) => return Ok((Side { table, inbound: false, sets: layout.sets() }, String::new())),
+    let names = devices.values().cloned().collect();
+    let refused = match commit(nft, layout, &table, &Hook::Egress(names), lease_ms) {
+        Ok(()) => {
+            let devices = Some(devices.into_keys().collect());
+            return Ok((Side { devices, ..Side::new(table, false, layout) }, String::new()));
+        }
         Err(error) => error,
     };
     let table = Table::new(Family::Inet, &format!("{}{OUT_SUFFIX}", hold.id.tag()));
     commit(nft, layout, &table, &Hook::Output, lease_ms)
         .map_err(|e| unsupported(&format!("netdev egress ({refused}), and the output hook"), &e))?;
-    Ok((
-        Side { table, inbound: false, sets: layout.sets() },
-        "visible: EPERM (no netdev egress here)".into(),
-    ))
+    let note = format!("visible: EPERM (netdev egress: {refused})");
+    Ok((Side::new(table, false, layout), note))
 }
 
 fn commit(
@@ -170,10 +188,9 @@ pub(crate) fn capability(fault: Kind, per_million: Option<u32>) -> Capability {
 }
 
 /// Every device but the loopback.
-pub(crate) fn devices() -> io::Result<Vec<String>> {
+fn devices() -> io::Result<BTreeMap<u32, String>> {
     let mut names = crate::sys::devices::names()?;
-    names.retain(|n| n != "lo");
-    names.sort();
+    names.retain(|_, name| name != "lo");
     Ok(names)
 }
 
@@ -216,6 +233,24 @@ impl Lost {
         Ok(total)
     }
 
+    /// Devices that have come since, so that no packet leaves through them.
+    fn cover_new_devices(&mut self) -> io::Result<()> {
+        for side in &mut self.sides {
+            let Some(covered) = &mut side.devices else { continue };
+            let mut new = devices()?;
+            covered.retain(|index| new.remove(index).is_some());
+            if new.is_empty() {
+                continue;
+            }
+            side.further += 1;
+            let number = side.further.to_string();
+            let hook = Hook::Egress(new.values().cloned().collect());
+            self.nft.commit(layout::attach(&side.table, &number, &hook, PRIORITY).into())?;
+            covered.extend(new.keys());
+        }
+        Ok(())
+    }
+
     fn probes_and(&self) -> String {
         if self.probes.is_empty() { String::new() } else { format!("{}; ", self.probes) }
     }
@@ -241,11 +276,23 @@ impl HeldFault for Lost {
                 changes.push(side.table.remove(&set.name, &set.keys));
                 changes.push(side.table.add(&set.name, &set.keys, lease_ms));
             }
-            // A batch a side: the socket takes no more at once than that of a thousand peers.
+            // A batch a side: that of both, with the most peers, is more than a socket takes that
+            // could not be enlarged.
             let done = self.nft.commit(changes);
             done.map_err(|e| Failure::System(format!("renewal: {e}")))?;
         }
         Ok(())
+    }
+
+    fn tick(&mut self, now: Time) -> Option<Time> {
+        if now >= self.look_at {
+            self.look_at = now.plus(DEVICES_MS);
+            if let Err(error) = self.cover_new_devices() {
+                // Tried again each time; what it means is for whoever reads the measurement.
+                self.note = format!("a new device is not covered: {error}");
+            }
+        }
+        Some(self.look_at)
     }
 
     fn measure(&mut self) -> Option<Achieved> {

@@ -28,6 +28,11 @@ fn burners_burn_about_what_was_asked() {
     let tag = hold.id.tag();
     let held = Held::start(&host, hold).held();
     assert_eq!(burners(&tag).len(), 3);
+    for pid in burners(&tag).into_iter().chain([held.holder.pid() as i32]) {
+        // Whoever kills all that is called so kills the fault.
+        let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+        assert!(comm.starts_with("squall-"), "{comm}");
+    }
     std::thread::sleep(Duration::from_secs(2));
     let lifted = held.lift();
     assert_eq!(lifted.requested, "3 burners of 20 % of one processor");
@@ -145,7 +150,7 @@ fn a_frozen_burner_dies_with_its_holder() {
 fn a_burner_touches_nothing_for_a_stranger_and_dies_with_its_thread() {
     let start = |parent: u32| {
         let mut child = Command::new(example("hold"))
-            .args(["burn", &parent.to_string(), "sqdeadbeef00"])
+            .args(["burn", &parent.to_string(), "sqdeadbeef00@h1"])
             .stdin(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

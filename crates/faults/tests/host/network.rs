@@ -170,6 +170,79 @@ fn as_many_peers_as_there_may_be_are_renewed() {
 }
 
 #[test]
+fn the_widest_selector_that_there_may_be_is_taken() {
+    let pair = Pair::new();
+    let peers = (0..squall_core::fault::MAX_PEERS as u32).map(|n| match n % 4 {
+        0 => format!("fd07:{n:x}::/{}", 32 + n / 4 % 96),
+        1 => format!("10.{}.{}.0/24", n / 256, n % 256),
+        2 => format!("172.{}.0.0/{}", 16 + n % 16, 12 + n % 20),
+        _ => format!("10.9.0.2/{}", 24 + n / 4 % 9),
+    });
+    let peers: std::collections::BTreeSet<String> = peers.collect();
+    let peers: Vec<&str> = peers.iter().map(String::as_str).collect();
+    let ports = (0..squall_core::fault::MAX_PORTS as u16)
+        .map(|n| Ports { from: 1 + n * 1_000, to: (n + 1) * 1_000 });
+    let wide = Traffic { ports: ports.collect(), ..traffic(&peers, Direction::Both) };
+    let fault = Fault::Partition(Partition { traffic: wide, severed: vec![] });
+    let mut hold = task(fault, 19, 5_000, 60_000);
+    // A policy's list has no limit; this one is long.
+    hold.protect.peers = (0..1_000).map(|n| format!("fd03::{n:x}/128").parse().unwrap()).collect();
+    let held = Held::start(&pair.h1, hold).held();
+    assert_eq!(pair.ways(v4(), None), (false, false));
+    held.holder.renew(soon(10_000));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(pair.ways(v4(), None), (false, false));
+    assert!(held.lift().bit);
+}
+
+#[test]
+fn a_device_that_comes_later_is_no_way_out() {
+    let pair = Pair::new();
+    let out = cut(&["10.9.0.2/32"], Direction::Out);
+    let held = Held::start(&pair.h1, task(out, 20, 10_000, 60_000)).held();
+    assert_eq!(pair.ways(v4(), None), (false, true));
+    pair.h1.sh(&format!("ip link add w1 type veth peer name w2 netns {}", pair.h2.ns));
+    pair.h1.sh("ip link set w1 up");
+    pair.h2.sh("ip link set w2 up");
+    pair.h1.sh("ip route add 10.9.0.2/32 dev w1");
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(pair.ways(v4(), None), (false, true));
+    // And one that takes the place of another.
+    pair.h1.sh("ip link del w1");
+    pair.h1.sh(&format!("ip link add w1 type veth peer name w2 netns {}", pair.h2.ns));
+    pair.h1.sh("ip link set w1 up");
+    pair.h2.sh("ip link set w2 up");
+    pair.h1.sh("ip route add 10.9.0.2/32 dev w1");
+    std::thread::sleep(Duration::from_millis(1_500));
+    assert_eq!(pair.ways(v4(), None), (false, true));
+    held.lift();
+    assert_eq!(pair.ways(v4(), None), (true, true), "it was a way");
+}
+
+#[test]
+fn with_more_devices_than_a_chain_takes_the_output_hook_stands_in() {
+    let pair = Pair::new();
+    let many: String = (0..150)
+        .map(|n| format!("link add type veth\nlink set veth{n} addrgenmode none\n"))
+        .collect();
+    let file = std::env::temp_dir().join(format!("squall-devices-{}", std::process::id()));
+    std::fs::write(&file, many).unwrap();
+    pair.h1.sh(&format!("ip -batch {}", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    let before = pair.h1.snapshot();
+    let held = Held::start(&pair.h1, task(both(), 21, 10_000, 60_000));
+    let achieved = held.achieved();
+    assert!(achieved.note.starts_with("visible: EPERM (netdev egress: "), "{achieved:?}");
+    let near = pair.h1.run(|| std::net::UdpSocket::bind("10.9.0.1:0").unwrap());
+    let refused = near.send_to(b"hello", "10.9.0.2:9").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    assert_eq!(pair.ways(v4(), mark()), (true, true));
+    held.holder.kill();
+    held.gone(2_000);
+    until(1_000, || pair.h1.snapshot() == before);
+}
+
+#[test]
 fn a_share_is_lost() {
     let pair = Pair::new();
     let fault = Fault::Loss(Loss {

@@ -98,12 +98,12 @@ pub fn state(pid: i32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// The processes with this word on their command line and `burn` before it.
+/// The burners of the fault on h1 that has this tag.
 pub fn burners(tag: &str) -> Vec<i32> {
     let is_one = |pid: &i32| {
         let words = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = words.split(|b| *b == 0).collect();
-        words.get(1) == Some(&&b"burn"[..]) && words.contains(&tag.as_bytes())
+        words.get(1) == Some(&&b"burn"[..]) && words.contains(&format!("{tag}@h1").as_bytes())
     };
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok());

@@ -73,7 +73,7 @@ impl Table {
         let mut payload = header(self.family as u8, 0);
         payload.text(1, &self.name);
         fill(&mut payload);
-        Change(Message { kind: SUBSYSTEM << 8 | kind, flags: flags | ACK, payload })
+        Change(Message { kind: SUBSYSTEM << 8 | kind, flags, payload })
     }
 
     /// Its family.
@@ -218,6 +218,10 @@ impl Nft {
         let frame = |kind| Message { kind, flags: 0, payload: header(0, SUBSYSTEM) };
         let mut messages = vec![frame(BATCH_BEGIN)];
         messages.extend(changes.into_iter().map(|c| c.0));
+        // Refusals come unasked; more acknowledgements than one would overrun the socket.
+        if let Some(last) = messages.last_mut() {
+            last.flags |= ACK;
+        }
         if ends {
             messages.push(frame(BATCH_END));
         }
