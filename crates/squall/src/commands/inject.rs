@@ -81,8 +81,10 @@ fn local_table(faults: &[LocalView]) -> String {
 /// `squall inject`.
 pub fn inject(kind: InjectKind, format: Format) -> Outcome {
     let (form, span) = form(kind);
-    let fault = squall_core::spec::resolve_local(&form)
-        .map_err(|e| Failure::usage(e.to_string(), format!("squall explain {}", form.kind())))?;
+    let fault = squall_core::spec::resolve_local(&form).map_err(|problems| {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        Failure::usage(problems.join("\n"), format!("squall explain {}", form.kind()))
+    })?;
     quiet_logs();
     runtime()?.block_on(async {
         let interrupts = Interrupts::new()?;

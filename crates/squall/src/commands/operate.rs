@@ -110,7 +110,8 @@ pub async fn find(client: &Client, text: &str) -> Result<ExperimentId, Failure> 
     let found: Vec<ExperimentId> = list.iter().filter(begins).map(|e| e.id).collect();
     let named = list.iter().rev().find(|e| e.experiment.name == text).map(|e| e.id);
     match (found.as_slice(), named) {
-        ([id], _) | ([], Some(id)) => Ok(id.to_owned()),
+        ([id], _) => Ok(*id),
+        ([], Some(id)) => Ok(id),
         ([], None) => {
             Err(Failure::usage(format!("no experiment `{text}`"), "squall ls lists them"))
         }

@@ -9,7 +9,7 @@ pub fn table<const N: usize>(heading: [&str; N], rows: Vec<[String; N]>) -> Stri
         return String::new();
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heading);
     for row in rows {
         table.add_row(row);
