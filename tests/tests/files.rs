@@ -1,0 +1,73 @@
+//! What one copies to a fleet can be read by what reads it there.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use squall_core::fault::Kind;
+use squall_core::policy::Policy;
+use squall_core::registry::HostRecord;
+use squall_core::spec::{self, File, Fleet};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the root").to_owned()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn fleet() -> Fleet {
+    let host = |n: u8| HostRecord {
+        name: format!("h{n}").parse().unwrap(),
+        address: [10, 0, 0, 10 + n].into(),
+        labels: if n <= 3 { BTreeMap::from([("group".into(), "etcd".into())]) } else { BTreeMap::new() },
+        gossip_port: 1,
+        relay_port: 2,
+        coordinator: false,
+        drained: false,
+    };
+    let hosts: BTreeMap<_, _> = (1..=5).map(|n| (host(n).name.clone(), host(n))).collect();
+    let healthy = hosts.keys().cloned().collect();
+    Fleet { hosts, coordinators: vec![[10, 0, 0, 1].into()], healthy }
+}
+
+#[test]
+fn every_example_resolves_and_there_is_one_for_each_fault() {
+    let mut seen = Vec::new();
+    for entry in std::fs::read_dir(root().join("cluster/experiments")).unwrap().flatten() {
+        let path = entry.path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let file: File =
+            serde_saphyr::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let experiment = spec::resolve(&file, &fleet(), 7)
+            .unwrap_or_else(|problems| panic!("{}: {problems:?}", path.display()));
+        assert!(!experiment.faults.is_empty() && !experiment.objective.is_empty());
+        seen.extend(experiment.faults.iter().map(|p| p.spec.kind()));
+        assert!(text.starts_with("# "), "{} says not what it does", path.display());
+    }
+    for kind in Kind::ALL {
+        assert!(seen.contains(&kind), "no example has {kind}");
+    }
+}
+
+#[test]
+fn the_configuration_files_show_every_key_and_are_valid() {
+    let agent: squall_agent::Config = toml::from_str(&read("cluster/config/agent.toml")).unwrap();
+    assert_eq!(agent.coordinators.len(), 3);
+    let coordinator: squall_coordinator::Config =
+        toml::from_str(&read("cluster/config/coordinator.toml")).unwrap();
+    assert_eq!(coordinator.validate(), Ok(()));
+    let policy: Policy = toml::from_str(&read("cluster/config/policy.toml")).unwrap();
+    assert_eq!(policy, Policy::default(), "the file says that it shows the default");
+}
+
+#[test]
+fn the_units_start_what_the_configuration_files_are_for() {
+    for (unit, config) in [
+        ("squall-agent", "agent --config /etc/squall/agent.toml"),
+        ("squall-coordinator", "coordinator --config /etc/squall/coordinator/coordinator.toml"),
+    ] {
+        let text = read(&format!("cluster/systemd/{unit}.service"));
+        assert!(text.contains(&format!("ExecStart=/usr/local/bin/squall {config}")), "{unit}");
+    }
+}
