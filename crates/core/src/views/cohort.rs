@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{PartitionKind, Row, STALE_MS};
+use super::{FADING_MS, PartitionKind, Row, STALE_MS};
 use crate::ids::HostName;
 
 /// The largest cohort in which each member watches every other; in a larger one each watches some.
 pub const FULL_MESH: usize = 64;
+
+/// The fresh rows of one cohort, each with its age in milliseconds.
+pub(super) type Rows<'a> = BTreeMap<&'a HostName, (&'a Row, u64)>;
 
 /// What the rows of one cohort show.
 pub(super) struct Finding {
@@ -24,7 +27,7 @@ pub(super) struct Finding {
 type Links<'a> = BTreeMap<(&'a HostName, &'a HostName), bool>;
 
 /// Judges the fresh `rows` of one cohort. Entries on hosts that are not `expected` say nothing.
-pub(super) fn find(rows: &BTreeMap<&HostName, &Row>, expected: &BTreeSet<HostName>) -> Finding {
+pub(super) fn find(rows: &Rows<'_>, expected: &BTreeSet<HostName>) -> Finding {
     let links = links(rows, expected);
     let reporters: Vec<&HostName> = rows.keys().copied().collect();
     let cut = |a, b| links.get(&(a, b)) == Some(&false);
@@ -41,12 +44,15 @@ pub(super) fn find(rows: &BTreeMap<&HostName, &Row>, expected: &BTreeSet<HostNam
     // Joined by anything that is heard, one way or by way of a host whose row is missing.
     let reach = Groups::new(links.iter().filter(|(_, heard)| **heard).map(|(pair, _)| *pair));
     let apart = |(a, b): &(&HostName, &HostName)| !reach.join(a, b);
-    let kind = match (proven, both_ways.is_empty(), both_ways.iter().any(apart)) {
-        (false, _, _) => None,
-        (true, _, true) => Some(PartitionKind::Complete),
-        (true, false, false) => Some(PartitionKind::Partial),
-        (true, true, false) => Some(PartitionKind::Simplex),
-    };
+    // While a link is fading the picture still moves: a complete cut would pass for a one-way one.
+    let moving = if proven { fading(rows, expected, &links) } else { Vec::new() };
+    let kind =
+        match (proven && moving.is_empty(), both_ways.is_empty(), both_ways.iter().any(apart)) {
+            (false, _, _) => None,
+            (true, _, true) => Some(PartitionKind::Complete),
+            (true, false, false) => Some(PartitionKind::Partial),
+            (true, true, false) => Some(PartitionKind::Simplex),
+        };
     let strong = Groups::new(
         reporters.iter().map(|h| (*h, *h)).chain(
             links
@@ -64,13 +70,27 @@ pub(super) fn find(rows: &BTreeMap<&HostName, &Row>, expected: &BTreeSet<HostNam
             .filter(|(_, heard)| !**heard)
             .map(|((from, to), _)| ((*from).clone(), (*to).clone()))
             .collect(),
-        missing: unknown(&reporters, &links),
+        missing: unknown(&reporters, &links).into_iter().chain(moving).collect(),
     }
 }
 
-fn links<'a>(rows: &BTreeMap<&'a HostName, &'a Row>, expected: &BTreeSet<HostName>) -> Links<'a> {
+/// Members that were heard by the rows' account, but so long ago that they may be silent by now.
+fn fading(rows: &Rows<'_>, expected: &BTreeSet<HostName>, links: &Links<'_>) -> Vec<HostName> {
+    let mut found = Vec::new();
+    for (to, (row, row_age_ms)) in rows {
+        for (from, heard_ms) in row.heard.iter().filter(|(from, _)| expected.contains(from)) {
+            let age_ms = heard_ms.unwrap_or(0).saturating_add(*row_age_ms);
+            if age_ms > FADING_MS && links.get(&(from, *to)) == Some(&true) {
+                found.push(from.clone());
+            }
+        }
+    }
+    found
+}
+
+fn links<'a>(rows: &Rows<'a>, expected: &BTreeSet<HostName>) -> Links<'a> {
     let mut links = Links::new();
-    for (to, row) in rows {
+    for (to, (row, _)) in rows {
         for (from, age_ms) in &row.heard {
             if from != *to && expected.contains(from) {
                 let heard = age_ms.is_some_and(|ms| ms <= STALE_MS);

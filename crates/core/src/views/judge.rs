@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::authority;
-use super::cohort::{Finding, find};
+use super::cohort::{Finding, Rows, find};
 use super::{Evidence, Judgement, Row, STALE_MS};
 use crate::ids::HostName;
 
@@ -27,6 +27,9 @@ use crate::ids::HostName;
 /// alone. [`Simplex`](super::PartitionKind::Simplex): every cut is one way. A side is a group that
 /// is joined by links which work both ways, so that a partial cut may well show a single side: its
 /// edges tell the rest. Sides and edges are those of the cohorts that are cut.
+///
+/// *Moving.* Where a cut is proven while another link of the cohort fades ([`FADING_MS`](super::FADING_MS)),
+/// the picture still moves, and the kind is unknown until it stands: a second or two.
 ///
 /// *Authority.* A coordinator that leads counts where a quorum answered it, and a host where it
 /// heard its leader, within [`STALE_MS`] of now. Two leaderships are a split-brain where one term
@@ -80,11 +83,11 @@ pub(super) fn fresh_row<'a>(evidence: &'a Evidence, host: &HostName) -> Option<(
 }
 
 /// The fresh rows of expected hosts, by cohort.
-fn cohorts(evidence: &Evidence) -> Vec<BTreeMap<&HostName, &Row>> {
-    let mut cohorts: BTreeMap<&str, BTreeMap<&HostName, &Row>> = BTreeMap::new();
+fn cohorts(evidence: &Evidence) -> Vec<Rows<'_>> {
+    let mut cohorts: BTreeMap<&str, Rows<'_>> = BTreeMap::new();
     for host in &evidence.expected {
-        if let Some((row, _)) = fresh_row(evidence, host) {
-            cohorts.entry(&row.cohort).or_default().insert(host, row);
+        if let Some((row, age_ms)) = fresh_row(evidence, host) {
+            cohorts.entry(&row.cohort).or_default().insert(host, (row, age_ms));
         }
     }
     cohorts.into_values().collect()

@@ -19,6 +19,12 @@ pub use judge::judge;
 /// A row or claim older than this says nothing.
 pub const STALE_MS: u64 = 3_500;
 
+/// A beat whose receipt lies so far back, counted until now, and that was not stale when it was
+/// reported, says neither that its sender is still heard nor that it is not: both directions of a cut go
+/// silent at one moment and become stale a report apart. Choose it above the time between two beats
+/// plus that between two reports, and below [`STALE_MS`].
+pub const FADING_MS: u64 = 2_500;
+
 /// What gossip says of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -98,7 +98,8 @@ fn parse_row(names: &[HostName], words: &[&str]) -> (Row, u64) {
     let mut row = Row::default();
     for (name, mark) in names.iter().zip(&words[1..]) {
         match *mark {
-            "+" => row.heard.push((name.clone(), Some(STALE_MS))),
+            "+" => row.heard.push((name.clone(), Some(FADING_MS - 700))),
+            "~" => row.heard.push((name.clone(), Some(STALE_MS))),
             "x" => row.heard.push((name.clone(), Some(STALE_MS + 1))),
             "." => assert_eq!(name.as_str(), words[0], "the dot stands on the diagonal"),
             "_" => {}
