@@ -1,0 +1,443 @@
+//! Virtual hosts: made, used, killed in the middle, and gone without a trace. Real namespaces, real
+//! packets, real signals; needs root, like every test of real hosts.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use squall_cluster::{Lab, LabError, Up};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_squall");
+/// A user who owns nothing here.
+const NOBODY: u32 = 65534;
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn program() -> &'static Path {
+    Path::new(PROGRAM)
+}
+
+/// A place for labs that no other test sees.
+fn place() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+fn bare(root: &Path, hosts: u16) -> Up {
+    Up { root: Some(root.to_owned()), hosts, coordinators: 0, bare: true, ..Up::default() }
+}
+
+fn up(up: &Up) -> Lab {
+    Lab::up(program(), up).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn sh(lab: &Lab, host: &str, script: &str) -> Output {
+    lab.run(host, ["sh", "-c", script]).expect("lab exec")
+}
+
+fn text(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !holds() {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn pings(lab: &Lab, from: &str, to: &str) -> bool {
+    let output = lab.run(from, ["ping", "-n", "-c", "1", "-W", "5", to]).expect("lab exec");
+    output.status.success()
+}
+
+/// Processes that run this very file, by number. A dead one that nobody has reaped runs none.
+fn running(program: &Path) -> BTreeSet<u32> {
+    let wanted = fs::metadata(program).expect("the program");
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let pid = entry.file_name().to_str().and_then(|n| n.parse().ok());
+        let Some(pid) = pid else { continue };
+        // By what it is, not by its path: a host's processes have it under another one.
+        if let Ok(meta) = fs::metadata(entry.path().join("exe"))
+            && (meta.dev(), meta.ino()) == (wanted.dev(), wanted.ino())
+        {
+            found.insert(pid);
+        }
+    }
+    found
+}
+
+/// What a lab could leave on the machine. Others work here at the same time: only what has a lab's
+/// names, or is a fixed path of ours, is looked at.
+#[derive(Debug, PartialEq, Eq)]
+struct Machine {
+    devices: BTreeSet<String>,
+    mounts: Vec<String>,
+    files: Vec<String>,
+}
+
+impl Machine {
+    fn now() -> Machine {
+        let ours = |name: &str| {
+            let number = name.strip_prefix(['h', 'c']).is_some_and(|n| n.parse::<u16>().is_ok());
+            number || name.starts_with("br")
+        };
+        let devices = fs::read_dir("/sys/class/net").expect("devices").flatten();
+        let devices = devices.map(|d| d.file_name().to_string_lossy().into_owned());
+        let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+        let mounts = mounts.lines().filter(|m| m.contains(" lab ") || m.contains("squall"));
+        let fixed = ["/etc/squall", "/var/lib/squall", "/run/squall", "/run/lab", "/dev/shm/x"];
+        let mut files: Vec<String> =
+            fixed.iter().map(|path| format!("{path}: {}", Path::new(path).exists())).collect();
+        for path in ["/etc/hosts", "/etc/hostname", "/etc/passwd", "/proc/sys/kernel/hostname"] {
+            files.push(format!("{path}: {}", fs::read_to_string(path).unwrap_or_default()));
+        }
+        Machine {
+            devices: devices.filter(|name| ours(name)).collect(),
+            mounts: mounts.map(str::to_owned).collect(),
+            files,
+        }
+    }
+}
+
+#[test]
+fn hosts_reach_each_other_and_the_switch_by_both_families() {
+    let place = place();
+    let up = up(&Up { labels: vec!["h1=zone=a".into()], coordinators: 1, ..bare(place.path(), 3) });
+    let names: Vec<_> = up.hosts().iter().map(|h| h.name.as_str()).collect();
+    assert_eq!(names, ["h1", "h2", "h3", "c1"]);
+    assert_eq!(up.cluster(), None, "nothing was started");
+    let h1 = up.host("h1").expect("h1");
+    assert_eq!((h1.address.to_string(), h1.labels["zone"].as_str()), ("10.77.0.1".into(), "a"));
+    for to in ["h2", "h2.v6", "c1", "c1.v6", "10.77.255.254", "fd77::ffff:fffe", "localhost"] {
+        assert!(pings(&up, "h1", to), "h1 does not reach {to}");
+    }
+    assert!(pings(&up, "c1", "h3"));
+    assert!(!pings(&up, "h1", "10.77.0.9"), "somebody answers for a host that is not there");
+    // The name means one address only: a partition between two hosts must leave no other way.
+    assert_eq!(text(&sh(&up, "h1", "getent ahosts h2 | cut -d' ' -f1 | sort -u")), "10.77.0.2\n");
+}
+
+#[test]
+fn without_ipv4_there_is_none() {
+    let place = place();
+    let lab = up(&Up { ipv6_only: true, ..bare(place.path(), 2) });
+    assert_eq!(lab.host("h2").expect("h2").address.to_string(), "fd77::2");
+    assert!(pings(&lab, "h1", "h2"));
+    let v4 = text(&sh(&lab, "h1", "ip -4 -o address show scope global"));
+    assert_eq!(v4, "");
+}
+
+#[test]
+fn a_host_has_its_own_name_processes_and_files_and_the_machine_keeps_its() {
+    let before = Machine::now();
+    let place = place();
+    let lab = up(&bare(place.path(), 2));
+    assert_eq!(
+        text(&sh(&lab, "h2", "hostname; cat /etc/hostname; cat /proc/1/comm")),
+        "h2\nh2\nlab-init\n"
+    );
+    let line = text(&sh(&lab, "h2", "tr '\\0' ' ' < /proc/1/cmdline; ls /sys/class/net"));
+    assert_eq!(line, "lab-init host eth0\nlo\n");
+    // Two inits of ours live, but a host sees its own processes only.
+    let seen: u32 = text(&sh(&lab, "h2", "ls -d /proc/[0-9]* | wc -l")).trim().parse().unwrap();
+    assert!(seen < 8, "{seen} processes in sight");
+    let change = "mkdir -p /etc/squall /var/lib/squall /run/squall && \
+                  echo changed > /etc/passwd && rm /etc/hosts && echo x > /etc/squall/x && \
+                  echo x > /var/lib/squall/x && echo x > /run/squall/x && echo x > /dev/shm/x && \
+                  hostname other && ip link add br7 type bridge && cat /etc/passwd";
+    assert_eq!(text(&sh(&lab, "h2", change)), "changed\n");
+    let other =
+        text(&sh(&lab, "h1", "hostname; ls /etc/squall /var/lib/squall /run/squall 2>&1 | wc -l"));
+    assert_eq!(other, "h1\n3\n", "h1 sees what h2 wrote");
+    let dir = lab.dir();
+    lab.down().expect("down");
+    assert!(!dir.exists());
+    assert_eq!(Machine::now(), before);
+}
+
+#[test]
+fn state_is_bounded() {
+    let place = place();
+    let lab = up(&Up { state_mb: Some(8), ..bare(place.path(), 1) });
+    let fill =
+        "head -c 16M /dev/zero > /var/lib/full; echo $?; rm /var/lib/full; echo x > /var/lib/x";
+    let output = sh(&lab, "h1", fill);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1\n");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"), "{output:?}");
+    assert!(output.status.success(), "space does not come back: {output:?}");
+}
+
+#[test]
+fn exec_ends_as_the_program_does() {
+    let place = place();
+    let lab = up(&bare(place.path(), 1));
+    let code = |argv: &[&str]| lab.run("h1", argv).expect("lab exec").status.code();
+    assert_eq!(code(&["true"]), Some(0));
+    assert_eq!(code(&["sh", "-c", "exit 42"]), Some(42));
+    assert_eq!(code(&["sh", "-c", "kill -9 $$"]), Some(128 + 9));
+    assert_eq!(code(&["no-such-program"]), Some(127));
+    assert_eq!(code(&["/etc/passwd"]), Some(126));
+    let wrong = lab.run("h9", ["true"]).expect("lab exec");
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("no host h9"), "{wrong:?}");
+    // The caller's directory, input and variables.
+    let mut cat = lab.exec("h1", ["sh", "-c", "pwd; echo $MINE; cat; command -v squall"]);
+    cat.current_dir(place.path()).env("MINE", "yes").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = cat.spawn().expect("lab exec");
+    child.stdin.take().expect("a pipe").write_all(b"given\n").expect("written");
+    let output = child.wait_with_output().expect("its end");
+    let wanted = format!("{}\nyes\ngiven\n/run/lab/bin/squall\n", place.path().display());
+    assert_eq!(text(&output), wanted);
+}
+
+/// A program on h1 that says when it is there.
+fn started(lab: &Lab, script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut command =
+        lab.exec("h1", ["sh", "-c", &format!("{script}; echo here; exec sleep 1000")]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("lab exec");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    lines.read_line(&mut line).expect("a line");
+    assert_eq!(line, "here\n");
+    (child, lines)
+}
+
+fn sleeps(lab: &Lab) -> bool {
+    lab.run("h1", ["pgrep", "-x", "sleep"]).expect("lab exec").status.success()
+}
+
+fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().expect("kill");
+    assert!(sent.success());
+}
+
+#[test]
+fn signals_reach_the_program_and_the_death_of_exec_is_its_own() {
+    let place = place();
+    let lab = up(&bare(place.path(), 1));
+    for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
+        let (mut child, _lines) = started(&lab, "true");
+        signal(child.id(), name);
+        assert_eq!(child.wait().expect("its end").code(), Some(128 + number));
+        assert!(!sleeps(&lab), "{name} did not reach the program");
+    }
+    let (mut child, _lines) = started(&lab, "true");
+    assert!(sleeps(&lab));
+    child.kill().expect("killed");
+    assert_eq!(child.wait().expect("its end").signal(), Some(9));
+    eventually("the program is dead", || !sleeps(&lab));
+}
+
+#[test]
+fn what_nobody_waits_for_is_reaped() {
+    let place = place();
+    let lab = up(&bare(place.path(), 1));
+    text(&sh(&lab, "h1", "for i in 1 2 3 4 5; do (sleep 0.0$i &); done"));
+    eventually("no dead process is left", || {
+        let seen = text(&sh(&lab, "h1", "cat /proc/[0-9]*/stat 2>/dev/null; true"));
+        !seen.lines().any(|l| l.contains(") Z ")) && !sleeps(&lab)
+    });
+}
+
+#[test]
+fn labs_stand_beside_each_other_and_share_nothing() {
+    let place = place();
+    let one = up(&bare(place.path(), 2));
+    let two = up(&bare(place.path(), 2));
+    assert!(pings(&one, "h1", "h2") && pings(&two, "h1", "h2"));
+    text(&sh(&one, "h2", "ip link set eth0 down"));
+    assert!(!pings(&one, "h1", "h2"), "the same addresses, another network");
+    assert!(pings(&two, "h1", "h2"));
+    let ls = text(&one.squall(["lab", "ls", "-o", "json"]).output().expect("lab ls"));
+    let ls: Vec<serde_json::Value> = serde_json::from_str(&ls).expect("a list");
+    let seen: BTreeSet<&str> = ls.iter().filter_map(|l| l["name"].as_str()).collect();
+    assert_eq!(seen, BTreeSet::from([one.name(), two.name()]));
+    assert!(ls.iter().all(|l| l["state"] == "up" && l["hosts"][1]["pid"].is_number()));
+    // A name is taken once; the lab that has it stays.
+    let again = Lab::up(program(), &Up { name: one.name().to_owned(), ..bare(place.path(), 1) });
+    let Err(LabError::Failed(why)) = again else { panic!("made twice") };
+    assert!(why.contains("is up already"), "{why}");
+    let two_name = two.name().to_owned();
+    two.down().expect("down");
+    assert!(one.run("h1", ["true"]).expect("lab exec").status.success());
+    let gone = one.squall(["lab", "exec", "--lab", &two_name, "h1", "--", "true"]).output();
+    let gone = gone.expect("lab exec");
+    assert_eq!(gone.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&gone.stderr).contains(one.name()), "{gone:?}");
+}
+
+#[test]
+fn a_power_cut_of_one_host_is_no_other_hosts_business() {
+    let place = place();
+    let lab = up(&bare(place.path(), 2));
+    let pid = lab.host("h2").and_then(|h| h.pid).expect("its init");
+    signal(u32::try_from(pid).expect("a number"), "KILL");
+    eventually("h2 is down", || {
+        let output = lab.run("h2", ["true"]).expect("lab exec");
+        String::from_utf8_lossy(&output.stderr).contains("is down")
+    });
+    assert!(lab.run("h1", ["true"]).expect("lab exec").status.success());
+    lab.down().expect("down");
+}
+
+/// The program in a file of its own, so that its processes can be told from all others.
+fn own_copy(dir: &Path) -> PathBuf {
+    let copy = dir.join("squall");
+    fs::copy(program(), &copy).expect("a copy");
+    copy
+}
+
+#[test]
+fn a_maker_killed_at_any_point_leaves_nothing_that_down_does_not_clear() {
+    let before = Machine::now();
+    let place = place();
+    let copy = own_copy(place.path());
+    let root = place.path().join("labs");
+    let seed = std::time::UNIX_EPOCH.elapsed().expect("a date").subsec_nanos();
+    println!("seed {seed}");
+    let mut random = u64::from(seed) | 1;
+    let squall = |args: &[&str]| {
+        let mut command = Command::new(&copy);
+        command.args(args).env("SQUALL_LAB_ROOT", &root);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let bare: &[&str] = &["lab", "up", "x", "--bare", "--hosts", "4", "--coordinators", "0"];
+    let full: &[&str] = &["lab", "up", "x", "--hosts", "2", "--coordinators", "1"];
+    let mut half_made = 0;
+    for round in 0..30 {
+        // Bare labs stand within some 20 ms, whole fleets take a second or two.
+        let (args, longest_us) = if round % 3 == 0 { (full, 1_500_000) } else { (bare, 25_000) };
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let mut maker = squall(args).spawn().expect("lab up");
+        std::thread::sleep(Duration::from_micros((random >> 33) % longest_us));
+        maker.kill().expect("killed");
+        half_made += u32::from(!maker.wait().expect("its end").success());
+        if round % 2 == 0 {
+            // Whatever is left, the name can be used again at once, unless the lab stands.
+            let again = squall(bare).output().expect("lab up");
+            assert!(again.status.success() || root.join("x/lab.json").exists(), "{again:?}");
+        }
+        let down = squall(&["lab", "down", "x"]).stderr(Stdio::piped()).output().expect("lab down");
+        assert!(down.status.success(), "round {round}: {down:?}");
+        assert_eq!(running(&copy), BTreeSet::new(), "round {round}: processes are left");
+        assert!(!root.join("x").exists(), "round {round}: files are left");
+    }
+    println!("{half_made} of 30 makers were killed before they had ended");
+    assert!(half_made > 5, "the kills came too late to show anything");
+    assert_eq!(Machine::now(), before);
+}
+
+#[test]
+fn a_maker_killed_before_its_lab_stands_takes_the_lab_with_it() {
+    let place = place();
+    let copy = own_copy(place.path());
+    let root = place.path().join("labs");
+    // It waits long: the coordinator has no room for its store.
+    let mut maker = Command::new(&copy)
+        .args(["lab", "up", "x", "--hosts", "1", "--coordinators", "1"])
+        .env("SQUALL_LAB_ROOT", &root)
+        .env("SQUALL_LAB_STATE_MB", "1")
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("lab up");
+    let log = root.join("x/hosts/c1/coordinator.log");
+    // Itself, the switch, and two inits.
+    eventually("the hosts are there", || log.exists() && running(&copy).len() >= 4);
+    maker.kill().expect("killed");
+    maker.wait().expect("its end");
+    eventually("all is gone, with no command typed", || running(&copy).is_empty());
+    assert!(log.exists(), "the logs are kept");
+}
+
+#[test]
+fn down_twice_is_no_mistake_and_says_so() {
+    let place = place();
+    let mut down = Command::new(PROGRAM);
+    down.args(["lab", "down", "nobody"]).env("SQUALL_LAB_ROOT", place.path());
+    let output = down.output().expect("lab down");
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no lab nobody"), "{output:?}");
+}
+
+fn squalls(lab: &Lab, host: &str) -> bool {
+    lab.run(host, ["pgrep", "squall"]).expect("lab exec").status.success()
+}
+
+#[test]
+fn a_fleet_comes_up_answers_the_machine_and_loses_ours_but_not_its_hosts() {
+    let place = place();
+    let root = Some(place.path().to_owned());
+    let labels = vec!["h1=group=etcd".to_owned(), "c1=zone=z".to_owned()];
+    let agents_on_coordinators = true;
+    let lab = up(&Up {
+        root,
+        hosts: 2,
+        coordinators: 3,
+        labels,
+        agents_on_coordinators,
+        ..Up::default()
+    });
+    let status = text(&lab.squall(["status", "-o", "json"]).output().expect("status"));
+    let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["cluster"]["confirmed"], true);
+    let hosts = status["hosts"].as_array().expect("hosts");
+    let names: Vec<_> = hosts.iter().filter_map(|h| h["name"].as_str()).collect();
+    assert_eq!(names, ["c1", "c2", "c3", "h1", "h2"]);
+    assert!(hosts.iter().all(|h| h["state"] == "armed"), "{hosts:?}");
+    assert_eq!(hosts[3]["labels"]["group"], "etcd");
+    // The same from a host, and by the lab's name.
+    text(&lab.run("h2", ["squall", "status"]).expect("lab exec"));
+    text(&lab.squall(["lab", "status", lab.name()]).output().expect("lab status"));
+
+    for how in [&["pkill", "-9", "squall"][..], &["pkill", "-9", "-f", "squall"][..]] {
+        let host = if how.len() == 3 { "h1" } else { "h2" };
+        assert!(squalls(&lab, host), "an agent runs on {host}");
+        text(&lab.run(host, how).expect("pkill"));
+        assert!(!squalls(&lab, host));
+        assert_eq!(text(&sh(&lab, host, "cat /proc/1/comm")), "lab-init\n");
+    }
+    assert!(squalls(&lab, "c1"));
+    lab.down().expect("down");
+}
+
+#[test]
+fn no_root_is_needed_where_the_kernel_allows() {
+    let place = place();
+    let copy = own_copy(place.path());
+    let root = place.path().join("labs");
+    fs::create_dir(&root).expect("a directory");
+    for path in [place.path(), &root, &copy] {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).expect("given away");
+    }
+    let squall = |args: &[&str]| {
+        let mut command = Command::new(&copy);
+        command.args(args).env("SQUALL_LAB_ROOT", &root).current_dir("/");
+        command.uid(NOBODY).gid(NOBODY);
+        command.output().expect("squall")
+    };
+    let made = squall(&["lab", "up", "x", "--hosts", "2", "--coordinators", "1"]);
+    let said = String::from_utf8_lossy(&made.stderr).into_owned();
+    if said.contains("new namespaces") {
+        println!("SKIPPED: this kernel gives no user namespaces to users: {said}");
+        return;
+    }
+    text(&made);
+    assert!(said.contains("without root") && said.contains("cgroups"), "{said}");
+    let script = "id -u; hostname; mkdir /var/lib/squall-x /etc/squall-x /run/squall-x && echo made; \
+                  ping -n -c 1 -W 5 h2 > /dev/null && echo reached; nft add table t && echo nft";
+    let exec = squall(&["lab", "exec", "--lab", "x", "h1", "--", "sh", "-c", script]);
+    assert_eq!(text(&exec), "0\nh1\nmade\nreached\nnft\n");
+    let status = text(&squall(&["lab", "status", "x", "-o", "json"]));
+    assert!(status.contains("\"armed\""), "{status}");
+    text(&squall(&["lab", "down", "x"]));
+    assert_eq!(running(&copy), BTreeSet::new());
+}
