@@ -156,7 +156,10 @@ impl Expect {
     pub fn describe(&self) -> String {
         let mut parts = Vec::new();
         if let Some(ppm) = self.max_errors_per_million {
-            parts.push(format!("error-rate <= {} %", f64::from(ppm) / 10_000.0));
+            // `< 1 %` was resolved to the largest count of a million below it.
+            let below = ppm.checked_add(1).filter(|n| n % 100 == 0);
+            let (sign, ppm) = below.map_or(("<=", ppm), |n| ("<", n));
+            parts.push(format!("error-rate {sign} {} %", f64::from(ppm) / 10_000.0));
         }
         if let Some(ms) = self.max_p50_ms {
             parts.push(format!("p50 <= {ms} ms"));

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use inject::{Inject, InjectKind, Packets, Selector, Span, Transport, Wanted, Way};
+pub use inject::{Inject, InjectKind, Packets, Span, Transport, Way};
 pub use lab::{Lab, LabExec, LabUp};
 pub use operate::{Faults, FaultsAction, Init, Join, Resume, Run, Token, named_address};
 

@@ -153,7 +153,7 @@ pub async fn stop(client: &Client, id: &str, format: Format) -> Outcome {
     let before = ask_show(client, id).await?;
     if is_settled(&before.record) {
         talk("it had ended already");
-        return conclude(client, &before, format).await.map(|exit| cleanliness(exit));
+        return conclude(client, &before, format).await.map(cleanliness);
     }
     commentary.told = before.record.timeline.len();
     order_end(client, id).await?;

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn every_fault_is_explained_with_an_example() {
         for kind in Kind::ALL {
-            let word = find(kind.name()).expect(kind.name());
+            let word = find(kind.name()).unwrap_or_else(|| panic!("{kind} is not explained"));
             assert!(word.meaning.contains(&format!("Example: - {kind}:")), "{kind}");
             assert!(word.meaning.contains(&format!("squall inject {kind}")), "{kind}");
         }

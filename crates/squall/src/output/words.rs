@@ -130,7 +130,7 @@ pub fn count(n: usize, one: &str) -> String {
 #[must_use]
 pub fn fault(fault: &Fault) -> String {
     let packets = |t: &squall_core::fault::Traffic| {
-        let peers: Vec<_> = t.peers.iter().map(|p| host_or_net(p)).collect();
+        let peers: Vec<_> = t.peers.iter().map(host_or_net).collect();
         let mut text = format!("{:?} {}", t.direction, peers.join(", ")).to_lowercase();
         if let Some(protocol) = t.protocol {
             text.push_str(&format!(" {protocol:?}").to_lowercase());

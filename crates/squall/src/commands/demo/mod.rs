@@ -31,7 +31,10 @@ pub fn demo() -> Outcome {
         let what = format!("the demo left: {}", left.join(", "));
         return Err(Failure::new(Exit::NotClean, what, format!("squall lab down {LAB}")));
     }
-    talk(format!("nothing is left: {}", after.words(&before)));
+    talk(format!(
+        "nothing is left; new on this machine since the demo began: {}",
+        after.words(&before)
+    ));
     Ok(Exit::Held)
 }
 
@@ -48,7 +51,8 @@ impl Traces {
         let failed = |what: &str, e: std::io::Error| {
             Failure::local(format!("{what}: {e}"), "squall demo needs /proc and /sys")
         };
-        let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_err(|e| failed("mounts", e))?;
+        let mounts =
+            std::fs::read_to_string("/proc/self/mountinfo").map_err(|e| failed("mounts", e))?;
         // The fields from the fifth on say where; the first ones are numbers of this moment.
         let place = |line: &str| line.split_whitespace().nth(4).unwrap_or_default().to_owned();
         let devices = std::fs::read_dir("/sys/class/net").map_err(|e| failed("devices", e))?;
@@ -63,28 +67,18 @@ impl Traces {
 
     fn each(&self) -> [(&'static str, &BTreeSet<String>); 4] {
         [
-            ("process", &self.processes),
-            ("mount", &self.mounts),
-            ("device", &self.devices),
-            ("network namespace", &self.spaces),
+            ("processes", &self.processes),
+            ("mounts", &self.mounts),
+            ("devices", &self.devices),
+            ("network namespaces", &self.spaces),
         ]
     }
 
-    /// What is here and was not there `before`, in words.
-    fn beyond(&self, before: &Traces) -> Vec<String> {
+    /// What is here and was not there `before`, by kind.
+    fn new_since(&self, before: &Traces) -> Vec<(&'static str, Vec<String>)> {
         let pairs = self.each().into_iter().zip(before.each());
         pairs
-            .flat_map(|((kind, now), (_, then))| {
-                now.difference(then).map(move |name| format!("{kind} {name}"))
-            })
+            .map(|((kind, now), (_, then))| (kind, now.difference(then).cloned().collect()))
             .collect()
-    }
-
-    fn words(&self, before: &Traces) -> String {
-        let count = |((kind, now), (_, then)): ((&str, &BTreeSet<String>), (&str, &BTreeSet<String>))| {
-            format!("{} {kind}s more than before", now.difference(then).count())
-        };
-        let all: Vec<String> = self.each().into_iter().zip(before.each()).map(count).collect();
-        all.join(", ")
     }
 }

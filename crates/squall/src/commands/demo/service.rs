@@ -69,7 +69,11 @@ impl Etcd {
     ///
     /// # Errors
     /// None says so in time.
-    pub fn wait_for_leader(&self, stage: &Stage, without: &[&str]) -> Result<&'static str, Failure> {
+    pub fn wait_for_leader(
+        &self,
+        stage: &Stage,
+        without: &[&str],
+    ) -> Result<&'static str, Failure> {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             for host in MEMBERS.iter().filter(|h| !without.contains(h)) {

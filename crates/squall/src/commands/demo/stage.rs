@@ -36,7 +36,12 @@ impl Stage {
     pub fn new(lab: &'static str) -> Result<Stage, Failure> {
         let program = std::env::current_exe()
             .map_err(|e| Failure::local(format!("this program's path: {e}"), "is /proc there?"))?;
-        Ok(Stage { program, lab, scene: std::cell::Cell::new(0), cluster: std::cell::RefCell::default() })
+        Ok(Stage {
+            program,
+            lab,
+            scene: std::cell::Cell::new(0),
+            cluster: std::cell::RefCell::default(),
+        })
     }
 
     /// A line that says what comes.
@@ -97,7 +102,8 @@ impl Stage {
     /// # Errors
     /// It could not be started.
     pub fn ask(&self, args: &[&str]) -> Result<Said, Failure> {
-        let output = self.command(args).stderr(Stdio::inherit()).output().map_err(|e| failed(args, &e))?;
+        let output =
+            self.command(args).stderr(Stdio::inherit()).output().map_err(|e| failed(args, &e))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(Said { text, code: code(output.status) })
     }
@@ -121,7 +127,8 @@ impl Stage {
     /// It could not be started.
     pub fn on_host(&self, host: &str, argv: &[&str]) -> Result<Said, Failure> {
         let args = self.exec(host, argv);
-        let output = self.command(&args).stderr(Stdio::null()).output().map_err(|e| failed(&args, &e))?;
+        let output =
+            self.command(&args).stderr(Stdio::null()).output().map_err(|e| failed(&args, &e))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         Ok(Said { text, code: code(output.status) })
     }

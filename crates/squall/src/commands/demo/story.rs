@@ -13,13 +13,22 @@ const VIEWS: Duration = Duration::from_secs(15);
 
 /// Plays everything but the end.
 pub fn tell(stage: &Stage) -> Result<(), Failure> {
-    if service::is_installed() { with_etcd(stage)? } else { with_coordinators(stage)? }
+    if service::is_installed() {
+        with_etcd(stage)?
+    } else {
+        with_coordinators(stage)?
+    }
     stop_everything(stage)
 }
 
 fn with_etcd(stage: &Stage) -> Result<(), Failure> {
-    stage.heading("five hosts with an agent each, three with a coordinator, on a network of their own");
-    up(stage, &["--label", "h1=group=etcd", "--label", "h2=group=etcd", "--label", "h3=group=etcd"])?;
+    stage.heading(
+        "five hosts with an agent each, three with a coordinator, on a network of their own",
+    );
+    up(
+        stage,
+        &["--label", "h1=group=etcd", "--label", "h2=group=etcd", "--label", "h3=group=etcd"],
+    )?;
     stage.run(&["status"])?;
 
     stage.heading("a real service: etcd on h1, h2 and h3");
@@ -51,7 +60,9 @@ fn with_coordinators(stage: &Stage) -> Result<(), Failure> {
     stage.run(&["status"])?;
     let leader = leader(stage)?;
 
-    stage.heading(&format!("an experiment: the cluster goes on while its leader {leader} is cut off"));
+    stage.heading(&format!(
+        "an experiment: the cluster goes on while its leader {leader} is cut off"
+    ));
     let file = write(stage, "cut-the-leader.yaml", &cut_the_coordinator(&leader))?;
     stage.run(&["plan", &file])?;
     let id = detached(stage, &file)?;
@@ -105,10 +116,12 @@ fn detached(stage: &Stage, file: &str) -> Result<String, Failure> {
     }
 }
 
+/// Waits until the views show a verdict, and of a partition that it is complete.
 fn expect_views(stage: &Stage, verdict: &str) -> Result<(), Failure> {
     let began = Instant::now();
     while began.elapsed() < VIEWS {
-        if stage.json(&["views"])?["verdict"] == verdict {
+        let views = stage.json(&["views"])?;
+        if views["verdict"] == verdict && (views["kind"].is_null() || views["kind"] == "complete") {
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(200));
