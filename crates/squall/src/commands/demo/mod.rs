@@ -26,15 +26,18 @@ pub fn demo() -> Outcome {
     told?;
     down?;
     let after = Traces::take()?;
-    let left = after.beyond(&before);
+    let new = after.new_since(&before);
+    let name = |(kind, names): &(&'static str, Vec<String>)| {
+        names.iter().map(|n| format!("{kind}: {n}")).collect::<Vec<_>>()
+    };
+    let left: Vec<String> = new.iter().flat_map(name).collect();
     if !left.is_empty() {
-        let what = format!("the demo left: {}", left.join(", "));
+        let what = format!("the demo left {}", left.join(", "));
         return Err(Failure::new(Exit::NotClean, what, format!("squall lab down {LAB}")));
     }
-    talk(format!(
-        "nothing is left; new on this machine since the demo began: {}",
-        after.words(&before)
-    ));
+    let counts: Vec<String> =
+        new.iter().map(|(kind, names)| format!("{} {kind}", names.len())).collect();
+    talk(format!("nothing is left; new here since the demo began: {}", counts.join(", ")));
     Ok(Exit::Held)
 }
 
