@@ -11,7 +11,7 @@ use squall_core::ids::{AgentRun, HostName};
 use squall_core::message::Hello;
 use squall_core::policy::Policy;
 use squall_core::registry::HostRecord;
-use squall_faults::clock;
+use squall_faults::{clock, doctor};
 use squall_journal::JournalError;
 use squall_wire::{Endpoint, EndpointOptions, GossipKey, Identity, IdentityError, Role, WireError};
 use tokio::sync::mpsc;
@@ -98,8 +98,10 @@ pub async fn run(
     let (heard, relayed) = mpsc::channel(QUEUE);
     let neighbours = Neighbours::start(&config, identity.clone(), key, heard)
         .map_err(io_error("the gossip and relay sockets"))?;
-    // Until the doctor of squall-faults is there, nothing is claimed.
-    let capabilities = Vec::new();
+    let capabilities = tokio::task::spawn_blocking(doctor::doctor).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "the doctor failed: nothing is claimed");
+        Vec::new()
+    });
     let hello = hello(&config, run, &neighbours, capabilities);
     let options = EndpointOptions { bind: any_address(&config), mark: Some(CONTROL_MARK) };
     let endpoint = Endpoint::bind(identity, options)?;

@@ -84,9 +84,9 @@ impl Client {
                             HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld
                         );
                         return Ok(if over {
-                            Injected::Over(fault)
+                            Injected::Over(*fault)
                         } else {
-                            Injected::Changed(fault)
+                            Injected::Changed(*fault)
                         });
                     }
                     Answer::Faults(_) => {}

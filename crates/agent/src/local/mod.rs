@@ -51,7 +51,7 @@ pub enum Answer {
         by_safety: bool,
     },
     /// The fault of this connection has changed. The last one says that it is over.
-    Fault(FaultReport),
+    Fault(Box<FaultReport>),
     /// To `faults`; and to `lift-all` once nothing is alive any more.
     Faults(Vec<FaultReport>),
 }

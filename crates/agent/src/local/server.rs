@@ -183,7 +183,7 @@ impl Locals {
                 });
                 if !same {
                     person.told = Some(fault.clone());
-                    person.answer(Answer::Fault(fault.clone()));
+                    person.answer(Answer::Fault(Box::new(fault.clone())));
                 }
                 if is_over(fault) {
                     host.take_over(&fault.id);
