@@ -184,3 +184,21 @@ fn seed(id: &FaultId) -> u128 {
     let start = id.experiment.0.as_u128() ^ u128::from(id.fault);
     id.host.as_str().bytes().fold(start, fold)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_draws_the_same_lots_again_and_another_draws_others() {
+        let id = |fault, host: &str| {
+            let experiment = "12345678-9000-0000-0000-000000000000".parse().unwrap();
+            FaultId { experiment, fault, host: host.parse().unwrap() }
+        };
+        let pids: Vec<u32> = (100..200).collect();
+        let draw = |id| Dice::new(seed(&id)).pick(&pids, 10);
+        assert_eq!(draw(id(0, "h1")), draw(id(0, "h1")));
+        assert_ne!(draw(id(0, "h1")), draw(id(1, "h1")));
+        assert_ne!(draw(id(0, "h1")), draw(id(0, "h2")));
+    }
+}

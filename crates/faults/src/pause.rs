@@ -38,7 +38,6 @@ pub(crate) fn apply(hold: &Hold, pause: &Pause) -> Result<(Box<dyn HeldFault>, A
         began: clock::now(),
         used: victims.iter().map(cpu_time).collect(),
         alive: victims.len(),
-        threads: tracees.len(),
         victims,
         tracees,
     };
@@ -114,9 +113,8 @@ struct Paused {
     used: Vec<Option<Duration>>,
     tracees: Tracees,
     began: Time,
-    /// Victims and threads at the last look.
+    /// Victims at the last look.
     alive: usize,
-    threads: usize,
 }
 
 impl Paused {
@@ -132,19 +130,22 @@ impl Paused {
             let states = threads.iter().filter_map(|t| proc::thread_stat(victim.pid, *t).ok());
             moving += states.filter(|s| s.state != 't' && !s.is_dead()).count();
         }
-        (self.alive, self.threads) = (alive, self.tracees.len());
+        self.alive = alive;
         let still = clock::now().since(self.began);
         let gone = match self.victims.len() - alive {
             0 => String::new(),
+            1 => "1 of them has died".to_owned(),
             n => format!("{n} of them have died"),
         };
+        let processes =
+            |n: usize| if n == 1 { "1 process".into() } else { format!("{n} processes") };
         Achieved {
             bit: moving == 0 && ran.is_zero(),
-            requested: format!("{} processes stand still", self.victims.len()),
+            requested: format!("{} to stand still", processes(self.victims.len())),
             measured: format!(
-                "{alive} processes with {} threads, {moving} not stopped, {} ms of processor time \
-                 used in {still} ms",
-                self.threads,
+                "{} with {} threads, {moving} not stopped, {} ms of processor time used in {still} ms",
+                processes(alive),
+                self.tracees.len(),
                 ran.as_millis()
             ),
             note: gone,
@@ -166,9 +167,7 @@ impl HeldFault for Paused {
     }
 
     fn measure(&mut self) -> Option<Achieved> {
-        let before = (self.alive, self.threads);
-        let achieved = self.achieved();
-        (!achieved.bit || before != (self.alive, self.threads)).then_some(achieved)
+        Some(self.achieved())
     }
 
     fn lift(mut self: Box<Self>) -> Achieved {

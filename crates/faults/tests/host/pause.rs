@@ -73,7 +73,7 @@ fn signals_wait_and_death_does_not() {
     until(2_000, || second.has_ended());
     assert!(!first.has_ended());
     let lifted = held.lift();
-    assert!(lifted.bit && lifted.note == "1 of them have died", "{lifted:?}");
+    assert!(lifted.bit && lifted.note == "1 of them has died", "{lifted:?}");
     until(2_000, || first.has_ended());
     killer.lift();
 }
