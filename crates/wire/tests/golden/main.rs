@@ -1,0 +1,140 @@
+//! The bytes of every message, as they are on the wire: two versions of Squall that both say
+//! `WIRE_VERSION` understand each other only while these stay the same.
+
+mod samples;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use squall_core::message::{FromAgent, FromCoordinator, Request, Response, ToAgent, ToCoordinator};
+use squall_wire::codec;
+
+/// Set to anything, it writes the file anew.
+const WRITE: &str = "SQUALL_GOLDEN_WRITE";
+
+fn file() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bytes.txt")
+}
+
+/// The bytes of each sample by the name of its variant; each must come back as it was.
+fn encode<T>(kind: &str, samples: Vec<T>, lines: &mut BTreeMap<String, String>)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    for sample in samples {
+        let debug = format!("{sample:?}");
+        let variant = debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let bytes = codec::encode(&sample).unwrap();
+        assert_eq!(codec::decode::<T>(&bytes).unwrap(), sample);
+        let name = format!("{kind}::{variant}");
+        assert!(lines.insert(name.clone(), HEXLOWER.encode(&bytes)).is_none(), "{name} twice");
+    }
+}
+
+fn all() -> BTreeMap<String, String> {
+    let mut lines = BTreeMap::new();
+    encode::<FromAgent>("FromAgent", samples::from_agent(), &mut lines);
+    encode::<ToAgent>("ToAgent", samples::to_agent(), &mut lines);
+    encode::<FromCoordinator>("FromCoordinator", samples::from_coordinator(), &mut lines);
+    encode::<ToCoordinator>("ToCoordinator", samples::to_coordinator(), &mut lines);
+    encode::<Request>("Request", samples::requests(), &mut lines);
+    encode::<Response>("Response", samples::responses(), &mut lines);
+    lines
+}
+
+#[test]
+fn every_message_has_the_bytes_that_it_had() {
+    let now = all();
+    if std::env::var_os(WRITE).is_some() {
+        let text: String = now.iter().map(|(name, hex)| format!("{name} {hex}\n")).collect();
+        std::fs::write(file(), text).unwrap();
+    }
+    let text = std::fs::read_to_string(file()).unwrap();
+    let golden: BTreeMap<String, String> = text
+        .lines()
+        .filter_map(|l| l.split_once(' '))
+        .map(|(name, hex)| (name.to_owned(), hex.to_owned()))
+        .collect();
+    let changed: Vec<&String> = now
+        .iter()
+        .filter(|(name, hex)| golden.get(*name) != Some(hex))
+        .map(|(name, _)| name)
+        .chain(golden.keys().filter(|name| !now.contains_key(*name)))
+        .collect();
+    assert!(
+        changed.is_empty(),
+        "these messages have other bytes than before: {changed:?}. If that is meant: raise \
+         WIRE_VERSION in src/codec.rs once a release, and run this test with {WRITE}=1"
+    );
+}
+
+#[test]
+fn every_variant_has_a_sample() {
+    // No wildcard: a new variant does not compile until it stands here, and then needs a sample.
+    let agent = |m: &FromAgent| match m {
+        FromAgent::Hello(_) => 0,
+        FromAgent::Report(_) => 1,
+        FromAgent::Stops(_) => 2,
+        FromAgent::Receipt(_) => 3,
+    };
+    covered(4, samples::from_agent().iter().map(agent));
+    let to_agent = |m: &ToAgent| match m {
+        ToAgent::Stop { .. } => 0,
+        ToAgent::Stops(_) => 1,
+        ToAgent::Sync(_) => 2,
+        ToAgent::Orders(_) => 3,
+        ToAgent::Peers(_) => 4,
+    };
+    covered(5, samples::to_agent().iter().map(to_agent));
+    let from_coordinator = |m: &FromCoordinator| match m {
+        FromCoordinator::Raft(_) => 0,
+        FromCoordinator::Stops(_) => 1,
+        FromCoordinator::View => 2,
+    };
+    covered(3, samples::from_coordinator().iter().map(from_coordinator));
+    let to_coordinator = |m: &ToCoordinator| match m {
+        ToCoordinator::Raft(_) => 0,
+        ToCoordinator::Taken => 1,
+        ToCoordinator::View(_) => 2,
+        ToCoordinator::Failed(_) => 3,
+    };
+    covered(4, samples::to_coordinator().iter().map(to_coordinator));
+    let request = |m: &Request| match m {
+        Request::Status => 0,
+        Request::Views => 1,
+        Request::Plan(_) => 2,
+        Request::Submit { .. } => 3,
+        Request::Show(_) => 4,
+        Request::List => 5,
+        Request::StopExperiment { .. } => 6,
+        Request::ClearFaults { .. } => 7,
+        Request::StopAll(_) => 8,
+        Request::Resume { .. } => 9,
+        Request::Drain { .. } => 10,
+        Request::CreateToken { .. } => 11,
+    };
+    covered(12, samples::requests().iter().map(request));
+    let response = |m: &Response| match m {
+        Response::Status(_) => 0,
+        Response::Views(_) => 1,
+        Response::Plan(_) => 2,
+        Response::Outcome(_) => 3,
+        Response::Experiment(_) => 4,
+        Response::Experiments { .. } => 5,
+        Response::Stop(_) => 6,
+        Response::NotLeader(_) => 7,
+        Response::NoQuorum(_) => 8,
+        Response::Refused(_) => 9,
+        Response::Forbidden(_) => 10,
+    };
+    covered(11, samples::responses().iter().map(response));
+}
+
+fn covered(variants: usize, found: impl Iterator<Item = usize>) {
+    let found: std::collections::BTreeSet<usize> = found.collect();
+    assert_eq!(found, (0..variants).collect());
+}
