@@ -44,7 +44,8 @@ async fn a_receipt_reaches_a_coordinator_that_was_away_when_it_was_made() {
     s2.connection.close("away");
     drop(s2);
     s1.say(&stop(5)).await;
-    // The one that took the stop dies before it hears the answer.
+    // The one that took the stop dies.
+    s1.report(|r| !r.armed).await;
     drop(s1);
     let mut s2 = c2.take().await;
     assert_eq!(s2.receipt().await.stop, stop_id(5));
@@ -160,7 +161,12 @@ async fn an_agent_that_is_told_to_end_lifts_first_and_says_so() {
     let last = s1.report(|r| phase(r, &id) == Some(HostPhase::Lost)).await;
     let ended = last.faults[0].ended.clone().unwrap();
     assert!(ended.residue.is_empty() && ended.achieved.is_some_and(|a| a.bit), "{last:?}");
-    while s1.channel.recv::<FromAgent>().await.unwrap().is_some() {} // it ends the stream in order
+    // It says so until a leader has taken note, and then ends the stream in order.
+    let again = s1.report(|r| phase(r, &id) == Some(HostPhase::Lost)).await;
+    let mut orders = s1.orders(again.t);
+    orders.acknowledged.push(id.clone());
+    s1.say(&ToAgent::Orders(orders)).await;
+    while s1.channel.recv::<FromAgent>().await.unwrap().is_some() {}
     drop(s1);
     ending.await.unwrap();
     let next = home.recover(false);
