@@ -386,6 +386,9 @@ impl Processes {
         if self.pid == Some(1) || self.pid == Some(0) {
             return Err("pid 0 and pid 1 are protected: choose another process".into());
         }
+        if self.cgroup.as_ref().is_some_and(|c| c.trim_matches('/').is_empty()) {
+            return Err("cgroup / holds every process: name one below it".into());
+        }
         for text in [&self.name, &self.cmdline, &self.cgroup].into_iter().flatten() {
             if text.is_empty() {
                 return Err("an empty text would match every process: leave it out".into());

@@ -54,7 +54,8 @@ impl Default for Policy {
     fn default() -> Self {
         Policy {
             allow: Kind::ALL.into_iter().collect(),
-            protect_processes: vec!["sshd".to_owned()],
+            // The last two are what OpenSSH 9.8 and later split off.
+            protect_processes: ["sshd", "sshd-session", "sshd-auth"].map(str::to_owned).into(),
             protect_ports: vec![ProtectedPort(Protocol::Tcp, 22)],
             protect_peers: Vec::new(),
             max_cpu_percent: None,
@@ -287,7 +288,7 @@ mod tests {
     #[test]
     fn the_default_protects_pid_1_sshd_tcp_22_and_squall() {
         let policy = Policy::default();
-        assert_eq!(policy.protect().processes, ["sshd"]);
+        assert_eq!(policy.protect().processes, ["sshd", "sshd-session", "sshd-auth"]);
         assert_eq!(policy.protect().ports, [(Protocol::Tcp, 22)]);
         for (fault, says) in [
             (pause(Processes { pid: Some(1), ..Processes::default() }), "pid 1"),
