@@ -82,6 +82,8 @@ impl Host {
 
     /// How a local fault ended, once it has; asking forgets it.
     pub fn take_over(&mut self, id: &FaultId) -> Option<crate::message::FaultReport> {
-        self.over.remove(id)
+        let over = self.over.get(id).cloned();
+        self.forget(std::slice::from_ref(id));
+        over
     }
 }

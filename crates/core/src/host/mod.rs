@@ -262,6 +262,7 @@ impl Host {
             let Some((id, start)) = oldest.map(|(id, start)| (id.clone(), *start)) else { return };
             self.floor = self.floor.max(start);
             self.ended.remove(&id);
+            self.over.remove(&id);
         }
     }
 
@@ -271,12 +272,15 @@ impl Host {
         let stops = self.fence.stops().map(Record::Stop);
         let resumes = self.fence.resumes().map(Record::Resume);
         let ended = self.ended.iter().map(|(id, start)| Record::Ended(id.clone(), *start));
+        let known = self.ended.keys().filter(|id| !self.over.contains_key(*id));
+        let acknowledged = known.map(|id| Record::Acknowledged(id.clone()));
         let live: BTreeSet<_> = self.live.iter().map(|(id, l)| (id.clone(), l.start)).collect();
         let intents = live.into_iter().map(|(id, start)| Record::Intent(id, start));
         std::iter::once(Record::Floor(self.floor))
             .chain(stops)
             .chain(resumes)
             .chain(ended)
+            .chain(acknowledged)
             .chain(intents)
             .collect()
     }

@@ -2,10 +2,9 @@
 
 use super::fault::Live;
 use super::{Host, LocalRefusal, MAX_LIVE, Record, Token, Why};
-use crate::experiment::Ended;
 use crate::fault::Fault;
 use crate::ids::{FaultId, Leadership, LogIndex, StopId};
-use crate::message::{Apply, FaultReport, HostPhase, Orders, Sync};
+use crate::message::{Apply, Orders, Sync};
 use crate::time::Time;
 
 impl Host {
@@ -54,9 +53,7 @@ impl Host {
         for id in &orders.lift {
             self.revert(now, id, Why::Order);
         }
-        for id in &orders.acknowledged {
-            self.over.remove(id);
-        }
+        self.forget(&orders.acknowledged);
         for apply in &orders.apply {
             self.consider(now, orders, apply);
         }
@@ -93,11 +90,8 @@ impl Host {
         if late || lease_until <= now || apply.id.host != self.me {
             return;
         }
-        if self.live.contains_key(&apply.id) {
+        if self.live.contains_key(&apply.id) || self.is_over(&apply.id, apply.start) {
             return;
-        }
-        if self.is_over(&apply.id, apply.start) {
-            return self.report_again(now, &apply.id, &apply.fault);
         }
         if self.disarmed().is_some() || orders.newest_resume != self.fence.newest_resume() {
             return;
@@ -128,27 +122,6 @@ impl Host {
         }
         let outstanding: Vec<StopId> = self.fence.outstanding().collect();
         (!outstanding.is_empty()).then_some(LocalRefusal::Latched(outstanding))
-    }
-
-    /// A leader that orders what is over here has not heard that it is: the report was lost with an
-    /// earlier life of the agent. How it ended is forgotten; that it is gone was proven.
-    fn report_again(&mut self, now: Time, id: &FaultId, fault: &Fault) {
-        if self.over.contains_key(id) {
-            return;
-        }
-        let why = "it ended before this agent started".to_owned();
-        let report = FaultReport {
-            id: id.clone(),
-            kind: Some(fault.kind()),
-            phase: HostPhase::Lost,
-            lease_ms: 0,
-            remaining_ms: 0,
-            achieved: None,
-            ended: Some(Ended { why, ..Ended::default() }),
-            refusal: None,
-        };
-        self.over.insert(id.clone(), report);
-        self.report_soon(now);
     }
 
     /// Why this host will never do such a thing, where it will not.

@@ -2,9 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Host, Why};
+use super::{Host, Token, Why};
+use crate::experiment::Ended;
 use crate::fence::Resume;
 use crate::ids::{FaultId, LogIndex, StopId};
+use crate::message::{FaultReport, HostPhase};
 use crate::time::Time;
 
 /// One durable fact. An order to begin a fault is durable before anything is touched.
@@ -18,11 +20,38 @@ pub enum Record {
     Intent(FaultId, LogIndex),
     /// A fault is over for ever.
     Ended(FaultId, LogIndex),
+    /// Whoever wanted that fault knows that it is over.
+    Acknowledged(FaultId),
     /// Whatever started at or before this is over for ever.
     Floor(LogIndex),
 }
 
+/// How a fault ended of which an earlier life of the agent saw the end, and could not tell it: it is
+/// gone, which was proven, and nobody knows more.
+fn forgotten(id: &FaultId) -> FaultReport {
+    let why = "it ended before this agent started".to_owned();
+    FaultReport {
+        id: id.clone(),
+        kind: None,
+        phase: HostPhase::Lost,
+        lease_ms: 0,
+        remaining_ms: 0,
+        achieved: None,
+        ended: Some(Ended { why, ..Ended::default() }),
+        refusal: None,
+    }
+}
+
 impl Host {
+    /// Whoever wanted these faults knows how they ended: they are reported no more, in no life.
+    pub(super) fn forget(&mut self, known: &[FaultId]) {
+        let known = known.iter().filter(|id| self.over.remove(*id).is_some());
+        let records: Vec<Record> = known.cloned().map(Record::Acknowledged).collect();
+        if !records.is_empty() {
+            self.persist(Token::Note, records);
+        }
+    }
+
     pub(super) fn replay(&mut self, records: &[Record], now: Time) {
         let mut open = std::collections::BTreeMap::new();
         for record in records {
@@ -39,6 +68,13 @@ impl Host {
                 Record::Ended(id, start) => {
                     open.remove(id);
                     self.end_for_ever(id, *start); // guard: ended ids
+                    // A person's fault has no place in the log, and nobody there waits for it.
+                    if *start > LogIndex(0) {
+                        self.over.insert(id.clone(), forgotten(id));
+                    }
+                }
+                Record::Acknowledged(id) => {
+                    self.over.remove(id);
                 }
                 Record::Floor(floor) => self.floor = self.floor.max(*floor),
             }

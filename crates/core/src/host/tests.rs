@@ -343,18 +343,24 @@ fn a_later_life_answers_once_what_the_earlier_one_left_is_gone() {
 }
 
 #[test]
-fn an_order_for_what_an_earlier_life_ended_is_answered_with_a_loss() {
+fn an_end_is_reported_until_it_is_acknowledged_by_whatever_life() {
     let mut b = Bench::synced();
     b.obey(&b.apply(7, 3, burn()));
     b.obey(&Orders { lift: vec![id(7)], ..b.orders(1) });
-    let mut next = Bench::with(&b.disk, 2);
-    next.sync(1, &[], &[]);
-    assert_eq!(next.phase(7), None, "forgotten with the life that saw it");
-    next.obey(&next.apply(7, 3, burn()));
-    assert_eq!(next.phase(7), Some(HostPhase::Lost));
-    assert!(next.holders.is_empty());
-    next.obey(&Orders { acknowledged: vec![id(7)], ..next.orders(1) });
-    assert_eq!(next.phase(7), None);
+    for records in [b.disk.clone(), Bench::with(&b.disk, 2).host.records()] {
+        let mut next = Bench::with(&records, 3);
+        assert_eq!(next.phase(7), Some(HostPhase::Lost), "how it ended is forgotten, not that");
+        next.sync(1, &[], &[]);
+        next.obey(&Orders { acknowledged: vec![id(7)], ..next.apply(7, 3, burn()) });
+        assert_eq!(next.phase(7), None);
+        for records in [next.disk.clone(), next.host.records()] {
+            let mut last = Bench::with(&records, 4);
+            assert_eq!(last.phase(7), None);
+            last.sync(1, &[], &[]);
+            last.obey(&last.apply(7, 3, burn()));
+            assert_eq!(last.phase(7), None, "over is over");
+        }
+    }
 }
 
 #[test]
