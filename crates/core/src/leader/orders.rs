@@ -115,10 +115,14 @@ fn orders(
                 // is not ours: it is not named, so an ordered one lapses by its lease.
             }
             HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld => {
-                let in_log = |r: &ExperimentRecord| {
-                    r.faults
-                        .get(&fault.id)
-                        .is_none_or(|s| s.is_over() && !matches!(s, FaultState::Stuck(_)))
+                let in_log = |r: &ExperimentRecord| match r.faults.get(&fault.id) {
+                    Some(FaultState::Pending | FaultState::Held(_)) => false,
+                    // What was seen since is still to be noted.
+                    Some(FaultState::Stuck(_) | FaultState::Lapsed) => false,
+                    Some(
+                        FaultState::Clean(_) | FaultState::Lost(_) | FaultState::NotHeld { .. },
+                    )
+                    | None => true,
                 };
                 if record.is_none_or(in_log) {
                     orders.acknowledged.push(fault.id.clone());

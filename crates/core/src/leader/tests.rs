@@ -751,3 +751,22 @@ fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
         b.wait(1_000);
     }
 }
+
+#[test]
+fn what_mends_is_noted_and_only_then_acknowledged() {
+    for seen in [HostPhase::Clean, HostPhase::Lost, HostPhase::NotHeld] {
+        let mut b = Bench::injecting(&[1]);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Stuck)]);
+        b.verdict(1);
+        assert!(!b.record(1).reserved.is_empty());
+        b.sent.clear();
+        b.deaf = true;
+        b.lists(1, vec![fault(fault_id(1, 1), seen)]);
+        b.tick();
+        assert!(b.to_host(1)[0].acknowledged.is_empty(), "{seen:?} is not in the log");
+        b.deaf = false;
+        b.wait(2 * REPROPOSE_MS);
+        assert_eq!(b.to_host(1).pop().expect("orders").acknowledged, [fault_id(1, 1)]);
+        assert!(b.record(1).reserved.is_empty(), "{seen:?}");
+    }
+}

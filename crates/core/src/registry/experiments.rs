@@ -197,11 +197,10 @@ impl Registry {
         };
         let mends = matches!(
             (&*known, state),
-            (FaultState::Stuck(_), FaultState::Clean(_) | FaultState::Lost(_))
-                | (
-                    FaultState::Lapsed,
-                    FaultState::Clean(_) | FaultState::Lost(_) | FaultState::Stuck(_)
-                )
+            (
+                FaultState::Stuck(_) | FaultState::Lapsed,
+                FaultState::Clean(_) | FaultState::Lost(_) | FaultState::NotHeld { .. }
+            ) | (FaultState::Lapsed, FaultState::Stuck(_))
         );
         if (known.is_over() && !mends) || known == state {
             return Ok(Outcome::Unchanged);

@@ -98,7 +98,7 @@ pub enum Command {
     Observe {
         /// Which.
         fault: FaultId,
-        /// Its state. An ended fault never changes again, but from stuck to clean.
+        /// Its state. An ended fault never changes again, but from stuck or lapsed to what was seen.
         state: FaultState,
     },
     /// Something that should not have happened.

@@ -493,6 +493,19 @@ fn each_host_gives_back_its_own_share_once_all_its_faults_are_gone() {
 }
 
 #[test]
+fn what_is_to_end_is_not_injected_by_an_entry_that_was_on_its_way() {
+    let mut log = at_phase(Phase::Preflight);
+    log.done(Command::Stop(stop(1)));
+    let late = log.say(advance(1, Phase::Preflight, Phase::Injecting));
+    assert_eq!((late, log.experiment(1).phase), (Outcome::Unchanged, Phase::Preflight));
+    log.done(settle(1, Verdict::Stopped));
+    assert!(log.experiment(1).reserved.is_empty());
+    let mut log = at_phase(Phase::Injecting);
+    log.done(Command::Stop(stop(1)));
+    log.done(advance(1, Phase::Injecting, Phase::Lifting));
+}
+
+#[test]
 fn an_ended_fault_changes_only_for_the_better_known() {
     let states = [clean(), lost(), stuck(), not_held(), FaultState::Lapsed];
     for before in &states {
@@ -501,8 +514,8 @@ fn an_ended_fault_changes_only_for_the_better_known() {
             log.done(observe(1, "h1", before.clone()));
             let outcome = log.say(observe(1, "h1", after.clone()));
             let mends = match before {
-                FaultState::Stuck(_) => [clean(), lost()].contains(after),
-                FaultState::Lapsed => [clean(), lost(), stuck()].contains(after),
+                FaultState::Stuck(_) => [clean(), lost(), not_held()].contains(after),
+                FaultState::Lapsed => [clean(), lost(), not_held(), stuck()].contains(after),
                 _ => false,
             };
             assert_eq!(outcome != Outcome::Unchanged, mends, "{before:?} then {after:?}");
