@@ -62,6 +62,13 @@ impl Broadcast {
         self.stop
     }
 
+    /// Whether a host has not answered durably yet.
+    #[must_use]
+    pub fn lacks(&self, host: &HostName) -> bool {
+        let durable = |r: &Receipt| r.latched == Latched::Durable;
+        self.hosts.get(host).is_some_and(|t| !t.receipt.as_ref().is_some_and(durable))
+    }
+
     /// A host answered. A durable latch replaces one in memory.
     pub fn handle_receipt(&mut self, now: Time, host: &HostName, receipt: Receipt) {
         if receipt.stop != self.stop {
