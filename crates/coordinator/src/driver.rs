@@ -226,6 +226,9 @@ impl Driver {
         if let Some(all) = all {
             self.send(connection, &ToAgent::Stops(all));
         }
+        for stop in self.broadcasts.asks_again(now, &host) {
+            self.push_to(stop, |name| *name == host);
+        }
         if let Some(leading) = &mut self.leading {
             leading.machine.handle_report(now, &host, report);
         }

@@ -9,6 +9,8 @@ use crate::time::Time;
 
 /// How much longer than the longest lease is waited, for clocks and queues.
 pub const SLACK_MS: u64 = 500;
+/// How long a host that is heard may take to answer before it is told of the stop again.
+pub const ASK_AGAIN_MS: u64 = 1_000;
 /// How long is waited for the log once every host has answered.
 pub const COMMIT_GRACE_MS: u64 = 1_000;
 
@@ -62,11 +64,13 @@ impl Broadcast {
         self.stop
     }
 
-    /// Whether a host has not answered durably yet.
+    /// Whether a host that is heard has not answered durably, although it has had time to: it is told
+    /// of the stop once more, and answers again. Its receipt may have been lost with a stream.
     #[must_use]
-    pub fn lacks(&self, host: &HostName) -> bool {
+    pub fn asks_again(&self, now: Time, host: &HostName) -> bool {
         let durable = |r: &Receipt| r.latched == Latched::Durable;
-        self.hosts.get(host).is_some_and(|t| !t.receipt.as_ref().is_some_and(durable))
+        let lacks = self.hosts.get(host).is_some_and(|t| !t.receipt.as_ref().is_some_and(durable));
+        lacks && now.since(self.began) >= ASK_AGAIN_MS
     }
 
     /// A host answered. A durable latch replaces one in memory.
@@ -197,4 +201,96 @@ pub fn explain(blockers: &[HostName]) -> String {
         "not seen stopped: {}. Wait until they are, or give up on each with `--despite NAME`",
         names.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::AgentRun;
+    use uuid::Uuid;
+
+    const BEGAN: Time = Time(1_000);
+
+    fn host(n: usize) -> HostName {
+        format!("h{n}").parse().expect("a host name")
+    }
+
+    fn stop() -> StopId {
+        StopId(Uuid::from_u128(1))
+    }
+
+    fn receipt(latched: Latched, residue: &[&str]) -> Receipt {
+        Receipt {
+            stop: stop(),
+            run: AgentRun(Uuid::from_u128(1)),
+            lifted: 1,
+            residue: residue.iter().map(|r| (*r).to_owned()).collect(),
+            latched,
+            took_ms: 1,
+        }
+    }
+
+    /// A stop-all of two hosts that nobody has heard of before.
+    fn broadcast() -> Broadcast {
+        let hosts = [host(1), host(2)];
+        Broadcast::new(BEGAN, stop(), hosts.iter().map(|h| (h, None)), 5_000)
+    }
+
+    #[test]
+    fn done_is_what_every_host_has_answered_clean_and_durably() {
+        for (last, done) in [
+            (receipt(Latched::Durable, &[]), true),
+            (receipt(Latched::Memory, &[]), false),
+            (receipt(Latched::Durable, &["a table"]), false),
+        ] {
+            let mut b = broadcast();
+            b.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
+            assert!(!is_done(&b.progress(BEGAN)));
+            b.handle_receipt(BEGAN, &host(2), last);
+            assert_eq!(is_done(&b.progress(BEGAN)), done);
+        }
+    }
+
+    #[test]
+    fn a_durable_latch_replaces_one_in_memory_and_not_the_other_way() {
+        let mut b = broadcast();
+        b.handle_receipt(BEGAN, &host(1), receipt(Latched::Memory, &[]));
+        b.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
+        b.handle_receipt(BEGAN, &host(1), receipt(Latched::Memory, &[]));
+        let first = b.progress(BEGAN).hosts[0].receipt.clone().expect("it answered");
+        assert_eq!(first.latched, Latched::Durable);
+    }
+
+    #[test]
+    fn who_does_not_answer_lapses_and_is_never_done() {
+        let b = broadcast();
+        let state = |at: Time| b.progress(at).hosts[0].state;
+        assert_eq!(state(BEGAN), StopState::Lapsing);
+        let over = BEGAN.plus(5_000 + SLACK_MS);
+        assert!(!b.is_over(Time(over.0 - 1)) && b.is_over(over));
+        assert_eq!(state(over), StopState::Lapsed);
+        assert!(!is_done(&b.progress(over)));
+    }
+
+    #[test]
+    fn who_is_heard_and_has_not_answered_durably_is_asked_again() {
+        let mut b = broadcast();
+        let late = BEGAN.plus(ASK_AGAIN_MS);
+        assert!(!b.asks_again(BEGAN, &host(1)) && b.asks_again(late, &host(1)));
+        b.handle_receipt(BEGAN, &host(1), receipt(Latched::Memory, &[]));
+        assert!(b.asks_again(late, &host(1)));
+        b.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
+        assert!(!b.asks_again(late, &host(1)));
+        assert!(!b.asks_again(late, &host(3)), "not one of them");
+    }
+
+    #[test]
+    fn of_several_coordinators_the_best_receipt_and_the_worst_guess_count() {
+        let (mut a, b) = (broadcast(), broadcast());
+        a.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
+        let merged = merge(&[b.progress(BEGAN), a.progress(BEGAN)]).expect("two parts");
+        assert_eq!(merged.hosts[0].state, StopState::Lifted);
+        assert_eq!(merged.hosts[1].state, StopState::Lapsing);
+        assert_eq!(merge(&[]), None);
+    }
 }

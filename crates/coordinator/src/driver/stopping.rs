@@ -1,6 +1,6 @@
 //! Stop-all: pushed, written, forwarded and proposed, all at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +66,12 @@ impl Broadcasts {
         self.receipts.get(&stop).is_some_and(|of_stop| of_stop.contains_key(host))
     }
 
+    /// Stops of which a host that has just reported must be told again, since its receipt is missing.
+    pub(super) fn asks_again(&self, now: Time, host: &HostName) -> Vec<StopId> {
+        let machines = self.running.iter().map(|running| &running.machine);
+        machines.filter(|m| m.asks_again(now, host)).map(Broadcast::stop).collect()
+    }
+
     pub(super) fn note_committed(&mut self, in_log: impl Fn(StopId) -> bool) {
         for running in &mut self.running {
             if in_log(running.machine.stop()) {
@@ -128,7 +134,7 @@ impl Driver {
         self.push_to(stop, |_| true);
     }
 
-    fn push_to(&mut self, stop: StopId, wanted: impl Fn(&HostName) -> bool) {
+    pub(super) fn push_to(&mut self, stop: StopId, wanted: impl Fn(&HostName) -> bool) {
         let record = self.node.stops().record(stop);
         let encoded = codec::encode(&ToAgent::Stop { stop, record }).expect("a stop is small");
         let connections: Vec<u64> = {
@@ -223,7 +229,10 @@ impl Driver {
             let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
             // An experiment that this registry has not heard of yet has the usual lease, most likely.
             let longest = leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS);
-            let hosts = registry.hosts.keys().map(|host| (host, last(host)));
+            // Also those that are connected here and of which this registry has not heard yet.
+            let connected = sessions.iter().map(|(host, _)| host);
+            let names: BTreeSet<&HostName> = registry.hosts.keys().chain(connected).collect();
+            let hosts = names.into_iter().map(|host| (host, last(host)));
             Broadcast::new(now, stop, hosts, longest)
         })
     }
