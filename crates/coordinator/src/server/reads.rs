@@ -106,9 +106,12 @@ pub(super) async fn list(node: &Arc<Node>) -> Response {
     Response::Experiments { list, confirmed: standing.confirmed, applied: standing.applied }
 }
 
-/// What a submit would do, against what this coordinator knows. Changes nothing.
+/// What a submit would do. Changes nothing. Like a submit it needs a quorum: what this coordinator
+/// alone knows may lack a host, an experiment or a stop.
 pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
-    node.confirm().await;
+    if !node.confirm().await.confirmed {
+        return Response::NoQuorum("what nobody confirms may be old".into());
+    }
     let experiment = match resolve(node, file, rand::random()) {
         Ok(experiment) => experiment,
         Err(refusal) => return Response::Refused(refusal),

@@ -74,6 +74,20 @@ fn refused(node: &Node, not_written: NotWritten) -> Response {
     }
 }
 
+/// The same for what is judged by the registry before it is proposed: only a leader that a quorum has
+/// just confirmed goes on, with all that was committed applied. A node that lags must not refuse a
+/// host because it has not heard of it.
+async fn unless_confirmed(node: &Arc<Node>, command: CommandId) -> Option<Response> {
+    if let Some(answer) = at_once(node, command) {
+        return Some(answer);
+    }
+    if let Err(not_written) = propose_lacking(node).await {
+        return Some(refused(node, not_written));
+    }
+    let confirmed = node.confirm().await.confirmed;
+    (!confirmed).then(|| Response::NoQuorum("no coordinator leads with a quorum".into()))
+}
+
 /// Starts an experiment; the stops that the log lacks come first.
 async fn submit(
     node: &Arc<Node>,
@@ -82,11 +96,8 @@ async fn submit(
     id: ExperimentId,
     file: &str,
 ) -> Response {
-    if let Some(answer) = at_once(node, command) {
+    if let Some(answer) = unless_confirmed(node, command).await {
         return answer;
-    }
-    if let Err(not_written) = propose_lacking(node).await {
-        return refused(node, not_written);
     }
     // A repeat draws the same hosts.
     let seed = command.0.as_u128();
@@ -107,11 +118,8 @@ async fn resume(
     stops: BTreeSet<StopId>,
     despite: BTreeSet<HostName>,
 ) -> Response {
-    if let Some(answer) = at_once(node, command) {
+    if let Some(answer) = unless_confirmed(node, command).await {
         return answer;
-    }
-    if let Err(not_written) = propose_lacking(node).await {
-        return refused(node, not_written);
     }
     let blockers = {
         let sessions = node.sessions();
@@ -132,7 +140,7 @@ async fn resume(
 
 /// Ends every running experiment, each under an id that follows from the command's.
 async fn clear(node: &Arc<Node>, by: &str, command: CommandId) -> Response {
-    if let Some(answer) = at_once(node, command) {
+    if let Some(answer) = unless_confirmed(node, command).await {
         return answer;
     }
     let running: Vec<ExperimentId> =
