@@ -101,12 +101,24 @@ impl Failure {
             Refusal::Invalid(_) => {
                 (Exit::Usage, "squall explain experiment, squall schema, squall plan FILE".into())
             }
+            Refusal::NotStopped(hosts) => {
+                let despite: Vec<_> = hosts.iter().map(|h| format!("--despite {h}")).collect();
+                let next = format!(
+                    "squall status shows when they are; else look there, then squall resume STOP {}",
+                    despite.join(" ")
+                );
+                (Exit::Refused, next)
+            }
+        };
+        let hosts = match refusal {
+            Refusal::NotStopped(_) => "nothing was released: the fleet stays stopped",
+            _ => "nothing was started on any host",
         };
         let what = match exit {
             Exit::Refused => format!("refused: {refusal}"),
             _ => refusal.to_string(),
         };
-        Failure::new(exit, what, next).with_hosts("nothing was started on any host")
+        Failure::new(exit, what, next).with_hosts(hosts)
     }
 }
 

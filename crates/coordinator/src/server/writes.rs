@@ -133,7 +133,7 @@ async fn resume(
         })
     };
     if !blockers.is_empty() {
-        return Response::Refused(Refusal::Invalid(stopping::explain(&blockers)));
+        return Response::Refused(Refusal::NotStopped(blockers));
     }
     propose(node, by, command, Command::Resume { stops, despite }).await
 }

@@ -218,6 +218,9 @@ pub enum Refusal {
     /// The experiment itself is not valid.
     #[error("{0}")]
     Invalid(String),
+    /// A resume while these hosts may still be under way to stopping.
+    #[error("{}", crate::stopping::explain(.0))]
+    NotStopped(Vec<HostName>),
 }
 
 fn list(stops: &[StopId]) -> String {
