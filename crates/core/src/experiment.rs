@@ -189,6 +189,8 @@ pub struct Ended {
 impl Ended {
     /// [`Ended::why`] of a fault that stayed for all its time.
     pub const DEADLINE: &str = "deadline";
+    /// [`Ended::why`] of a fault that nobody saw begin, and of which its host says that it is not there.
+    pub const ABSENT: &str = "never seen, and its host does not have it";
 }
 
 impl FaultState {

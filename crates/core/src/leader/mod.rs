@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::experiment::{EndReason, ExperimentRecord, Incident, Phase, Severity};
 use crate::hold::Capability;
-use crate::ids::{ExperimentId, FaultId, HostName, Leadership, StopId};
+use crate::ids::{AgentRun, ExperimentId, FaultId, HostName, Leadership, StopId};
 use crate::message::{Report, ToAgent};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
@@ -75,6 +75,8 @@ pub struct Leader {
     sessions: BTreeMap<HostName, Session>,
     /// When a report that lists a fault last arrived in this leadership.
     listed: BTreeMap<FaultId, Time>,
+    /// For a fault that is ordered no more and was never listed: the host's life and clock then.
+    unlisted: BTreeMap<FaultId, (AgentRun, Time)>,
     capabilities: BTreeMap<HostName, Vec<Capability>>,
     /// When the running round began.
     round: Option<Time>,
@@ -98,6 +100,7 @@ impl Leader {
             since: now,
             sessions: BTreeMap::new(),
             listed: BTreeMap::new(),
+            unlisted: BTreeMap::new(),
             capabilities: BTreeMap::new(),
             round: None,
             next_round: now,

@@ -1,7 +1,7 @@
 //! How an experiment goes on: from what hosts report to what the log should say next.
 
-use super::{Leader, PATIENCE_MS};
-use crate::experiment::{EndReason, ExperimentRecord, FaultState, Phase};
+use super::{FRESH_MS, Leader, NOT_AFTER_MS, PATIENCE_MS};
+use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase};
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
 use crate::probe::{ProbeSpec, Stage, Steadiness, Tally};
@@ -32,6 +32,7 @@ impl Leader {
         let runs = |id: &ExperimentId| registry.experiments.get(id).is_some_and(|r| r.is_running());
         self.phases.retain(|id, _| runs(id));
         self.listed.retain(|id, _| runs(&id.experiment));
+        self.unlisted.retain(|id, _| runs(&id.experiment));
         for record in registry.running() {
             let entry = self.phases.entry(record.id).or_insert((record.phase, now));
             if entry.0 != record.phase {
@@ -43,6 +44,7 @@ impl Leader {
             if let Some(command) = self.next_step(now, record, in_phase_ms, registry) {
                 self.propose(now, command);
             }
+            self.note_absent(now, record, registry);
             self.lapse(now, record, entered);
         }
     }
@@ -224,13 +226,44 @@ impl Leader {
         (sampled || in_phase_ms > wanted_ms + PATIENCE_MS).then(|| self.settlement(record))
     }
 
+    /// Faults that were to begin, are ordered no more, and of which their host says that they are not
+    /// there and never will be: it has heard the stop that ended the experiment, whose resume can only
+    /// stand behind its start, or by its own clock every order that was ever sent is void. Without this
+    /// they would lapse, and a host that has answered would be called unseen.
+    fn note_absent(&mut self, now: Time, record: &ExperimentRecord, registry: &Registry) {
+        if record.phase < Phase::Lifting {
+            return;
+        }
+        let mut absent = Vec::new();
+        for (id, _) in record.faults.iter().filter(|(_, s)| **s == FaultState::Pending) {
+            let report =
+                self.fresh(now, &id.host).map(|s| (s.report.run, s.report.t, s.report.digest));
+            let Some((run, t, digest)) = report.filter(|_| !self.listed.contains_key(id)) else {
+                continue;
+            };
+            let (life, since) = *self.unlisted.entry(id.clone()).or_insert((run, t));
+            // An earlier leader may have been asked by a report that did not arrive here.
+            let void = life == run && t.since(since) > NOT_AFTER_MS + FRESH_MS;
+            let fenced =
+                record.ending == Some(EndReason::StopAll) && digest == registry.fence.digest();
+            if void || (fenced && t > since) {
+                absent.push(id.clone());
+            }
+        }
+        for fault in absent {
+            let why = Ended::ABSENT.to_owned();
+            let state = FaultState::Clean(Ended { why, ..Ended::default() });
+            self.propose(now, Command::Observe { fault, state });
+        }
+    }
+
     /// Faults that no host lists are over once every lease that was ever granted has ended, whether
     /// their host is silent or has forgotten them: a grant answers a report that lists the fault,
     /// and the last such report arrived here, or at an earlier leader, whose last quorum round lies
     /// before this leadership. One that was never listed may have been ordered until the phase was
     /// `entered` in which nothing is.
     fn lapse(&mut self, now: Time, record: &ExperimentRecord, entered: Time) {
-        let wait_ms = record.experiment.safety.lease_ms + super::NOT_AFTER_MS;
+        let wait_ms = record.experiment.safety.lease_ms + NOT_AFTER_MS;
         let mut lapsed = Vec::new();
         for (id, state) in &record.faults {
             let ordered_last = match state {

@@ -613,6 +613,47 @@ fn a_host_that_never_answers_fails_the_fault_and_the_experiment_still_settles() 
 }
 
 #[test]
+fn a_stop_that_was_faster_than_the_order_leaves_nothing_to_wait_for() {
+    let mut b = Bench::injecting(&[1]);
+    b.commit(Command::Stop(stop(1)));
+    b.wait(2_000);
+    assert_eq!(
+        b.record(1).faults[&fault_id(1, 1)],
+        FaultState::Pending,
+        "h1 has not heard the stop"
+    );
+    let digest = b.registry.fence.digest();
+    let report = b.reports.get_mut(&1).expect("h1");
+    (report.digest, report.armed) = (digest, false);
+    assert_eq!(b.verdict(1).0, Verdict::Stopped);
+    let FaultState::Clean(ended) = &b.record(1).faults[&fault_id(1, 1)] else { panic!() };
+    assert_eq!((ended.why.as_str(), &ended.achieved), (Ended::ABSENT, &None));
+    assert!(b.record(1).reserved.is_empty());
+}
+
+#[test]
+fn an_order_that_may_still_be_on_its_way_is_waited_for_by_the_hosts_own_clock() {
+    for listed in [false, true] {
+        let mut b = Bench::new();
+        b.submit(1, &[1], |e| e.safety.lease_ms = 30_000);
+        for _ in 0..3 {
+            b.tick();
+        }
+        b.commit(Command::End { id: experiment_id(1), why: EndReason::Operator("test".into()) });
+        b.wait(2 * (NOT_AFTER_MS + FRESH_MS));
+        assert_eq!(b.phase(1), Phase::Lifting, "the host's clock stands still");
+        b.reports.get_mut(&1).expect("h1").t = Time(7_000 + 2 * (NOT_AFTER_MS + FRESH_MS));
+        if listed {
+            b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Applying)]);
+            b.wait(2_000);
+            assert_eq!(b.phase(1), Phase::Lifting, "it did begin");
+        } else {
+            assert_eq!(b.verdict(1).0, Verdict::Stopped);
+        }
+    }
+}
+
+#[test]
 fn a_host_that_cannot_do_it_is_found_before_anything_is_touched() {
     let mut b = Bench::new();
     let row = Capability {
