@@ -2,7 +2,7 @@
 //! by their pids.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -57,6 +57,53 @@ impl Said {
     pub fn ended(self, code: i32) -> Said {
         assert_eq!(self.code, code, "{self:#?}");
         self
+    }
+}
+
+/// A command that runs beside the test; killed where the test forgets it.
+#[derive(Debug)]
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Begins a command.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    #[must_use]
+    pub fn begin(mut command: Command) -> Running {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(Some(command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"))))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Panics
+    /// It cannot be signalled.
+    pub fn signal(&self, signal: &str) {
+        let child = self.0.as_ref().expect("it runs");
+        let mut kill = Command::new("kill");
+        kill.args([&format!("-{signal}"), &child.id().to_string()]);
+        let _ = run(kill).ended(0);
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// What it says cannot be read.
+    #[must_use]
+    pub fn end(mut self) -> Said {
+        let child = self.0.take().expect("it runs");
+        child.wait_with_output().expect("its output").into()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // It is ours and not reaped; where it has ended both fail.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -139,7 +186,7 @@ impl Fleet {
     /// coordinator`, `squall hold`, told apart by their command lines.
     #[must_use]
     pub fn pids(&self, host: &str, role: &str) -> Vec<i32> {
-        let Some(init) = self.lab.host(host).map(|h| h.pid) else { return Vec::new() };
+        let Some(init) = self.lab.host(host).and_then(|h| h.pid) else { return Vec::new() };
         let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let Some(of_host) = space(&init.to_string()) else { return Vec::new() };
         let mut found = Vec::new();
@@ -167,6 +214,81 @@ impl Fleet {
             let _ = run(kill).ended(0);
         }
         pids.len()
+    }
+
+    /// The directory in `/proc` of a host's pid 1.
+    ///
+    /// # Panics
+    /// There is no such host, or it is down.
+    #[must_use]
+    pub fn init(&self, host: &str) -> PathBuf {
+        let pid = self.lab.host(host).and_then(|h| h.pid);
+        PathBuf::from(format!("/proc/{}", pid.unwrap_or_else(|| panic!("{host} is down"))))
+    }
+
+    /// Starts a role on a host once more, as the lab did: `agent` or `coordinator`.
+    ///
+    /// # Panics
+    /// It cannot be started.
+    pub fn revive(&self, host: &str, role: &str) {
+        let config = match role {
+            "coordinator" => "/etc/squall/coordinator/coordinator.toml",
+            _ => "/etc/squall/agent.toml",
+        };
+        let log = self.lab.dir().join("hosts").join(host).join(format!("{role}.log"));
+        let line = format!(
+            "exec setsid -f squall {role} --config {config} </dev/null >>{} 2>&1",
+            log.display()
+        );
+        let _ = self.on(host, &["sh", "-c", &line]).ended(0);
+    }
+
+    /// `squall ARGS` about this cluster, beside the test.
+    #[must_use]
+    pub fn begin(&self, args: &[&str]) -> Running {
+        Running::begin(self.lab.squall(args))
+    }
+
+    /// What Squall has on a host now, one line each: holders, burners, and every table of the packet
+    /// filter, of which a lab's host has none by itself; one that a test made is called `foreign`.
+    #[must_use]
+    pub fn traces(&self, host: &str) -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for role in ["hold", "burn"] {
+            found.extend(self.pids(host, role).iter().map(|pid| format!("squall {role} ({pid})")));
+        }
+        let rules = self.on(host, &["nft", "list", "tables"]).ended(0).out;
+        found.extend(rules.lines().filter(|l| !l.ends_with(" foreign")).map(str::to_owned));
+        found
+    }
+
+    /// The last lines of a role's log on a host.
+    #[must_use]
+    pub fn log(&self, host: &str, role: &str) -> String {
+        let path = self.lab.dir().join("hosts").join(host).join(format!("{role}.log"));
+        std::fs::read_to_string(&path).unwrap_or_default()
+    }
+
+    /// The status of one host.
+    ///
+    /// # Panics
+    /// There is none of that name.
+    #[must_use]
+    pub fn host(&self, name: &str) -> Value {
+        let status = self.json(&["status"]);
+        let hosts = status["hosts"].as_array().cloned().unwrap_or_default();
+        let host = hosts.into_iter().find(|h| h["name"] == name);
+        host.unwrap_or_else(|| panic!("no {name} in {status:#}"))
+    }
+
+    /// Waits until a host says that it is in this state.
+    ///
+    /// # Panics
+    /// It does not within half a minute.
+    pub fn await_state(&self, name: &str, state: &str) {
+        until(30_000, &format!("{name} is {state}"), || {
+            (self.host(name)["state"] == state).then_some(())
+        });
     }
 
     /// Whether one ping from a host to an address is answered within `seconds`.
