@@ -101,6 +101,9 @@ impl Failure {
             Refusal::Invalid(_) => {
                 (Exit::Usage, "squall explain experiment, squall schema, squall plan FILE".into())
             }
+            Refusal::OutOfService(_) => {
+                (Exit::Refused, "squall nodes shows who is in service".into())
+            }
             Refusal::NotStopped(hosts) => {
                 let despite: Vec<_> = hosts.iter().map(|h| format!("--despite {h}")).collect();
                 let next = format!(

@@ -164,7 +164,12 @@ pub(super) fn resolve(node: &Node, file: &str, seed: u128) -> Result<Experiment,
         serde_json::from_str(file).map_err(|e| Refusal::Invalid(format!("not a file: {e}")))?;
     spec::resolve(&file, &fleet(node), seed).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Refusal::Invalid(lines.join("\n  "))
+        let words = lines.join("\n  ");
+        if problems.iter().all(|p| p.passing) {
+            Refusal::OutOfService(words)
+        } else {
+            Refusal::Invalid(words)
+        }
     })
 }
 

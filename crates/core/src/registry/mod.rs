@@ -218,6 +218,9 @@ pub enum Refusal {
     /// The experiment itself is not valid.
     #[error("{0}")]
     Invalid(String),
+    /// The experiment is valid, but hosts that it needs are out of service now.
+    #[error("{0}")]
+    OutOfService(String),
     /// A resume while these hosts may still be under way to stopping.
     #[error("{}", crate::stopping::explain(.0))]
     NotStopped(Vec<HostName>),

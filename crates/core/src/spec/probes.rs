@@ -77,7 +77,7 @@ fn from(
         }
         Some(host) if !fleet.healthy.contains(&host.name) => {
             let what = format!("host `{name}` does not report now");
-            problems.add(path, what, "see that its agent runs, or name another");
+            problems.add_passing(path, what, "see that its agent runs, or name another");
             None
         }
         Some(host) => Some(host.name.clone()),

@@ -11,6 +11,8 @@ pub struct Problem {
     pub what: String,
     /// What to do; empty where `what` says it.
     pub remedy: String,
+    /// The file may stay as it is: the fleet is what does not suit it now.
+    pub passing: bool,
 }
 
 impl fmt::Display for Problem {
@@ -33,7 +35,21 @@ impl Problems {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        let problem = Problem { path: path.into(), what: what.into(), remedy: remedy.into() };
+        self.note(path.into(), what.into(), remedy.into(), false);
+    }
+
+    /// One that is the fleet's and not the file's.
+    pub(super) fn add_passing(
+        &mut self,
+        path: impl Into<String>,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.note(path.into(), what.into(), remedy.into(), true);
+    }
+
+    fn note(&mut self, path: String, what: String, remedy: String, passing: bool) {
+        let problem = Problem { path, what, remedy, passing };
         if !self.0.contains(&problem) {
             self.0.push(problem);
         }

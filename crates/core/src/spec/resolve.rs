@@ -83,6 +83,7 @@ pub fn resolve_local(form: &FaultForm) -> Result<Fault, Vec<Problem>> {
             path: invalid.fault.to_string(),
             what: invalid.what,
             remedy: String::new(),
+            passing: false,
         }]),
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn choose(
     if from.is_empty() {
         let hosts = fleet.hosts.values();
         let idle = hosts.filter(|h| fleet.in_service(h) && !h.coordinator).count();
-        problems.add(
+        problems.add_passing(
             "targets",
             "no host that matches is in service",
             format!("{idle} of {} hosts can be drawn: see `squall nodes`", fleet.hosts.len()),
@@ -45,7 +45,7 @@ pub(super) fn choose(
         }
         (Some(n), None) if n as usize > from.len() => {
             let what = format!("{n} hosts are asked for and {} match in service", from.len());
-            problems.add("targets.count", what, format!("write at most {}", from.len()));
+            problems.add_passing("targets.count", what, format!("write at most {}", from.len()));
             return Vec::new();
         }
         (Some(n), None) => n as usize,
@@ -119,10 +119,11 @@ fn by_name<'a>(
             whole = false;
             if host.drained {
                 let what = format!("host `{name}` is drained");
-                problems.add(path, what, "put it back into service first, or leave it out");
+                let remedy = format!("squall agent drain --undo {name}, or leave it out");
+                problems.add_passing(path, what, remedy);
             } else {
                 let what = format!("host `{name}` does not report now");
-                problems.add(path, what, "see that its agent runs, or leave it out");
+                problems.add_passing(path, what, "see that its agent runs, or leave it out");
             }
         }
         found.push(host);

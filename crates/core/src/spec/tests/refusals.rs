@@ -63,7 +63,7 @@ fn every_problem_is_told_with_its_path_and_remedy() {
         ),
         (
             "targets: {hosts: d1}",
-            "targets.hosts[0]: host `d1` is drained; put it back into service first, or leave it out",
+            "targets.hosts[0]: host `d1` is drained; squall agent drain --undo d1, or leave it out",
         ),
         (
             "targets: {hosts: s1}",
