@@ -8,6 +8,7 @@ use squall_core::experiment::Experiment;
 use squall_core::ids::{ExperimentId, HostName};
 use squall_core::message::{HostStatus, Plan, Response, Shown, Status, ViewsAnswer};
 use squall_core::registry::{Refusal, Registry};
+use squall_core::spec::File;
 use squall_core::views::{self, Evidence, Judgement};
 
 use super::writes::resolve;
@@ -128,15 +129,24 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         Response::Plan(Box::new(Plan {
             fleet: u32::try_from(fleet).unwrap_or(u32::MAX),
             refusal,
-            risks: risks(&experiment),
+            risks: risks(&experiment, draws(file)),
             experiment,
         }))
     })
 }
 
+/// Whether the file leaves it to chance which hosts are hit.
+fn draws(file: &str) -> bool {
+    let file = serde_json::from_str::<File>(file);
+    file.is_ok_and(|f| f.targets.count.is_some() || f.targets.percent.is_some())
+}
+
 /// What a reader should think of before starting.
-fn risks(experiment: &Experiment) -> Vec<String> {
+fn risks(experiment: &Experiment, drawn: bool) -> Vec<String> {
     let mut risks = Vec::new();
+    if drawn {
+        risks.push("targets are drawn by chance: a run draws anew, these are an example".into());
+    }
     if !experiment.touched.is_empty() {
         let names: Vec<&str> = experiment.touched.iter().map(HostName::as_str).collect();
         risks.push(format!("also touched, though not counted: {}", names.join(", ")));
