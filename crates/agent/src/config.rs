@@ -12,6 +12,9 @@ pub const GOSSIP_PORT: u16 = 7446;
 /// Where relayed stops are received where the file names no port (UDP).
 pub const RELAY_PORT: u16 = 7447;
 
+/// The host's policy file where no other is named.
+pub const POLICY_FILE: &str = "/etc/squall/policy.toml";
+
 /// `agent.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -29,7 +32,8 @@ pub struct Config {
     /// Where the certificate, its key, the cluster's CA and the gossip key are.
     #[serde(default = "default_identity_dir")]
     pub identity_dir: PathBuf,
-    /// The host's policy file; without it the default policy holds.
+    /// The host's policy file; where none is named, [`POLICY_FILE`] if it is there, else the default
+    /// policy holds.
     #[serde(default)]
     pub policy: Option<PathBuf>,
     /// UDP port of gossip and beats, the same on every host of a cohort or told to the others by

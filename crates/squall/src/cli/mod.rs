@@ -167,7 +167,7 @@ pub struct LocalDirs {
     /// Where the agent's socket is
     #[arg(long, env = "SQUALL_RUN_DIR", default_value = "/run/squall", value_name = "DIR")]
     pub run_dir: PathBuf,
-    /// The host's policy file, where no agent runs
+    /// The host's policy file, where no agent runs; /etc/squall/policy.toml if it is there
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
 }

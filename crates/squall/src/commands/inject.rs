@@ -10,6 +10,7 @@ use squall_core::fault::Fault;
 use squall_core::hold::Achieved;
 use squall_core::ids::HostName;
 use squall_core::message::{FaultReport, HostPhase};
+use squall_core::policy::Policy;
 
 use super::forms::form;
 use super::watch::Interrupts;
@@ -85,10 +86,11 @@ pub fn inject(kind: InjectKind, format: Format) -> Outcome {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         Failure::usage(problems.join("\n"), format!("squall explain {}", form.kind()))
     })?;
+    let policy = roles::policy(span.dirs.policy.as_deref())?;
     quiet_logs();
     runtime()?.block_on(async {
         let interrupts = Interrupts::new()?;
-        with_agent(&span.dirs, async |agent| {
+        with_agent(&span.dirs, policy, async |agent| {
             hold(agent, fault, span.length.0, interrupts, format).await
         })
         .await
@@ -175,7 +177,8 @@ fn exit_of(fault: &FaultReport, interrupted: bool) -> Exit {
 /// `squall lift`.
 pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
     quiet_logs();
-    runtime()?.block_on(with_agent(dirs, async |mut agent| {
+    // To make a host whole needs nobody's leave.
+    runtime()?.block_on(with_agent(dirs, Policy::default(), async |mut agent| {
         let faults = agent.lift_all().await.map_err(|e| {
             Failure::new(Exit::NotClean, format!("the agent is gone: {e}"), "squall lift again")
         })?;
@@ -192,8 +195,12 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
     }))
 }
 
-/// Runs `command` with a connection to this host's agent, or to one of our own.
-async fn with_agent(dirs: &LocalDirs, command: impl AsyncFnOnce(Client) -> Outcome) -> Outcome {
+/// Runs `command` with a connection to this host's agent, or to one of our own with this policy.
+async fn with_agent(
+    dirs: &LocalDirs,
+    policy: Policy,
+    command: impl AsyncFnOnce(Client) -> Outcome,
+) -> Outcome {
     let unusable = |e: std::io::Error| {
         Failure::local(
             format!("the agent's socket in {}: {e}", dirs.run_dir.display()),
@@ -203,7 +210,6 @@ async fn with_agent(dirs: &LocalDirs, command: impl AsyncFnOnce(Client) -> Outco
     if let Some(agent) = Client::connect(&dirs.run_dir).await.map_err(unusable)? {
         return command(agent).await;
     }
-    let policy = roles::policy(dirs.policy.as_deref())?;
     let alone = squall_agent::lone(
         &dirs.state_dir,
         &dirs.run_dir,

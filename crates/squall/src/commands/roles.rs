@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use squall_agent::config::POLICY_FILE;
 use squall_core::policy::Policy;
 
 use super::watch::Interrupts;
@@ -44,9 +45,16 @@ pub fn agent(config: &Path) -> Outcome {
     Ok(Exit::Held)
 }
 
-/// The host's policy, or the default one where no file is named.
+/// The host's policy: the file that is named, else the one in the usual place, else the default.
+///
+/// # Errors
+/// The file is there and cannot be read, or is not valid: what the owner wanted is then not known.
 pub fn policy(path: Option<&Path>) -> Result<Policy, Failure> {
-    path.map_or_else(|| Ok(Policy::default()), read)
+    match path {
+        Some(named) => read(named),
+        None if Path::new(POLICY_FILE).exists() => read(Path::new(POLICY_FILE)),
+        None => Ok(Policy::default()),
+    }
 }
 
 fn failed(role: &str, error: &dyn std::error::Error) -> Failure {
