@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,13 +14,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, getegid, geteuid, kill_process, waitpid};
 use rustix::thread::{CapabilitySet, capabilities};
-use squall_faults::sys::namespaces::{Spaces, fork_into, own_handle};
+use squall_faults::sys::namespaces::{Spaces, fork_into};
 
 use crate::down;
 use crate::error::{LabError, errno, system};
 use crate::place::Claim;
 use crate::plan::{Host, Plan};
-use crate::record::{HOSTS_DIR, HostRecord, Process, Record, State, boot};
+use crate::process::{Process, boot, children, own_handle};
+use crate::record::{HOSTS_DIR, HostRecord, Record, State};
 use crate::switch;
 
 /// How long the hosts have to be made.
@@ -112,10 +113,10 @@ pub fn make(
     }
     let (reports, words) = pipe_with(PipeFlags::CLOEXEC).map_err(errno("a pipe"))?;
     let (control, far) = UnixStream::pair().map_err(system("a pair of sockets"))?;
-    let parent = own_handle().map_err(system("a handle of this process"))?;
+    let parent = own_handle()?;
     let user = if site.rootless.is_some() { Spaces::USER } else { Spaces::empty() };
     let spaces = user | Spaces::NETWORK | Spaces::PROCESS_ID;
-    let switch = fork_into(spaces, || switch::run(&site, parent.as_fd(), &far, &words));
+    let switch = fork_into(spaces, || switch::run(&site, &parent, &far, &words));
     let switch = switch.map_err(system(format!("new namespaces{}", advice(&site))))?;
     drop(far);
     let mut making = Making { claim, record, switch, control, notes: Vec::new(), committed: false };
@@ -273,29 +274,4 @@ fn read_to_end(reports: OwnedFd) -> Result<String, LabError> {
             read => text.extend_from_slice(&piece[..read]),
         }
     }
-}
-
-/// The children of the switch, in the order in which it made them.
-fn children(switch: Pid) -> Result<Vec<Process>, LabError> {
-    let failed = || system("/proc");
-    let parent = switch.as_raw_nonzero().get().to_string();
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").map_err(failed())? {
-        let name = entry.map_err(failed())?.file_name();
-        let pid = name.to_str().and_then(|n| n.parse().ok()).and_then(Pid::from_raw);
-        let Some(pid) = pid else { continue };
-        // Others' processes end at any time.
-        let path = format!("/proc/{}/status", pid.as_raw_nonzero());
-        let Ok(status) = fs::read_to_string(path) else { continue };
-        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-        if field("PPid:") != Some(&parent) {
-            continue;
-        }
-        // Its numbers from this process's namespace inwards: the switch's is the last but one.
-        let inside = field("NSpid:").and_then(|n| n.split_whitespace().rev().nth(1));
-        let inside: u32 = inside.and_then(|n| n.parse().ok()).unwrap_or_default();
-        found.push((inside, Process::of(pid).map_err(failed())?));
-    }
-    found.sort_unstable_by_key(|(inside, _)| *inside);
-    Ok(found.into_iter().map(|(_, process)| process).collect())
 }

@@ -5,17 +5,19 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::io::Errno;
 use squall_core::ids::HostName;
+use squall_faults::sys::pidfd;
 
-use crate::error::{LabError, errno, system};
+use crate::error::{LabError, system};
 use crate::place::{Claim, usual_root};
 use crate::record::Record;
 
 /// How long a killed switch has to be gone with all that hangs on it. The kernel needs
 /// milliseconds a host.
 const GONE: Duration = Duration::from_secs(60);
+
+const SIGKILL: u8 = 9;
 
 /// What `down` found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,20 +69,22 @@ pub(crate) fn clear(claim: &Claim) -> Result<(), LabError> {
 /// after every process in there has.
 fn kill(record: &Record) -> Result<(), LabError> {
     let Some(switch) = record.switch()? else { return Ok(()) };
-    let failed = || errno(format!("the switch of lab {}", record.name));
-    match pidfd_send_signal(&switch, Signal::KILL) {
-        // A zombie, or gone just now.
-        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-        Err(error) => return Err(failed()(error)),
+    let failed = || system(format!("the switch of lab {}", record.name));
+    match switch.signal(SIGKILL) {
+        Err(error) if error.raw_os_error() != Some(Errno::SRCH.raw_os_error()) => {
+            return Err(failed()(error));
+        }
+        // Killed, or gone just now.
+        Ok(()) | Err(_) => {}
     }
-    let limit = Timespec { tv_sec: GONE.as_secs().cast_signed(), tv_nsec: 0 };
-    match poll(&mut [PollFd::new(&switch, PollFlags::IN)], Some(&limit)).map_err(failed())? {
-        0 => Err(LabError::Failed(format!(
+    let limit_ms = GONE.as_millis() as u64;
+    match pidfd::Process::dead([&switch], limit_ms).map_err(failed())?.contains(&true) {
+        true => Ok(()),
+        false => Err(LabError::Failed(format!(
             "lab {}: its processes are still there {} s after SIGKILL; squall lab down {} again",
             record.name,
             GONE.as_secs(),
             record.name
         ))),
-        _ => Ok(()),
     }
 }

@@ -2,18 +2,20 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::move_into_thread_name_spaces;
-use squall_faults::sys::namespaces::{Spaces, own_handle, single_threaded, tie};
+use squall_faults::sys::namespaces::{Spaces, single_threaded, tie};
+use squall_faults::sys::pidfd;
 use squall_faults::sys::signals::{self, Signals};
 
 use crate::error::{LabError, errno, system};
 use crate::mounts::{MARKER, SEARCH};
+use crate::process::own_handle;
 use crate::record::Record;
 
 /// What a shell answers where there is no such program, and where it cannot be executed.
@@ -28,8 +30,7 @@ const KILLED: i32 = 128;
 /// # Errors
 /// There is no lab there, it is down, or this process may not enter it.
 pub fn enter_network(dir: &Path) -> Result<(), LabError> {
-    let here = fs::read_to_string(MARKER);
-    if here.is_ok_and(|text| text.lines().next().is_some_and(|lab| Path::new(lab) == dir)) {
+    if on_host_of(dir) {
         return Ok(());
     }
     let absent =
@@ -39,7 +40,17 @@ pub fn enter_network(dir: &Path) -> Result<(), LabError> {
     enter(&record, &record.switch()?.ok_or_else(down)?, Spaces::NETWORK)
 }
 
-fn enter(record: &Record, process: &OwnedFd, spaces: Spaces) -> Result<(), LabError> {
+/// Whether this process lives on a host of the lab whose directory this is.
+fn on_host_of(dir: &Path) -> bool {
+    let marker = fs::read_to_string(MARKER).unwrap_or_default();
+    let lab = marker.lines().next().map(fs::canonicalize);
+    match (lab, fs::canonicalize(dir)) {
+        (Some(Ok(lab)), Ok(dir)) => lab == dir,
+        (Some(Err(_)) | None, _) | (_, Err(_)) => false,
+    }
+}
+
+fn enter(record: &Record, process: &pidfd::Process, spaces: Spaces) -> Result<(), LabError> {
     let what = || format!("to enter lab {}", record.name);
     if !single_threaded().map_err(system(what()))? {
         return Err(LabError::Failed(format!("{}: this process has threads", what())));
@@ -59,7 +70,7 @@ pub fn exec(record: &Record, host: &str, argv: &[String]) -> Result<i32, LabErro
         return Err(LabError::Invalid("no program is named".to_owned()));
     };
     let init = record.init(host)?;
-    let parent = own_handle().map_err(system("a handle of this process"))?;
+    let parent = own_handle()?;
     let here = std::env::current_dir();
     let mut wanted = signals::ENDINGS.to_vec();
     wanted.push(signals::CHILD);

@@ -22,10 +22,12 @@ mod lab;
 mod mounts;
 pub mod place;
 mod plan;
+mod process;
 pub mod record;
 mod switch;
 
 pub use error::LabError;
 pub use lab::{Lab, Up, program};
 pub use plan::{Host, Label, MAX_HOSTS, Part, Plan, Shape};
+pub use process::Process;
 pub use record::{HostView, LabView};

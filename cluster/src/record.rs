@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use squall_core::ids::HostName;
+use squall_faults::sys::pidfd;
 
-use crate::error::{LabError, errno, system};
+use crate::error::{LabError, system};
+use crate::process::{Process, boot};
 
 /// The file in a lab's directory.
 pub const RECORD_FILE: &str = "lab.json";
@@ -62,49 +62,6 @@ pub struct HostRecord {
     pub init: Option<Process>,
 }
 
-/// A process that cannot be mistaken for a later one of the same number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Its number.
-    pub pid: i32,
-    /// When it started, in the kernel's ticks since boot.
-    pub start: u64,
-}
-
-impl Process {
-    /// The process that has this number now.
-    pub(crate) fn of(pid: Pid) -> io::Result<Process> {
-        let pid = pid.as_raw_nonzero().get();
-        Ok(Process { pid, start: start(pid)? })
-    }
-
-    /// A handle of it; none where it is gone.
-    fn handle(self) -> Result<Option<OwnedFd>, LabError> {
-        let Some(pid) = Pid::from_raw(self.pid) else { return Ok(None) };
-        let handle = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(handle) => handle,
-            Err(rustix::io::Errno::SRCH) => return Ok(None),
-            Err(error) => return Err(errno(format!("a handle of process {}", self.pid))(error)),
-        };
-        // Looked at after the handle was taken: from here on the number cannot change hands.
-        Ok(start(self.pid).is_ok_and(|start| start == self.start).then_some(handle))
-    }
-}
-
-/// Field 22 of `/proc/PID/stat`; the second one may hold spaces and brackets.
-fn start(pid: i32) -> io::Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let after = text.rsplit_once(") ").map(|(_, rest)| rest);
-    let field = after.and_then(|rest| rest.split(' ').nth(19)).and_then(|f| f.parse().ok());
-    field.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
-}
-
-/// This boot of the machine.
-pub(crate) fn boot() -> Result<String, LabError> {
-    let path = "/proc/sys/kernel/random/boot_id";
-    Ok(fs::read_to_string(path).map_err(system(path))?.trim().to_owned())
-}
-
 impl Record {
     /// Reads the file in a lab's directory; none where there is none yet.
     ///
@@ -135,7 +92,7 @@ impl Record {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn switch(&self) -> Result<Option<OwnedFd>, LabError> {
+    pub fn switch(&self) -> Result<Option<pidfd::Process>, LabError> {
         self.handle(self.switch)
     }
 
@@ -155,7 +112,7 @@ impl Record {
     ///
     /// # Errors
     /// There is no such host, or its processes are gone.
-    pub fn init(&self, host: &str) -> Result<OwnedFd, LabError> {
+    pub fn init(&self, host: &str) -> Result<pidfd::Process, LabError> {
         let Some(found) = self.hosts.iter().find(|h| h.name.as_str() == host) else {
             let others = self.hosts.iter().map(|h| h.name.to_string()).collect();
             let what = format!("host {host} in lab {}", self.name);
@@ -165,7 +122,7 @@ impl Record {
         self.handle(found.init)?.ok_or_else(down)
     }
 
-    fn handle(&self, process: Option<Process>) -> Result<Option<OwnedFd>, LabError> {
+    fn handle(&self, process: Option<Process>) -> Result<Option<pidfd::Process>, LabError> {
         match process {
             Some(process) if self.boot == boot()? => process.handle(),
             Some(_) | None => Ok(None),
@@ -211,18 +168,4 @@ pub struct HostView {
     pub labels: BTreeMap<String, String>,
     /// Its pid 1, as the machine numbers it.
     pub pid: Option<i32>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reused_number_is_another_process() {
-        let own = Pid::from_raw(i32::try_from(std::process::id()).unwrap()).unwrap();
-        let mut process = Process::of(own).expect("this one");
-        assert!(process.handle().expect("asked").is_some());
-        process.start += 1;
-        assert!(process.handle().expect("asked").is_none());
-    }
 }

@@ -14,6 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, setsid};
 use squall_faults::sys::links::{Links, Veth};
 use squall_faults::sys::namespaces::{Spaces, close_rest_on_exec, die_with, fork_into};
+use squall_faults::sys::pidfd;
 
 use crate::build::{RECORDED, Site};
 use crate::host;
@@ -30,7 +31,7 @@ const MAX_LINE: usize = 1024;
 /// Runs in the forked process; returns where it could not become the switch.
 pub(crate) fn run(
     site: &Site<'_>,
-    parent: BorrowedFd<'_>,
+    parent: &pidfd::Process,
     control: &UnixStream,
     words: &OwnedFd,
 ) -> i32 {
@@ -58,7 +59,7 @@ pub(crate) fn tried<T, E: Into<io::Error>>(
 
 fn switch(
     site: &Site<'_>,
-    parent: BorrowedFd<'_>,
+    parent: &pidfd::Process,
     control: &UnixStream,
     words: &OwnedFd,
 ) -> Result<Infallible, String> {

@@ -198,9 +198,12 @@ fn exec_ends_as_the_program_does() {
 }
 
 /// A program on h1 that says when it is there.
-fn started(lab: &Lab, script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
-    let mut command =
-        lab.exec("h1", ["sh", "-c", &format!("{script}; echo here; exec sleep 1000")]);
+fn started(lab: &Lab) -> (Child, BufReader<std::process::ChildStdout>) {
+    let exec = lab.exec("h1", ["sh", "-c", "echo here; exec sleep 1000"]);
+    // Where the tests run under nohup, or behind an `&`, some signals are ignored from the start.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=TERM,INT,HUP").arg(exec.get_program()).args(exec.get_args());
+    command.envs(exec.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let mut child = command.stdout(Stdio::piped()).spawn().expect("lab exec");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
@@ -223,12 +226,17 @@ fn signals_reach_the_program_and_the_death_of_exec_is_its_own() {
     let place = place();
     let lab = up(&bare(place.path(), 1));
     for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
-        let (mut child, _lines) = started(&lab, "true");
+        let (mut child, _lines) = started(&lab);
         signal(child.id(), name);
-        assert_eq!(child.wait().expect("its end").code(), Some(128 + number));
+        let mut end = None;
+        eventually("the program ends", || {
+            end = child.try_wait().expect("its state");
+            end.is_some()
+        });
+        assert_eq!(end.and_then(|end| end.code()), Some(128 + number));
         assert!(!sleeps(&lab), "{name} did not reach the program");
     }
-    let (mut child, _lines) = started(&lab, "true");
+    let (mut child, _lines) = started(&lab);
     assert!(sleeps(&lab));
     child.kill().expect("killed");
     assert_eq!(child.wait().expect("its end").signal(), Some(9));

@@ -4,17 +4,15 @@
 //! `rustix::thread::move_into_thread_name_spaces` takes a pidfd.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 
 use nix::sys::signal::SigSet;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, pidfd_open, set_parent_process_death_signal,
-};
+use rustix::process::{Pid, Signal, set_parent_process_death_signal};
 pub use rustix::thread::ThreadNameSpaceType as Spaces;
+
+use super::pidfd::Process;
 
 /// The number with which a forked process ends whose work panicked.
 const PANICKED: i32 = 101;
@@ -73,43 +71,29 @@ pub fn fork_into(spaces: Spaces, child: impl FnOnce() -> i32) -> io::Result<Pid>
     unsafe { libc::_exit(code) }
 }
 
-/// A handle of this process, by which others see its death.
-///
-/// # Errors
-/// The kernel's.
-pub fn own_handle() -> io::Result<OwnedFd> {
-    Ok(pidfd_open(getpid(), PidfdFlags::empty())?)
-}
-
-/// Whether a process has ended (a zombie has).
-///
-/// # Errors
-/// The kernel's.
-pub fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    Ok(poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&now))? > 0)
-}
-
 /// SIGKILL to this process at the death of the thread that forked it. `parent` is that process: a
 /// parent outside of one's pid namespace has no number to compare, so its handle is looked at after
 /// the order is given.
 ///
 /// # Errors
 /// The kernel's, or the parent is dead already.
-pub fn die_with(parent: BorrowedFd<'_>) -> io::Result<()> {
+pub fn die_with(parent: &Process) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    if has_ended(parent)? { Err(io::Error::other("the parent is dead")) } else { Ok(()) }
+    match Process::dead([parent], 0)?.contains(&true) {
+        true => Err(io::Error::other("the parent is dead")),
+        false => Ok(()),
+    }
 }
 
 /// Makes the program that `command` will start die with this process ([`die_with`]) and hear every
 /// signal that its starter had blocked for itself.
-pub fn tie(command: &mut Command, parent: OwnedFd) {
+pub fn tie(command: &mut Command, parent: Process) {
     let before_exec = move || {
-        die_with(parent.as_fd())?;
+        die_with(&parent)?;
         SigSet::empty().thread_set_mask().map_err(io::Error::from)
     };
-    // SAFETY: between fork and exec it makes plain system calls only; the error of a dead parent
-    // allocates, which a fork of a process with one thread may, and nobody reads it.
+    // SAFETY: between fork and exec it makes plain system calls and a short allocation, which a fork
+    // of a process with one thread may; whoever calls this has checked that, to be able to enter.
     unsafe {
         command.pre_exec(before_exec);
     }
@@ -136,16 +120,5 @@ mod tests {
         // The test harness has threads.
         let error = fork_into(Spaces::empty(), || 0).expect_err("several threads");
         assert!(error.to_string().contains("several threads"));
-    }
-
-    #[test]
-    fn death_is_seen_by_a_handle() {
-        let mut child = Command::new("sleep").arg("60").spawn().expect("sleep");
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a number");
-        let handle = pidfd_open(pid, PidfdFlags::empty()).expect("a handle");
-        assert!(!has_ended(handle.as_fd()).expect("seen"));
-        child.kill().expect("killed");
-        child.wait().expect("reaped");
-        assert!(has_ended(handle.as_fd()).expect("seen"));
     }
 }

@@ -1,7 +1,7 @@
 //! Processes by handle: a number may come to mean another process, a handle never does.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -10,6 +10,12 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// A process, alive or dead, that this handle means for ever.
 #[derive(Debug)]
 pub struct Process(OwnedFd);
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Process {
     /// The process that has this number now.
