@@ -21,7 +21,7 @@ use squall_core::hold::CONTROL_MARK;
 use squall_core::ids::{HostName, Leadership, StopId};
 use squall_core::message::PeerHost;
 use squall_core::time::Time;
-use squall_core::views::{Liveness, Row};
+use squall_core::views::{Liveness, Row, STALE_MS};
 use squall_faults::clock;
 use squall_wire::seal::{Opener, SealCounts, Sealer};
 use squall_wire::transport::marked_udp;
@@ -83,6 +83,8 @@ impl Counts {
 #[derive(Default)]
 struct Seen {
     heard: BTreeMap<HostName, Time>,
+    /// Since when each peer is known.
+    known: BTreeMap<HostName, Time>,
     members: BTreeMap<HostName, Liveness>,
     counts: Counts,
 }
@@ -93,6 +95,25 @@ impl Seen {
         if self.heard.len() < MAX_PEERS || self.heard.contains_key(&sender) {
             self.heard.insert(sender, now);
         }
+    }
+
+    /// These are the peers, from now on if not before.
+    fn know(&mut self, peers: &[PeerHost], now: Time) {
+        let named = |name: &HostName| peers.iter().any(|p| p.name == *name);
+        self.heard.retain(|name, _| named(name));
+        self.known.retain(|name, _| named(name));
+        for peer in peers {
+            self.known.entry(peer.name.clone()).or_insert(now);
+        }
+    }
+
+    /// Milliseconds since a peer was heard. The outer one is `None` as long as nothing can be said of
+    /// it: so long after either of the two has started it may be that one hears the other and the
+    /// other not yet, or has not said so yet.
+    fn heard_ms(&self, peer: &HostName, now: Time) -> Option<Option<u64>> {
+        let known = self.known.get(peer)?;
+        let heard = self.heard.get(peer).map(|at| now.since(*at));
+        (now.since(*known) > STALE_MS).then_some(heard)
     }
 }
 
@@ -203,7 +224,7 @@ impl Neighbours {
         let watched = watched(&self.me, &self.cohort, &peers);
         let heard = watched
             .iter()
-            .map(|p| (p.name.clone(), seen.heard.get(&p.name).map(|at| now.since(*at))))
+            .filter_map(|p| Some((p.name.clone(), seen.heard_ms(&p.name, now)?)))
             .collect();
         let members = peers
             .iter()
@@ -231,7 +252,7 @@ impl Neighbours {
     pub(crate) fn set_peers(&self, peers: &[PeerHost]) {
         let peers: Arc<[PeerHost]> =
             peers.iter().filter(|p| p.name != self.me).take(MAX_PEERS).cloned().collect();
-        self.shared.seen().heard.retain(|name, _| peers.iter().any(|p| p.name == *name));
+        self.shared.seen().know(&peers, clock::now());
         self.settings.send_if_modified(|s| {
             let changed = s.peers != peers;
             s.peers = peers;

@@ -36,7 +36,8 @@ pub(super) fn find(rows: &Rows<'_>, expected: &BTreeSet<HostName>) -> Finding {
     let mut both_ways = Vec::new();
     let mut proven = false;
     for (&(from, to), _) in links.iter().filter(|(_, heard)| !**heard) {
-        proven |= rows.contains_key(from);
+        // A host that has just started, as its row shows, may have been silent until now.
+        proven |= rows.contains_key(from) && is_full(&reporters, &links, from);
         if from < to && cut(to, from) {
             both_ways.push((from, to));
         }
@@ -140,6 +141,12 @@ impl<'a> Groups<'a> {
     }
 }
 
+/// Whether the row of `to` speaks of all reporters, where all are to be watched.
+fn is_full(reporters: &[&HostName], links: &Links<'_>, to: &HostName) -> bool {
+    reporters.len() > FULL_MESH
+        || reporters.iter().all(|from| *from == to || links.contains_key(&(*from, to)))
+}
+
 /// Reporters that watch nobody or are watched by nobody, whose row leaves a member out where all
 /// are to be watched, or that no watched link joins to the largest part.
 fn unknown(reporters: &[&HostName], links: &Links<'_>) -> Vec<HostName> {
@@ -150,16 +157,12 @@ fn unknown(reporters: &[&HostName], links: &Links<'_>) -> Vec<HostName> {
     let watching: BTreeSet<&HostName> = links.keys().map(|(_, to)| *to).collect();
     let parts = Groups::new(links.keys().copied()).all;
     let largest = parts.iter().max_by_key(|p| p.len());
-    let in_full = |to: &HostName| {
-        reporters.len() > FULL_MESH
-            || reporters.iter().all(|from| *from == to || links.contains_key(&(*from, to)))
-    };
     reporters
         .iter()
         .filter(|h| {
             !watched.contains(**h)
                 || !watching.contains(**h)
-                || !in_full(h)
+                || !is_full(reporters, links, h)
                 || largest.is_none_or(|l| !l.contains(**h))
         })
         .map(|h| (*h).clone())
