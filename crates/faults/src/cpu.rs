@@ -13,8 +13,10 @@ use crate::held::HeldFault;
 
 /// How long burners are watched before they are said to burn.
 const WATCH_MS: u64 = 300;
-/// Such spans, at most: on a busy host they come up slowly.
+/// Such spans, at least, before it is said that they do not: on a busy host they come up slowly. More
+/// where half the lease has room for more, up to the second number.
 const WATCHES: u64 = 3;
+const MAX_WATCHES: u64 = 8;
 /// It bites where the burners get at least one part in so many of what was asked for and is there to
 /// be had. The share that they got is told in any case.
 const ENOUGH: u32 = 4;
@@ -33,8 +35,9 @@ pub(crate) fn apply(hold: &Hold, cpu: &Cpu) -> Result<(Box<dyn HeldFault>, Achie
         last: Achieved::default(),
     };
     let lease = clock::now().until(hold.lease_until.min(hold.deadline));
-    let watch = Duration::from_millis(WATCH_MS.min(lease / (2 * WATCHES)));
-    for _ in 0..WATCHES {
+    let watch_ms = WATCH_MS.min(lease / (2 * WATCHES)).max(1);
+    let watch = Duration::from_millis(watch_ms);
+    for _ in 0..(lease / 2 / watch_ms).min(MAX_WATCHES) {
         burning.begin()?;
         std::thread::sleep(watch);
         let achieved = burning.look()?;
