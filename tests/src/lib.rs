@@ -1,10 +1,15 @@
 //! Questions asked of the whole.
 //!
-//! [`world`] puts the pure machines of two hosts and two coordinators together, with a network that
-//! delays, repeats and forgets; [`invariants`] says what must be true of every state that it can
-//! reach. `src/bin/model.rs` asks breadth-first, `src/bin/simulate.rs` by seeds.
+//! [`world`] puts the pure machines of hosts, coordinators and the log together; [`invariants`] says
+//! what must be true of every state that it can reach. Two drivers choose what happens: [`model`]
+//! takes every choice, breadth-first (`src/bin/model.rs`); [`simulation`] takes one of many at
+//! random, over time, and asks too that all ends well (`src/bin/simulate.rs`).
 #![forbid(unsafe_code)]
 
 pub mod explore;
+#[cfg(feature = "fleet")]
+pub mod fleet;
 pub mod invariants;
+pub mod model;
+pub mod simulation;
 pub mod world;

@@ -1,0 +1,361 @@
+//! What a coordinator's driver does around its machines: sessions, stops heard and passed on, the
+//! leader's rounds and proposals, stop-alls.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use squall_core::fence::Fence;
+use squall_core::ids::{HostName, StopId};
+use squall_core::leader::Action;
+use squall_core::message::{Receipt, Report, ToAgent};
+use squall_core::registry::{Command, Registry};
+use squall_core::stopping::{self, Broadcast};
+use squall_core::time::Time;
+
+use super::weather::{Link, What};
+use super::{NODES, Simulation};
+use crate::invariants::nothing_after_receipt::admitted;
+use crate::world::{Leading, epoch};
+
+/// How often what is level-triggered is looked at.
+const TICK_MS: u64 = 500;
+
+/// A report, and all stops that its host knew then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    pub report: Report,
+    pub stops: BTreeSet<StopId>,
+}
+
+/// What an agent says, or that its stream has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    Hello,
+    Report(Box<Said>),
+    Stops(Vec<StopId>),
+    Receipt(Receipt),
+    Gone,
+}
+
+/// A host whose stream is open here.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub link: Link,
+    pub report: Option<Said>,
+    arrived: Time,
+}
+
+/// One coordinator.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub clock: Time,
+    pub alive: bool,
+    pub leading: Option<Leading>,
+    /// The log as far as it was applied here, and how many entries that is.
+    pub registry: Registry,
+    pub applied: usize,
+    pub sessions: BTreeMap<HostName, Session>,
+    /// Every stop heard, and every resume learnt; all of it is on its disk.
+    pub fence: Fence,
+    /// Stops that the log lacks, as far as it is applied here.
+    pub lacking: BTreeSet<StopId>,
+    broadcasts: Vec<Broadcast>,
+    receipts: BTreeMap<(StopId, HostName), Receipt>,
+    next_tick: Time,
+}
+
+impl Node {
+    pub(super) fn new(clock: usize) -> Node {
+        Node {
+            clock: epoch(clock),
+            alive: true,
+            leading: None,
+            registry: Registry::default(),
+            applied: 0,
+            sessions: BTreeMap::new(),
+            fence: Fence::default(),
+            lacking: BTreeSet::new(),
+            broadcasts: Vec::new(),
+            receipts: BTreeMap::new(),
+            next_tick: epoch(clock),
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Time {
+        let leader = self.leading.as_ref().map_or(Time::FAR, |l| l.machine.poll_timeout());
+        let broadcasts = self.broadcasts.iter().map(Broadcast::poll_timeout).min();
+        leader.min(broadcasts.unwrap_or(Time::FAR)).min(self.next_tick)
+    }
+
+    /// Hosts because of which a resume is refused.
+    pub(super) fn blockers(&self, despite: &BTreeSet<HostName>) -> Vec<HostName> {
+        let hosts = self.registry.hosts.keys().map(|host| {
+            let session = self.sessions.get(host);
+            let last = session.and_then(|s| s.report.as_ref().map(|r| (&r.report, s.arrived)));
+            (host, last)
+        });
+        stopping::blockers(self.clock, hosts, self.fence.digest(), despite)
+    }
+}
+
+impl Simulation {
+    pub(super) fn crash_node(&mut self, c: usize) {
+        let node = &mut self.nodes[c];
+        if !node.alive {
+            return;
+        }
+        node.alive = false;
+        self.raft.unseat_node(c);
+        node.leading = None;
+        node.sessions.clear();
+        node.broadcasts.clear();
+        node.receipts.clear();
+        for h in 0..self.agents.len() {
+            self.agents[h].streams[c] = 0;
+        }
+        let ms = self.weather.between(10, 8_000);
+        self.after(ms, What::StartNode { node: c });
+    }
+
+    pub(super) fn start_node(&mut self, c: usize) {
+        if std::mem::replace(&mut self.nodes[c].alive, true) {
+            return;
+        }
+        self.after(0, What::Learns { node: c });
+        for host in 0..self.agents.len() {
+            let ms = self.weather.between(1, 500);
+            self.after(ms, What::LinkUp { host, node: c });
+        }
+    }
+
+    pub(super) fn to_node(&mut self, h: usize, link: Link, words: Words) {
+        let c = link.node;
+        let name = self.world.hosts[h].name.clone();
+        let node = &mut self.nodes[c];
+        if !node.alive {
+            return;
+        }
+        if words == Words::Hello {
+            // A newer stream replaces an older one.
+            let session = Session { link, report: None, arrived: node.clock };
+            node.sessions.insert(name, session);
+            return;
+        }
+        let (now, digest) = (node.clock, node.fence.digest());
+        let Some(session) = node.sessions.get_mut(&name).filter(|s| s.link == link) else { return };
+        match words {
+            Words::Hello => {}
+            Words::Report(said) => {
+                session.report = Some((*said).clone());
+                session.arrived = now;
+                self.reported(c, &name, *said, digest);
+            }
+            Words::Stops(stops) => self.node_stops(c, &stops),
+            Words::Receipt(receipt) => {
+                for broadcast in &mut node.broadcasts {
+                    broadcast.handle_receipt(now, &name, receipt.clone());
+                }
+                node.receipts.insert((receipt.stop, name), receipt);
+            }
+            Words::Gone => {
+                node.sessions.remove(&name);
+                if let Some(leading) = &mut node.leading {
+                    leading.disconnected(&name);
+                }
+            }
+        }
+        self.drain_node(c);
+    }
+
+    fn reported(&mut self, c: usize, name: &HostName, said: Said, digest: u64) {
+        if said.report.digest != digest {
+            let all = self.nodes[c].fence.stops().collect();
+            self.send(c, name, ToAgent::Stops(all));
+        }
+        let node = &self.nodes[c];
+        let asks = |b: &&Broadcast| b.asks_again(node.clock, name);
+        let again: Vec<StopId> =
+            node.broadcasts.iter().filter(asks).map(Broadcast::stop).collect();
+        for stop in again {
+            self.send(c, name, ToAgent::Stop { stop, record: Vec::new() });
+        }
+        let node = &mut self.nodes[c];
+        if let Some(leading) = &mut node.leading {
+            leading.clock = node.clock;
+            leading.report(name, said.report, said.stops);
+        }
+    }
+
+    /// Sends to a host whose stream is open here.
+    fn send(&mut self, c: usize, name: &HostName, message: ToAgent) {
+        let Some(host) = self.world.host_of(name) else { return };
+        if let Some(link) = self.nodes[c].sessions.get(name).map(|s| s.link) {
+            self.travel(What::ToHost { host, link, message: Rc::new(message) });
+        }
+    }
+
+    /// Stops were learnt, from an agent, another coordinator, a person or the log.
+    pub(super) fn node_stops(&mut self, c: usize, stops: &[StopId]) {
+        if !self.nodes[c].alive {
+            return;
+        }
+        for stop in stops {
+            let node = &mut self.nodes[c];
+            if !node.fence.hear(*stop) {
+                continue;
+            }
+            if !node.registry.fence.knows(*stop) {
+                node.lacking.insert(*stop);
+            }
+            if let Some(leading) = &mut node.leading {
+                leading.machine.handle_stops(node.clock, &[*stop]);
+            }
+            let connected: Vec<HostName> = node.sessions.keys().cloned().collect();
+            for name in connected {
+                self.send(c, &name, ToAgent::Stop { stop: *stop, record: Vec::new() });
+            }
+            self.forward(c);
+        }
+        self.propose_lacking(c);
+        self.drain_node(c);
+    }
+
+    /// Tells the other coordinators of the stops that the log lacks.
+    fn forward(&mut self, c: usize) {
+        let stops: Vec<StopId> = self.nodes[c].lacking.iter().copied().collect();
+        for node in (0..NODES).filter(|d| *d != c && self.raft.hear(c, *d)).collect::<Vec<_>>() {
+            self.travel(What::NodeStops { node, stops: stops.clone() });
+        }
+    }
+
+    fn propose_lacking(&mut self, c: usize) {
+        if self.nodes[c].leading.is_some() {
+            for stop in self.nodes[c].lacking.clone() {
+                self.propose(c, Command::Stop(stop));
+            }
+        }
+    }
+
+    fn propose(&mut self, c: usize, command: Command) {
+        let Some(leading) = &self.nodes[c].leading else { return };
+        let term = leading.machine.leadership().term;
+        let entry = Box::new(crate::world::entry(self.command(), command));
+        self.travel(What::Commit { node: c, term, entry });
+    }
+
+    pub(super) fn registry_changed(&mut self, c: usize) {
+        let node = &mut self.nodes[c];
+        for resume in node.registry.fence.resumes() {
+            node.fence.learn(resume);
+        }
+        let logged: Vec<StopId> = node.registry.fence.stops().collect();
+        node.lacking.retain(|stop| !node.registry.fence.knows(*stop));
+        for broadcast in &mut node.broadcasts {
+            if logged.contains(&broadcast.stop()) {
+                broadcast.handle_committed();
+            }
+        }
+        if let Some(leading) = &mut node.leading {
+            leading.machine.handle_change(node.clock);
+        }
+        self.node_stops(c, &logged);
+    }
+
+    pub(super) fn node_timer(&mut self, c: usize) {
+        let node = &mut self.nodes[c];
+        if node.clock >= node.next_tick {
+            node.next_tick = node.clock.plus(TICK_MS);
+            if !node.lacking.is_empty() {
+                self.propose_lacking(c);
+                self.forward(c);
+            }
+        }
+        self.drain_node(c);
+    }
+
+    pub(super) fn drain_node(&mut self, c: usize) {
+        let node = &mut self.nodes[c];
+        let now = node.clock;
+        if let Some(leading) = &mut node.leading {
+            leading.clock = now;
+            leading.machine.handle_timeout(now);
+            let actions = std::iter::from_fn(|| leading.machine.poll_action()).collect();
+            self.carry_out(c, actions);
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, c: usize, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Round { token } => {
+                    let Some(leading) = &mut self.nodes[c].leading else { continue };
+                    leading.round_begins(token);
+                    let term = leading.machine.leadership().term;
+                    let ms = self.weather.travel();
+                    self.after(ms, What::Acks { node: c, term, token });
+                }
+                Action::Send { host, message } => self.send(c, &host, message),
+                Action::Propose(command) => self.propose(c, command),
+            }
+        }
+    }
+
+    /// A person's stop-all reaches a coordinator.
+    pub(super) fn stop_all(&mut self, c: usize, stop: StopId) {
+        if !self.nodes[c].alive {
+            return;
+        }
+        self.node_stops(c, &[stop]);
+        let node = &mut self.nodes[c];
+        if node.broadcasts.iter().any(|b| b.stop() == stop) {
+            return;
+        }
+        // A node that lags may be connected to hosts of which its log does not know yet.
+        let names: BTreeSet<&HostName> =
+            node.registry.hosts.keys().chain(node.sessions.keys()).collect();
+        let hosts = names.into_iter().map(|host| {
+            let session = node.sessions.get(host);
+            (host, session.and_then(|s| s.report.as_ref()).map(|said| &said.report))
+        });
+        let longest = node.registry.running().map(|e| e.experiment.safety.lease_ms).max();
+        let mut broadcast = Broadcast::new(node.clock, stop, hosts, longest.unwrap_or(5_000));
+        for ((of, host), receipt) in &node.receipts {
+            if *of == stop {
+                broadcast.handle_receipt(node.clock, host, receipt.clone());
+            }
+        }
+        if node.registry.stops.contains_key(&stop) {
+            broadcast.handle_committed();
+        }
+        node.broadcasts.push(broadcast);
+    }
+
+    /// Whoever calls a stop-all done must be right: every host that it names has latched on disk, and
+    /// holds nothing that the stop forbids.
+    pub(super) fn check_broadcasts(&mut self) -> Result<(), String> {
+        for node in &mut self.nodes {
+            let now = node.clock;
+            for broadcast in &node.broadcasts {
+                let progress = broadcast.progress(now);
+                if !stopping::is_done(&progress) {
+                    continue;
+                }
+                let stop = broadcast.stop();
+                let named = |name: &HostName| progress.hosts.iter().any(|h| h.host == *name);
+                for host in self.world.hosts.iter().filter(|host| named(&host.name)) {
+                    let holds = |id| admitted(&self.world.log, id, &[stop].into()).is_err();
+                    if !host.has_latched(stop) || host.holders.keys().any(holds) {
+                        return Err(format!("{stop} is called done, and {} is not", host.name));
+                    }
+                }
+                self.summary.done += u64::from(broadcast.is_over(now));
+            }
+            node.broadcasts.retain(|broadcast| !broadcast.is_over(now));
+        }
+        Ok(())
+    }
+
+    pub(super) fn waits_for_receipts(&self) -> bool {
+        self.nodes.iter().any(|node| !node.broadcasts.is_empty())
+    }
+}
