@@ -20,7 +20,11 @@ fn fleet() -> Fleet {
     let host = |n: u8| HostRecord {
         name: format!("h{n}").parse().unwrap(),
         address: [10, 0, 0, 10 + n].into(),
-        labels: if n <= 3 { BTreeMap::from([("group".into(), "etcd".into())]) } else { BTreeMap::new() },
+        labels: if n <= 3 {
+            BTreeMap::from([("group".into(), "etcd".into())])
+        } else {
+            BTreeMap::new()
+        },
         gossip_port: 1,
         relay_port: 2,
         coordinator: false,
