@@ -26,6 +26,8 @@ pub(crate) struct Session {
 pub(crate) struct Sessions {
     by_host: BTreeMap<HostName, Session>,
     host_of: BTreeMap<u64, HostName>,
+    /// The last reports of hosts whose streams have ended: what they held, they may hold still.
+    gone: BTreeMap<HostName, (Report, Time)>,
 }
 
 impl Sessions {
@@ -43,8 +45,16 @@ impl Sessions {
     /// Removes a session, unless a newer one of the same host has replaced it; returns the host.
     pub(crate) fn remove(&mut self, connection: u64) -> Option<HostName> {
         let host = self.host_of.remove(&connection)?;
-        self.by_host.remove(&host);
+        if let Some(last) = self.by_host.remove(&host).and_then(|session| session.report) {
+            self.gone.insert(host.clone(), last);
+        }
         Some(host)
+    }
+
+    /// A host's last report, however long ago, and when it arrived.
+    pub(crate) fn last_report(&self, host: &HostName) -> Option<(&Report, Time)> {
+        let of_session = self.by_host.get(host).and_then(|session| session.report.as_ref());
+        of_session.or_else(|| self.gone.get(host)).map(|(report, at)| (report, *at))
     }
 
     pub(crate) fn of_connection(&mut self, connection: u64) -> Option<(&HostName, &mut Session)> {

@@ -99,7 +99,23 @@ uuid_id!(
     AgentRun
 );
 
+/// The version of UUIDs that only hosts make, for what a person injects there. Others are version 4.
+const LOCAL: usize = 8;
+
 impl ExperimentId {
+    /// The id of what a person injects on a host: no log knows it, and no lease of the cluster's binds
+    /// it.
+    #[must_use]
+    pub fn local(random: u128) -> ExperimentId {
+        ExperimentId(uuid::Builder::from_custom_bytes(random.to_be_bytes()).into_uuid())
+    }
+
+    /// Whether a person injected it on a host.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.0.get_version_num() == LOCAL
+    }
+
     /// The first eight hex digits: enough for a person, unique in practice within a cluster.
     #[must_use]
     pub fn short(&self) -> String {
@@ -140,7 +156,7 @@ pub struct LogIndex(pub u64);
 /// the id stands, and named where ids of several hosts meet ([`FaultId::host`]).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FaultId {
-    /// The experiment; a random one for `squall inject`.
+    /// The experiment; one of [`ExperimentId::local`] for `squall inject`.
     pub experiment: ExperimentId,
     /// Position of the fault in the experiment's file, from 0.
     pub fault: u16,

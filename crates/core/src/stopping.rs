@@ -28,30 +28,46 @@ pub struct Broadcast {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Target {
-    /// It may hold something: it said so last, or nobody here knows.
+    /// It may hold something: it said so last, or nobody here has heard of it lately.
     may_hold: bool,
+    /// When all of that has ended by itself: by the cluster's leases, and by the deadline of what a
+    /// person on the host holds, whom no lease of the cluster's binds.
+    lapses_at: Time,
     receipt: Option<Receipt>,
 }
 
 impl Broadcast {
-    /// A stop-all begins. `hosts` are all registered hosts with their last report;
+    /// A stop-all begins. `hosts` are all registered hosts with their last report and when it arrived;
     /// `longest_lease_ms` is the longest lease of any experiment that is not settled.
     #[must_use]
     pub fn new<'a>(
         now: Time,
         stop: StopId,
-        hosts: impl Iterator<Item = (&'a HostName, Option<&'a Report>)>,
+        hosts: impl Iterator<Item = (&'a HostName, Option<(&'a Report, Time)>)>,
         longest_lease_ms: u64,
     ) -> Broadcast {
-        let target = |report: Option<&Report>| Target {
-            may_hold: report.is_none_or(|r| r.faults.iter().any(|f| f.lease_ms > 0)),
-            receipt: None,
+        let by_lease = now.plus(longest_lease_ms + SLACK_MS);
+        let target = |last: Option<(&Report, Time)>| {
+            let held = last.iter().flat_map(|(report, arrived)| {
+                report.faults.iter().filter(|f| f.lease_ms > 0).map(|f| (f, *arrived))
+            });
+            let deadlines = held
+                .filter(|(fault, _)| fault.id.experiment.is_local())
+                .map(|(fault, arrived)| arrived.plus(fault.remaining_ms + SLACK_MS));
+            Target {
+                may_hold: last.is_none_or(|(report, arrived)| {
+                    let old = now.since(arrived) >= crate::leader::FRESH_MS;
+                    old || report.faults.iter().any(|f| f.lease_ms > 0)
+                }),
+                lapses_at: deadlines.max().unwrap_or(by_lease).max(by_lease),
+                receipt: None,
+            }
         };
         let hosts: BTreeMap<_, _> = hosts.map(|(n, r)| (n.clone(), target(r))).collect();
         Broadcast {
             stop,
             began: now,
-            lapses_at: now.plus(longest_lease_ms + SLACK_MS),
+            lapses_at: by_lease,
             committed: false,
             answered_at: hosts.is_empty().then_some(now),
             hosts,
@@ -92,8 +108,8 @@ impl Broadcast {
         self.committed = true;
     }
 
-    /// Nothing more is to be learnt: all have answered and the log has had its time, or the longest
-    /// lease has passed.
+    /// Nothing more is to be learnt in time: all have answered and the log has had its time, or the
+    /// longest lease has passed. What a person holds on a silent host may last for hours.
     #[must_use]
     pub fn is_over(&self, now: Time) -> bool {
         let answered =
@@ -112,9 +128,9 @@ impl Broadcast {
     pub fn progress(&self, now: Time) -> StopProgress {
         let hosts = self.hosts.iter().map(|(host, target)| StopHost {
             host: host.clone(),
-            state: self.state(now, target),
+            state: state(now, target),
             receipt: target.receipt.clone(),
-            lapses_in_ms: if target.receipt.is_some() { 0 } else { now.until(self.lapses_at) },
+            lapses_in_ms: if target.receipt.is_some() { 0 } else { now.until(target.lapses_at) },
         });
         StopProgress {
             stop: self.stop,
@@ -123,14 +139,14 @@ impl Broadcast {
             last: self.is_over(now),
         }
     }
+}
 
-    fn state(&self, now: Time, target: &Target) -> StopState {
-        match (&target.receipt, target.may_hold) {
-            (Some(_), _) => StopState::Lifted,
-            (None, false) => StopState::Unreached,
-            (None, true) if now < self.lapses_at => StopState::Lapsing,
-            (None, true) => StopState::Lapsed,
-        }
+fn state(now: Time, target: &Target) -> StopState {
+    match (&target.receipt, target.may_hold) {
+        (Some(_), _) => StopState::Lifted,
+        (None, false) => StopState::Unreached,
+        (None, true) if now < target.lapses_at => StopState::Lapsing,
+        (None, true) => StopState::Lapsed,
     }
 }
 
@@ -206,7 +222,8 @@ pub fn explain(blockers: &[HostName]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::AgentRun;
+    use crate::ids::{AgentRun, ExperimentId, FaultId};
+    use crate::message::FaultReport;
     use uuid::Uuid;
 
     const BEGAN: Time = Time(1_000);
@@ -270,6 +287,49 @@ mod tests {
         assert!(!b.is_over(Time(over.0 - 1)) && b.is_over(over));
         assert_eq!(state(over), StopState::Lapsed);
         assert!(!is_done(&b.progress(over)));
+    }
+
+    #[test]
+    fn what_a_person_holds_on_a_silent_host_lasts_to_its_own_deadline() {
+        let id = |experiment| FaultId { experiment, fault: 0, host: host(1) };
+        let fault = FaultReport {
+            id: id(ExperimentId::local(7)),
+            kind: None,
+            phase: HostPhase::Held,
+            lease_ms: 1_000,
+            remaining_ms: 60_000,
+            achieved: None,
+            ended: None,
+            refusal: None,
+        };
+        let report = Report {
+            run: AgentRun(Uuid::from_u128(1)),
+            t: BEGAN,
+            digest: 0,
+            newest_resume: crate::ids::LogIndex(0),
+            synced: true,
+            armed: true,
+            obeys: crate::ids::Leadership::default(),
+            faults: vec![fault],
+            probes: Vec::new(),
+            row: None,
+        };
+        let at = |ordered: bool, after_ms: u64| {
+            let mut report = report.clone();
+            if ordered {
+                report.faults[0].id = id(ExperimentId(Uuid::from_u128(7)));
+            }
+            let (name, last) = (host(1), (&report, Time(BEGAN.0 - 500)));
+            let hosts = std::iter::once((&name, Some(last)));
+            let b = Broadcast::new(BEGAN, stop(), hosts, 5_000);
+            let now = BEGAN.plus(after_ms);
+            let host = b.progress(now).hosts[0].clone();
+            (b.is_over(now), host.state, host.lapses_in_ms)
+        };
+        let lease = 5_000 + SLACK_MS;
+        assert_eq!(at(true, lease), (true, StopState::Lapsed, 0));
+        assert_eq!(at(false, lease), (true, StopState::Lapsing, 60_000 - 500 - 5_000));
+        assert_eq!(at(false, 60_000).1, StopState::Lapsed);
     }
 
     #[test]

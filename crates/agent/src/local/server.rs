@@ -14,7 +14,6 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
-use uuid::Uuid;
 
 use super::{Answer, Ask, LEASE_MS, SOCKET};
 
@@ -219,7 +218,7 @@ impl Person {
                 by_safety: false,
             }),
             Ask::Inject { fault, duration_ms } => {
-                let experiment = ExperimentId(Uuid::from_u128(rand::random()));
+                let experiment = ExperimentId::local(rand::random());
                 let id = FaultId { experiment, fault: 0, host: me.clone() };
                 match host.handle_local(now, id.clone(), fault, LEASE_MS, duration_ms) {
                     Ok(()) => self.fault = Some(id),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use squall_core::experiment::DEFAULT_LEASE_MS;
 use squall_core::ids::{CommandId, HostName, StopId};
-use squall_core::message::{FromCoordinator, Receipt, Report, StopProgress, ToAgent};
+use squall_core::message::{FromCoordinator, Receipt, StopProgress, ToAgent};
 use squall_core::registry::Command;
 use squall_core::stopping::Broadcast;
 use squall_core::time::Time;
@@ -222,9 +222,6 @@ impl Driver {
 
     fn broadcast(&self, now: Time, stop: StopId) -> Broadcast {
         let sessions = self.node.sessions();
-        let last = |host: &HostName| -> Option<&Report> {
-            sessions.get(host).and_then(|s| s.report.as_ref()).map(|(report, _)| report)
-        };
         self.node.applied.read(|registry| {
             let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
             // An experiment that this registry has not heard of yet has the usual lease, most likely.
@@ -232,7 +229,7 @@ impl Driver {
             // Also those that are connected here and of which this registry has not heard yet.
             let connected = sessions.iter().map(|(host, _)| host);
             let names: BTreeSet<&HostName> = registry.hosts.keys().chain(connected).collect();
-            let hosts = names.into_iter().map(|host| (host, last(host)));
+            let hosts = names.into_iter().map(|host| (host, sessions.last_report(host)));
             Broadcast::new(now, stop, hosts, longest)
         })
     }

@@ -23,6 +23,11 @@ impl Registry {
         if self.experiments.contains_key(&id) {
             return Ok(Outcome::Unchanged);
         }
+        if id.is_local() {
+            return Err(Refusal::Invalid(
+                "such an id is for what a person injects on a host".into(),
+            ));
+        }
         self.admit(experiment)?;
         let faults = experiment
             .faults

@@ -100,13 +100,11 @@ impl StopView {
         if !lapsed.is_empty() {
             parts.push(format!("{}: lapsed by time, not seen", lapsed.join(", ")));
         }
-        let lapsing = self.named(|h| h.state == StopState::Lapsing);
-        if !lapsing.is_empty() {
-            parts.push(format!(
-                "{}: not answered, a lease may still hold there",
-                lapsing.join(", ")
-            ));
-        }
+        let lapsing = self.hosts.iter().filter(|h| h.state == StopState::Lapsing);
+        parts.extend(lapsing.map(|h| {
+            let left = words::length(h.lapses_in_ms);
+            format!("{}: not answered, something may be held there for {left} more", h.host)
+        }));
         let unreached = self.named(|h| h.state == StopState::Unreached);
         if !unreached.is_empty() {
             parts
