@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use squall_agent::local::{Client, Injected};
+use squall_core::experiment::Ended;
 use squall_core::fault::Fault;
 use squall_core::hold::Achieved;
 use squall_core::ids::HostName;
@@ -160,8 +161,10 @@ fn commentary(fault: &FaultReport, duration_ms: u64) {
 fn exit_of(fault: &FaultReport, interrupted: bool) -> Exit {
     let bit =
         |f: &FaultReport| f.ended.as_ref().and_then(|e| e.achieved.as_ref()).is_some_and(|a| a.bit);
+    let early = |f: &FaultReport| f.ended.as_ref().is_some_and(|e| e.why != Ended::DEADLINE);
     match fault.phase {
-        HostPhase::Clean if interrupted => Exit::Stopped,
+        // By a signal, a stop-all, or somebody's lift.
+        HostPhase::Clean if interrupted || early(fault) => Exit::Stopped,
         HostPhase::Clean if bit(fault) => Exit::Held,
         HostPhase::Clean | HostPhase::Lost => Exit::Unknown,
         HostPhase::NotHeld if fault.refusal.as_ref().is_some_and(|r| r.refused) => Exit::Refused,
