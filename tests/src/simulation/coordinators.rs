@@ -315,7 +315,8 @@ impl Simulation {
             node.registry.hosts.keys().chain(node.sessions.keys()).collect();
         let hosts = names.into_iter().map(|host| {
             let session = node.sessions.get(host);
-            (host, session.and_then(|s| s.report.as_ref()).map(|said| &said.report))
+            let said = session.and_then(|s| s.report.as_ref().map(|r| (&r.report, s.arrived)));
+            (host, said)
         });
         let longest = node.registry.running().map(|e| e.experiment.safety.lease_ms).max();
         let mut broadcast = Broadcast::new(node.clock, stop, hosts, longest.unwrap_or(5_000));
