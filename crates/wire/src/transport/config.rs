@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use quinn::{
+    ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, TransportConfig, VarInt,
+};
+use ring::hmac;
 use rustls::client::Resumption;
 use rustls::version::TLS13;
 
 use super::judge::Judge;
-use crate::identity::{Identity, IdentityError, Role, provider};
+use crate::identity::{Identity, IdentityError, Role, provider, random};
 
 /// The protocol of everybody who has a certificate.
 pub(super) const ALPN: &[u8] = b"squall/1";
@@ -58,6 +61,38 @@ impl Allowance {
         connection.set_receive_window(VarInt::from_u32(self.receive_window));
         connection.set_send_window(self.send_window);
     }
+}
+
+/// Bytes of a connection's id.
+const ID_BYTES: usize = 8;
+
+/// Random ids, of which none is known to be somebody else's: the default would not answer those that
+/// an earlier life of this process gave out.
+struct Ids;
+
+impl ConnectionIdGenerator for Ids {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&random::<ID_BYTES>())
+    }
+
+    fn cid_len(&self) -> usize {
+        ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// For a socket of `identity`. The key of resets follows from the private key, so that a process
+/// that was killed and is back can tell its peers at their next packet that it knows nothing of them.
+/// With the default, a random key, they find out by the idle time-out, as long as a lease.
+pub(super) fn endpoint(identity: &Identity) -> EndpointConfig {
+    let secret = hmac::Key::new(hmac::HMAC_SHA256, identity.key.secret_pkcs8_der());
+    let key = hmac::sign(&secret, b"squall: stateless reset");
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())));
+    config.cid_generator(|| Box::new(Ids));
+    config
 }
 
 fn transport() -> Arc<TransportConfig> {

@@ -68,7 +68,7 @@ impl QuicEndpoint {
         let socket = socket::marked_udp(address, options.mark).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         let runtime = Arc::new(TokioRuntime);
-        let quinn = quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime)
+        let quinn = quinn::Endpoint::new(config::endpoint(&identity), server, socket, runtime)
             .map_err(failed)?;
         let (connections, accepted) = mpsc::channel(MAX_ACCEPTED);
         let (joins, join_requests) = mpsc::channel(MAX_JOINS);

@@ -3,6 +3,7 @@
 mod hostile;
 mod joining;
 mod refused;
+mod restart;
 mod suite;
 
 use std::net::SocketAddr;
