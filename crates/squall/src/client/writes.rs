@@ -1,6 +1,7 @@
-//! Changing something: every coordinator is asked at once, again and again, until one of them says
-//! what became of it. The command's id makes that harmless: it takes effect once.
+//! Changing something: every coordinator is asked, again and again, until one of them says what
+//! became of it. The command's id makes that harmless: it takes effect once.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -8,43 +9,52 @@ use futures_util::stream::FuturesUnordered;
 use squall_core::message::{Request, Response};
 use squall_core::registry::Outcome;
 
+use super::cluster_dir::Member;
 use super::{Client, Said, nobody};
 use crate::exit::Failure;
 
 /// How long a write is repeated: longer than two fail-overs.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Between two rounds of trying.
+/// Between an answer and the next question to the same coordinator.
 const GAP: Duration = Duration::from_millis(300);
 
 impl Client {
-    /// A write with its command id inside.
+    /// A write with its command id inside. Each coordinator is asked again as soon as it has answered
+    /// that it cannot, whatever the others do: one that has just died stays silent for longer than
+    /// another one needs to lead.
     ///
     /// # Errors
     /// It was refused, nobody may ask it, or nobody answered: then it may or may not take effect.
     pub async fn write(&self, request: &Request) -> Result<Outcome, Failure> {
         let began = Instant::now();
+        let ask = |member: Member, pause: Duration| async move {
+            tokio::time::sleep(pause).await;
+            let answer = self.ask_one(&member, request).await;
+            (member, answer)
+        };
+        let members = &self.dir.file.coordinators;
+        let mut asking: FuturesUnordered<_> =
+            members.iter().map(|member| ask(member.clone(), Duration::ZERO)).collect();
+        let mut said = BTreeMap::<String, Said>::new();
         loop {
-            let mut said: Vec<Said> = Vec::new();
-            let mut answers = self.ask_all(request).collect::<FuturesUnordered<_>>();
-            while let Some((member, answer)) = answers.next().await {
-                match answer {
-                    Ok(
-                        Response::Outcome(Outcome::Refused(refusal)) | Response::Refused(refusal),
-                    ) => {
-                        return Err(Failure::refused(&refusal));
-                    }
-                    Ok(Response::Outcome(outcome)) => return Ok(outcome),
-                    other => said.push((member, other)),
+            let left = PATIENCE.saturating_sub(began.elapsed());
+            let Ok(Some((member, answer))) = tokio::time::timeout(left, asking.next()).await else {
+                let said: Vec<Said> = said.into_values().collect();
+                return Err(unknown(&said, began.elapsed()));
+            };
+            match answer {
+                Ok(Response::Outcome(Outcome::Refused(refusal)) | Response::Refused(refusal)) => {
+                    return Err(Failure::refused(&refusal));
                 }
-            }
-            let forbidden = said.iter().all(|(_, a)| matches!(a, Ok(Response::Forbidden(_))));
-            if forbidden {
+                Ok(Response::Outcome(outcome)) => return Ok(outcome),
+                other => said.insert(member.name.clone(), (member.clone(), other)),
+            };
+            let forbidden = |(_, said): &Said| matches!(said, Ok(Response::Forbidden(_)));
+            if said.len() == members.len() && said.values().all(forbidden) {
+                let said: Vec<Said> = said.into_values().collect();
                 return Err(nobody(&said));
             }
-            if began.elapsed() >= PATIENCE {
-                return Err(unknown(&said, began.elapsed()));
-            }
-            tokio::time::sleep(GAP).await;
+            asking.push(ask(member, GAP));
         }
     }
 }
