@@ -5,10 +5,13 @@
 //! takes every choice, breadth-first (`src/bin/model.rs`); [`simulation`] takes one of many at
 //! random, over time, and asks too that all ends well (`src/bin/simulate.rs`).
 //!
-//! [`fleet`] is a real one in a lab; [`torture`] ends every fault on it in every way.
+//! [`fleet`] is a real one in a lab; [`torture`] ends every fault on it in every way; [`failover`]
+//! strikes its coordinators.
 #![forbid(unsafe_code)]
 
 pub mod explore;
+#[cfg(feature = "fleet")]
+pub mod failover;
 #[cfg(feature = "fleet")]
 pub mod fleet;
 pub mod invariants;
