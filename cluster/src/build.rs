@@ -14,13 +14,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, getegid, geteuid, kill_process, waitpid};
 use rustix::thread::{CapabilitySet, capabilities};
+use squall_core::ids::HostName;
 use squall_faults::sys::namespaces::{Spaces, fork_into};
 
 use crate::down;
 use crate::error::{LabError, errno, system};
 use crate::place::Claim;
 use crate::plan::{Host, Plan};
-use crate::process::{Process, boot, children, own_handle};
+use crate::process::{Process, boot, children, own_handle, parents};
 use crate::record::{HOSTS_DIR, HostRecord, Record, State};
 use crate::switch;
 
@@ -226,6 +227,16 @@ impl Making {
     #[must_use]
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// Hosts on which no program runs any more.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn idle(&self) -> Result<Vec<HostName>, LabError> {
+        let parents = parents()?;
+        let idle = |h: &&HostRecord| h.init.is_none_or(|init| !parents.contains(&init.pid));
+        Ok(self.record.hosts.iter().filter(idle).map(|h| h.name.clone()).collect())
     }
 
     /// Lets the lab stand by itself.

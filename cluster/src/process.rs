@@ -1,5 +1,6 @@
 //! Processes of labs, by number and start time.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
@@ -62,9 +63,31 @@ pub(crate) fn own_handle() -> Result<pidfd::Process, LabError> {
 
 /// The children of the switch, in the order in which it made them.
 pub(crate) fn children(switch: Pid) -> Result<Vec<Process>, LabError> {
-    let failed = || system("/proc");
-    let parent = switch.as_raw_nonzero().get().to_string();
+    let parent = switch.as_raw_nonzero().get();
     let mut found = Vec::new();
+    for seen in all()?.iter().filter(|seen| seen.parent == parent) {
+        found.push((seen.inside, Process::of(seen.pid).map_err(system("/proc"))?));
+    }
+    found.sort_unstable_by_key(|(inside, _)| *inside);
+    Ok(found.into_iter().map(|(_, process)| process).collect())
+}
+
+/// The numbers of all processes that have children.
+pub(crate) fn parents() -> Result<BTreeSet<i32>, LabError> {
+    Ok(all()?.into_iter().map(|seen| seen.parent).collect())
+}
+
+/// A process at this moment.
+struct Seen {
+    pid: Pid,
+    parent: i32,
+    /// For a child of a switch: its number in the switch's own namespace.
+    inside: u32,
+}
+
+fn all() -> Result<Vec<Seen>, LabError> {
+    let failed = || system("/proc");
+    let mut all = Vec::new();
     for entry in fs::read_dir("/proc").map_err(failed())? {
         let name = entry.map_err(failed())?.file_name();
         let pid = name.to_str().and_then(|n| n.parse().ok()).and_then(Pid::from_raw);
@@ -73,16 +96,13 @@ pub(crate) fn children(switch: Pid) -> Result<Vec<Process>, LabError> {
         let path = format!("/proc/{}/status", pid.as_raw_nonzero());
         let Ok(status) = fs::read_to_string(path) else { continue };
         let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-        if field("PPid:") != Some(&parent) {
-            continue;
-        }
-        // Its numbers from this process's namespace inwards: the switch's is the last but one.
+        let parent = field("PPid:").and_then(|n| n.parse().ok()).unwrap_or_default();
+        // From this process's namespace inwards: the switch's is the last but one.
         let inside = field("NSpid:").and_then(|n| n.split_whitespace().rev().nth(1));
-        let inside: u32 = inside.and_then(|n| n.parse().ok()).unwrap_or_default();
-        found.push((inside, Process::of(pid).map_err(failed())?));
+        let inside = inside.and_then(|n| n.parse().ok()).unwrap_or_default();
+        all.push(Seen { pid, parent, inside });
     }
-    found.sort_unstable_by_key(|(inside, _)| *inside);
-    Ok(found.into_iter().map(|(_, process)| process).collect())
+    Ok(all)
 }
 
 #[cfg(test)]

@@ -349,16 +349,14 @@ fn a_maker_killed_before_its_lab_stands_takes_the_lab_with_it() {
     let place = place();
     let copy = own_copy(place.path());
     let root = place.path().join("labs");
-    // It waits long: the coordinator has no room for its store.
     let mut maker = Command::new(&copy)
         .args(["lab", "up", "x", "--hosts", "1", "--coordinators", "1"])
         .env("SQUALL_LAB_ROOT", &root)
-        .env("SQUALL_LAB_STATE_MB", "1")
         .stderr(Stdio::null())
         .spawn()
         .expect("lab up");
     let log = root.join("x/hosts/c1/coordinator.log");
-    // Itself, the switch, and two inits.
+    // Itself, the switch, and two inits; agreement and connections take it longer than a look.
     eventually("the hosts are there", || log.exists() && running(&copy).len() >= 4);
     maker.kill().expect("killed");
     maker.wait().expect("its end");
@@ -374,6 +372,47 @@ fn down_twice_is_no_mistake_and_says_so() {
     let output = down.output().expect("lab down");
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("no lab nobody"), "{output:?}");
+}
+
+/// The coordinators that run this very file.
+fn coordinators(program: &Path) -> Vec<u32> {
+    let is_one = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("coordinator\0--config")
+    };
+    running(program).into_iter().filter(is_one).collect()
+}
+
+#[test]
+fn a_fleet_that_cannot_stand_says_why_and_is_gone() {
+    let place = place();
+    let copy = own_copy(place.path());
+    let root = place.path().join("labs");
+    let mut up = Command::new(&copy);
+    up.args(["lab", "up", "x", "--hosts", "1", "--coordinators", "1"]);
+    up.env("SQUALL_LAB_ROOT", &root).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let maker = up.spawn().expect("lab up");
+    let mut found = Vec::new();
+    eventually("a coordinator runs", || {
+        found = coordinators(&copy);
+        !found.is_empty()
+    });
+    found.iter().for_each(|pid| signal(*pid, "KILL"));
+    let output = maker.wait_with_output().expect("its end");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("what was started ended on c1"), "{said}");
+    assert_eq!(running(&copy), BTreeSet::new());
+    assert!(root.join("x/hosts/c1/coordinator.log").exists(), "logs are kept");
+    let again = up.output().expect("lab up");
+    assert!(again.status.success(), "the name is free again: {again:?}");
+    text(
+        &Command::new(&copy)
+            .args(["lab", "down", "x"])
+            .env("SQUALL_LAB_ROOT", &root)
+            .output()
+            .unwrap(),
+    );
 }
 
 fn squalls(lab: &Lab, host: &str) -> bool {

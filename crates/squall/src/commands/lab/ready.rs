@@ -1,13 +1,14 @@
 //! Waiting for a lab's fleet.
 
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use squall_cluster::build::Making;
 use squall_cluster::record::HOSTS_DIR;
+use squall_core::ids::HostName;
 
+use super::failure;
 use crate::client::Client;
 use crate::client::cluster_dir::ClusterDir;
 use crate::commands::operate::ask_status;
@@ -23,32 +24,44 @@ const FIRST_QUESTION: Duration = Duration::from_millis(300);
 const LONGER: f64 = 1.5;
 /// Between two questions.
 const AGAIN: Duration = Duration::from_millis(50);
-/// Lines of a log that a failure shows.
+/// Lines that a failure shows: of each log, and in all.
 const TAIL: usize = 3;
+const TAILS: usize = 30;
 
 /// Waits until a leader stands and every agent takes orders.
 pub fn wait(making: &Making, cluster: ClusterDir, agents: usize) -> Result<(), Failure> {
     let began = Instant::now();
-    let last = RefCell::new(String::from("no coordinator answered yet"));
+    let idle = RefCell::new(Vec::new());
     let outcome = with_client(cluster, async |client| {
         let mut patience = FIRST_QUESTION;
+        let mut last = String::from("no coordinator answered");
         while began.elapsed() < READY {
             match tokio::time::timeout(patience, missing(client, agents)).await {
                 Ok(Ok(None)) => return Ok(Exit::Held),
-                Ok(Ok(Some(what))) => *last.borrow_mut() = what,
-                Ok(Err(failure)) => *last.borrow_mut() = failure.what,
+                Ok(Ok(Some(what))) => last = what,
+                Ok(Err(failure)) => last = failure.what,
                 Err(_) => patience = patience.mul_f64(LONGER).min(crate::client::ANSWER * 2),
+            }
+            let ended = making.idle().map_err(|e| failure(&e))?;
+            if !ended.is_empty() {
+                let what = format!("what was started ended on {}", words(&ended));
+                *idle.borrow_mut() = ended;
+                return Err(Failure::local(what, ""));
             }
             tokio::time::sleep(AGAIN).await;
         }
-        let what = format!("the fleet did not come up in {} s: {}", READY.as_secs(), last.borrow());
+        let what = format!("the fleet did not come up in {} s: {last}", READY.as_secs());
         Err(Failure::local(what, ""))
     });
     outcome.map(drop).map_err(|failure| {
-        let (what, next) = (failure.what, "mend that; logs stay until the next lab up or down");
-        Failure::local(format!("{what}{}", tails(making)), next)
+        let what = format!("{}{}", failure.what, tails(making, &idle.borrow()));
+        Failure::local(what, "mend that; logs stay until the next lab up or down of this name")
             .with_hosts("the lab and all of its hosts are gone")
     })
+}
+
+fn words(hosts: &[HostName]) -> String {
+    hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What the fleet still lacks.
@@ -65,18 +78,20 @@ async fn missing(client: &Client, agents: usize) -> Result<Option<String>, Failu
     Ok((!late.is_empty()).then(|| late.join(", ")))
 }
 
-/// The last lines of the logs of a lab that did not come up.
-fn tails(making: &Making) -> String {
-    let mut text = String::new();
-    for host in &making.record().hosts {
-        let logs = making.dir().join(HOSTS_DIR).join(host.name.as_str());
+/// The last lines of the logs of a lab that did not come up: of these hosts, or of all where none is
+/// named.
+fn tails(making: &Making, of: &[HostName]) -> String {
+    let mut lines = Vec::new();
+    let hosts = making.record().hosts.iter().map(|h| &h.name);
+    for host in hosts.filter(|name| of.is_empty() || of.contains(name)) {
+        let logs = making.dir().join(HOSTS_DIR).join(host.as_str());
         for log in fs::read_dir(&logs).into_iter().flatten().flatten() {
-            let Ok(log) = fs::read_to_string(log.path()) else { continue };
-            let lines: Vec<&str> = log.lines().collect();
-            for line in lines.iter().skip(lines.len().saturating_sub(TAIL)) {
-                let _ = write!(text, "\n  {}: {line}", host.name);
-            }
+            let text = fs::read_to_string(log.path()).unwrap_or_default();
+            let all: Vec<&str> = text.lines().collect();
+            let last = all.iter().skip(all.len().saturating_sub(TAIL));
+            lines.extend(last.map(|line| format!("\n  {host}: {line}")));
         }
     }
-    text
+    lines.truncate(TAILS);
+    lines.concat()
 }
