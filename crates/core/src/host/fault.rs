@@ -142,7 +142,7 @@ impl Live {
     }
 
     /// What stays although it should be gone.
-    fn left(&self) -> &[String] {
+    pub(super) fn left(&self) -> &[String] {
         match &self.phase {
             Phase::Reverting { step: Step::Proving { left, .. }, .. } => left,
             Phase::Journaling | Phase::Applying | Phase::Held { .. } | Phase::Reverting { .. } => {

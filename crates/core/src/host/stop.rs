@@ -44,7 +44,6 @@ impl Host {
             return self.answer_again(now, stop);
         }
         self.latch(now, stop);
-        self.enforce(now);
         self.settle_stops(now);
         self.actions.push_back(Action::Relay(stop));
         self.report_soon(now);
@@ -56,16 +55,7 @@ impl Host {
         if let Some(receipt) = self.receipts.get(&stop) {
             self.actions.push_back(Action::Receipt(receipt.clone()));
         } else if !self.pending.contains_key(&stop) {
-            let reverting = self.live.iter().filter(|(_, live)| live.is_reverting());
-            let pending = Pending {
-                arrived: now,
-                faults: reverting.map(|(id, _)| id.clone()).collect(),
-                lifted: 0,
-                residue: Vec::new(),
-                latch: Latch::Durable,
-                answered: false,
-            };
-            self.pending.insert(stop, pending);
+            self.wait_for_lifts(now, stop, 0, Latch::Durable);
             self.settle_stops(now);
         }
     }
@@ -94,20 +84,29 @@ impl Host {
         }
     }
 
-    /// Notes what the stop must wait for, and asks for the durable latch.
+    /// Lifts what a stop that was just heard forbids, notes what its receipt must wait for, and asks
+    /// for the durable latch.
     pub(super) fn latch(&mut self, now: Time, stop: StopId) {
-        let faults: BTreeSet<FaultId> = self.live.keys().cloned().collect();
-        let lifted = self.live.values().filter(|l| !l.is_reverting()).count();
-        let pending = Pending {
-            arrived: now,
-            faults,
-            lifted: u32::try_from(lifted).unwrap_or(u32::MAX),
-            residue: Vec::new(),
-            latch: Latch::Writing,
-            answered: false,
-        };
-        self.pending.insert(stop, pending);
+        let staying = |host: &Host| host.live.values().filter(|l| !l.is_reverting()).count();
+        let before = staying(self);
+        self.enforce(now);
+        let lifted = u32::try_from(before - staying(self)).unwrap_or(u32::MAX);
+        self.wait_for_lifts(now, stop, lifted, Latch::Writing);
         self.persist(Token::Latch(stop), vec![Record::Stop(stop)]);
+    }
+
+    /// A receipt waits for all that is being lifted; what will not go it names.
+    fn wait_for_lifts(&mut self, now: Time, stop: StopId, lifted: u32, latch: Latch) {
+        let (mut faults, mut residue) = (BTreeSet::new(), Vec::new());
+        for (id, live) in self.live.iter().filter(|(_, live)| live.is_reverting()) {
+            if live.left().is_empty() {
+                faults.insert(id.clone());
+            } else {
+                residue.extend_from_slice(live.left());
+            }
+        }
+        let pending = Pending { arrived: now, faults, lifted, residue, latch, answered: false };
+        self.pending.insert(stop, pending);
     }
 
     pub(super) fn latch_written(&mut self, now: Time, stop: StopId, durable: bool) {

@@ -450,6 +450,20 @@ fn residue_that_stays_is_reported_and_mends_when_it_goes() {
 }
 
 #[test]
+fn a_stop_names_what_was_stuck_before_it_came() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.residue = vec!["a table".into()];
+    b.obey(&Orders { lift: vec![id(7)], ..b.orders(1) });
+    b.wait(PROOF_MS + PROOF_RETRY_MS);
+    assert_eq!(b.phase(7), Some(HostPhase::Stuck));
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    assert_eq!(b.receipts[0].residue, vec!["a table".to_owned()]);
+    assert_eq!(b.receipts[0].lifted, 0, "it was not this stop that ended it");
+}
+
+#[test]
 fn a_person_holds_a_fault_by_being_there() {
     let mut b = Bench::synced();
     assert_eq!(b.host.handle_local(b.now, id(7), burn(), LEASE, 60_000), Ok(()));

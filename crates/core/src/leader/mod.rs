@@ -182,11 +182,10 @@ impl Leader {
         ok: bool,
         registry: &Registry,
     ) {
-        if self.round.is_none_or(|began| began.0 != token) {
-            return;
-        }
+        let Some(began) = self.round.filter(|began| began.0 == token) else { return };
         self.round = None;
-        if !ok {
+        // An answer from before this node slept is no answer.
+        if !ok || now.since(began) >= ROUND_TIMEOUT_MS {
             self.next_round = now.plus(TICK_MS);
             return; // guard: quorum round
         }

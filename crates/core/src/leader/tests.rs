@@ -341,6 +341,17 @@ fn a_late_answer_to_a_round_that_was_given_up_counts_for_nothing() {
 }
 
 #[test]
+fn an_answer_from_before_this_node_slept_counts_for_nothing() {
+    let mut b = Bench::new();
+    b.begin();
+    b.now = b.now.plus(ROUND_TIMEOUT_MS);
+    b.end(true);
+    assert!(b.sent.is_empty());
+    b.tick();
+    assert_eq!(b.orders().len(), 5);
+}
+
+#[test]
 fn the_same_is_not_said_twice_but_every_new_report_is_answered() {
     let mut b = Bench::new();
     b.tick();
