@@ -15,6 +15,9 @@ pub const MAX_PEERS: usize = 1024;
 pub const MAX_PORTS: usize = 64;
 /// Burner processes of one cpu fault, at most.
 pub const MAX_WORKERS: u16 = 256;
+/// Signals that leave a process stopped for ever where it does not handle them: SIGSTOP, SIGTSTP,
+/// SIGTTIN, SIGTTOU.
+const STOPPING: std::ops::RangeInclusive<u8> = 19..=22;
 
 /// One fault, ready for a holder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -219,7 +222,8 @@ pub struct Kill {
     pub processes: Processes,
     /// How many of them a round.
     pub amount: Amount,
-    /// The signal's number, 1 to 64; SIGSTOP is refused (that is `pause`, which can be lifted).
+    /// The signal's number, 1 to 64; those that stop a process are refused (that is `pause`, which
+    /// can be lifted).
     pub signal: u8,
     /// Again each so many milliseconds until the fault's end; `None` is one round.
     pub interval_ms: Option<u32>,
@@ -403,8 +407,10 @@ impl Kill {
         if !(1..=64).contains(&self.signal) {
             return Err(format!("signal must be 1 to 64, not {}", self.signal));
         }
-        if self.signal == 19 || self.signal == 20 {
-            return Err("SIGSTOP and SIGTSTP cannot be lifted: use the fault `pause`".into());
+        if STOPPING.contains(&self.signal) {
+            let what =
+                "SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU cannot be lifted: use the fault `pause`";
+            return Err(what.into());
         }
         match self.amount {
             Amount::Count(0) => return Err("count must be at least 1".into()),

@@ -178,7 +178,11 @@ fn every_problem_is_told_with_its_path_and_remedy() {
         ),
         (
             "faults: [{kill: {name: x, signal: SIGSTOP}}]",
-            "faults[0].kill: SIGSTOP and SIGTSTP cannot be lifted: use the fault `pause`",
+            "faults[0].kill: SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU cannot be lifted: use the fault `pause`",
+        ),
+        (
+            "faults: [{kill: {name: x, signal: 22}}]",
+            "faults[0].kill: SIGSTOP, SIGTSTP, SIGTTIN and SIGTTOU cannot be lifted: use the fault `pause`",
         ),
         (
             "faults: [{kill: {name: x, count: 1, percent: 5}}]",
