@@ -43,7 +43,7 @@ pub(crate) fn apply(hold: &Hold, pause: &Pause) -> Result<(Box<dyn HeldFault>, A
     };
     std::thread::sleep(WATCH);
     let achieved = paused.achieved();
-    if !achieved.bit || paused.alive == 0 {
+    if !achieved.bit {
         return Err(Failure::NoBite(achieved.measured));
     }
     Ok((Box::new(paused), achieved))
@@ -140,7 +140,8 @@ impl Paused {
         let processes =
             |n: usize| if n == 1 { "1 process".into() } else { format!("{n} processes") };
         Achieved {
-            bit: moving == 0 && ran.is_zero(),
+            // Whoever restarts the dead starts what runs: then nothing stands still any more.
+            bit: alive > 0 && moving == 0 && ran.is_zero(),
             requested: format!("{} to stand still", processes(self.victims.len())),
             measured: format!(
                 "{} with {} threads, {moving} not stopped, {} ms of processor time used in {still} ms",

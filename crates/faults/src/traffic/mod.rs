@@ -201,7 +201,7 @@ impl Lost {
             .map_err(|e| Failure::System(format!("probe: {e}")))?;
         self.bit = seen.bit;
         self.probes.clone_from(&seen.words);
-        if !seen.bit && seen.sent > 0 {
+        if seen.wrong {
             return Err(Failure::NoBite(seen.words));
         }
         let note = [self.note.as_str(), seen.note.as_str()]

@@ -26,8 +26,10 @@ const SETTLE_MS: u64 = 300;
 /// What the probes showed.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
+    /// Packets were lost as they should be.
     pub bit: bool,
-    pub sent: u64,
+    /// Packets that should have been lost were not, or too many were.
+    pub wrong: bool,
     pub words: String,
     pub note: String,
 }
@@ -40,7 +42,7 @@ pub(super) fn run(
     loss: &Loss<'_>,
 ) -> io::Result<Seen> {
     let partial = loss.per_million.filter(|n| *n < 1_000_000);
-    let mut seen = Seen { bit: true, ..Seen::default() };
+    let mut seen = Seen::default();
     let mut words = Vec::new();
     let mut notes = Vec::new();
     let mut bitten = 0;
@@ -57,24 +59,25 @@ pub(super) fn run(
             continue;
         }
         let (matched, lost) = await_counts(nft, table, before, sent)?;
-        seen.sent += matched;
-        let enough = match partial {
-            None => matched > 0 && lost == matched,
+        let as_asked = match partial {
+            None => lost == matched,
             Some(asked) => plausible(asked, matched, lost),
         };
         if matched == 0 {
             notes.push(format!("{way}: no probe reached the rules (is the peer there?)"));
-        } else if enough {
-            bitten += 1;
+        } else if !as_asked {
+            seen.wrong = true;
+        } else if lost == 0 {
+            notes.push(format!("{way}: too few probes for a share so small: none was lost yet"));
         } else {
-            seen.bit = false;
+            bitten += 1;
         }
         words.push(match partial {
             None => format!("{lost} of {matched} probes lost {way}"),
             Some(_) => format!("{:.1} % of {matched} probes {way}", percent(lost, matched)),
         });
     }
-    seen.bit &= bitten > 0;
+    seen.bit = bitten > 0 && !seen.wrong;
     seen.words = words.join(", ");
     seen.note = notes.join("; ");
     Ok(seen)
@@ -84,13 +87,17 @@ fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
-/// Within five standard deviations of a fair draw, and one loss at least where five were to be
-/// expected.
+/// Losses to be expected from which on none at all is no chance any more: that happens to a fair draw
+/// once in 20,000 times.
+const MANY: f64 = 10.0;
+
+/// Within five standard deviations of a fair draw, and one loss at least where [`MANY`] were to be
+/// expected: five deviations alone would let no loss at all pass for 5 percent of 500.
 fn plausible(asked_ppm: u32, matched: u64, lost: u64) -> bool {
     let share = f64::from(asked_ppm) / 1e6;
     let expected = share * matched as f64;
     let spread = (expected * (1.0 - share)).sqrt();
-    matched > 0 && (lost as f64 - expected).abs() <= 5.0 * spread + 1.0
+    (lost > 0 || expected < MANY) && (lost as f64 - expected).abs() <= 5.0 * spread + 1.0
 }
 
 /// Packets that matched so far, and packets that were lost.
@@ -185,4 +192,25 @@ fn source_towards(far: IpAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect((far, DISCARD)).ok()?;
     socket.local_addr().ok().map(|a| a.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_that_no_fair_draw_makes_is_not_plausible() {
+        for (asked_ppm, matched, lost, is_so) in [
+            (200_000, 500, 100, true),
+            (200_000, 500, 146, false),
+            (200_000, 500, 0, false),
+            // Five deviations from 25 reach down to nothing.
+            (50_000, 500, 0, false),
+            (50_000, 500, 1, true),
+            (1_000, 500, 0, true),
+            (1_000, 500, 9, false),
+        ] {
+            assert_eq!(plausible(asked_ppm, matched, lost), is_so, "{asked_ppm} {matched} {lost}");
+        }
+    }
 }

@@ -79,6 +79,19 @@ fn signals_wait_and_death_does_not() {
 }
 
 #[test]
+fn where_all_have_died_nothing_is_said_to_stand_still() {
+    let host = TestHost::new();
+    let mut victim = Victim::start(&host, 2, "pause-dead");
+    let held = Held::start(&host, task(pause(with("pause-dead")), 79, 8_000, 20_000)).held();
+    victim.signal(Signal::SIGKILL);
+    until(2_000, || victim.has_ended());
+    // As a supervisor would.
+    Victim::start(&host, 2, "pause-dead").resumes(1_000);
+    let lifted = held.lift();
+    assert!(!lifted.bit && lifted.note == "1 of them has died", "{lifted:?}");
+}
+
+#[test]
 fn what_is_traced_already_is_refused_and_nothing_is_left_stopped() {
     let host = TestHost::new();
     let traced = Victim::start(&host, 2, "pause-twice first");
