@@ -240,8 +240,7 @@ impl Driver {
         for stop in new {
             self.push(stop);
         }
-        let applied = &self.node.applied;
-        self.broadcasts.note_committed(|stop| applied.read(|r| r.stops.contains_key(&stop)));
+        self.node.applied.read(|registry| self.broadcasts.note_committed(registry));
         if let Some(leading) = &mut self.leading {
             leading.machine.handle_change(now);
         }

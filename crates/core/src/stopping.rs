@@ -30,15 +30,15 @@ pub struct Broadcast {
 struct Target {
     /// It may hold something: it said so last, or nobody here has heard of it lately.
     may_hold: bool,
-    /// When all of that has ended by itself: by the cluster's leases, and by the deadline of what a
-    /// person on the host holds, whom no lease of the cluster's binds.
-    lapses_at: Time,
+    /// The last deadline of what a person on the host holds, whom no lease of the cluster's binds.
+    by_person: Time,
     receipt: Option<Receipt>,
 }
 
 impl Broadcast {
-    /// A stop-all begins. `hosts` are all registered hosts with their last report and when it arrived;
-    /// `longest_lease_ms` is the longest lease of any experiment that is not settled.
+    /// A stop-all begins. `hosts` are all hosts that are known here with their last report and when
+    /// it arrived; `longest_lease_ms` is the longest lease that anything may have: any lease there is,
+    /// where not all experiments may be known.
     #[must_use]
     pub fn new<'a>(
         now: Time,
@@ -46,7 +46,6 @@ impl Broadcast {
         hosts: impl Iterator<Item = (&'a HostName, Option<(&'a Report, Time)>)>,
         longest_lease_ms: u64,
     ) -> Broadcast {
-        let by_lease = now.plus(longest_lease_ms + SLACK_MS);
         let target = |last: Option<(&Report, Time)>| {
             let held = last.iter().flat_map(|(report, arrived)| {
                 report.faults.iter().filter(|f| f.lease_ms > 0).map(|f| (f, *arrived))
@@ -59,7 +58,7 @@ impl Broadcast {
                     let old = now.since(arrived) >= crate::leader::FRESH_MS;
                     old || report.faults.iter().any(|f| f.lease_ms > 0)
                 }),
-                lapses_at: deadlines.max().unwrap_or(by_lease).max(by_lease),
+                by_person: deadlines.max().unwrap_or(now),
                 receipt: None,
             }
         };
@@ -67,7 +66,7 @@ impl Broadcast {
         Broadcast {
             stop,
             began: now,
-            lapses_at: by_lease,
+            lapses_at: now.plus(longest_lease_ms + SLACK_MS),
             committed: false,
             answered_at: hosts.is_empty().then_some(now),
             hosts,
@@ -108,6 +107,12 @@ impl Broadcast {
         self.committed = true;
     }
 
+    /// All experiments that were there before the stop are known now, and no lease of theirs is
+    /// longer than this.
+    pub fn handle_longest_lease(&mut self, longest_lease_ms: u64) {
+        self.lapses_at = self.lapses_at.min(self.began.plus(longest_lease_ms + SLACK_MS));
+    }
+
     /// Nothing more is to be learnt in time: all have answered and the log has had its time, or the
     /// longest lease has passed. What a person holds on a silent host may last for hours.
     #[must_use]
@@ -128,9 +133,12 @@ impl Broadcast {
     pub fn progress(&self, now: Time) -> StopProgress {
         let hosts = self.hosts.iter().map(|(host, target)| StopHost {
             host: host.clone(),
-            state: state(now, target),
+            state: self.state(now, target),
             receipt: target.receipt.clone(),
-            lapses_in_ms: if target.receipt.is_some() { 0 } else { now.until(target.lapses_at) },
+            lapses_in_ms: match target.receipt {
+                Some(_) => 0,
+                None => now.until(self.lapses_at.max(target.by_person)),
+            },
         });
         StopProgress {
             stop: self.stop,
@@ -139,14 +147,14 @@ impl Broadcast {
             last: self.is_over(now),
         }
     }
-}
 
-fn state(now: Time, target: &Target) -> StopState {
-    match (&target.receipt, target.may_hold) {
-        (Some(_), _) => StopState::Lifted,
-        (None, false) => StopState::Unreached,
-        (None, true) if now < target.lapses_at => StopState::Lapsing,
-        (None, true) => StopState::Lapsed,
+    fn state(&self, now: Time, target: &Target) -> StopState {
+        match (&target.receipt, target.may_hold) {
+            (Some(_), _) => StopState::Lifted,
+            (None, false) => StopState::Unreached,
+            (None, true) if now < self.lapses_at.max(target.by_person) => StopState::Lapsing,
+            (None, true) => StopState::Lapsed,
+        }
     }
 }
 
@@ -175,9 +183,17 @@ pub fn merge(parts: &[StopProgress]) -> Option<StopProgress> {
     })
 }
 
-/// Whether a stop-all may be called done: every host answered, clean and durable.
+/// Whether a stop-all may be called done: every host answered, clean and durable, and the stop is in
+/// the log. Before that nobody knows whether these are all hosts: a coordinator that has lost its disk,
+/// or was cut off when a host joined, names fewer.
 #[must_use]
 pub fn is_done(progress: &StopProgress) -> bool {
+    progress.committed && all_answered(progress)
+}
+
+/// Whether every host that is named answered, clean and durable.
+#[must_use]
+pub fn all_answered(progress: &StopProgress) -> bool {
     progress.hosts.iter().all(|h| {
         h.receipt.as_ref().is_some_and(|r| r.residue.is_empty() && r.latched == Latched::Durable)
     })
@@ -261,11 +277,38 @@ mod tests {
             (receipt(Latched::Durable, &["a table"]), false),
         ] {
             let mut b = broadcast();
+            b.handle_committed();
             b.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
             assert!(!is_done(&b.progress(BEGAN)));
             b.handle_receipt(BEGAN, &host(2), last);
             assert_eq!(is_done(&b.progress(BEGAN)), done);
         }
+    }
+
+    #[test]
+    fn nothing_is_done_while_nobody_knows_whether_these_are_all_hosts() {
+        let mut some = broadcast();
+        some.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
+        some.handle_receipt(BEGAN, &host(2), receipt(Latched::Durable, &[]));
+        // A coordinator that has lost its disk.
+        let none = Broadcast::new(BEGAN, stop(), std::iter::empty(), 5_000);
+        for mut b in [some, none] {
+            let at = BEGAN.plus(COMMIT_GRACE_MS);
+            assert!(b.is_over(at) && all_answered(&b.progress(at)));
+            assert!(!is_done(&b.progress(at)));
+            b.handle_committed();
+            assert!(is_done(&b.progress(at)));
+        }
+    }
+
+    #[test]
+    fn any_lease_is_waited_out_until_all_experiments_are_known() {
+        let hosts = [host(1)];
+        let mut b = Broadcast::new(BEGAN, stop(), hosts.iter().map(|h| (h, None)), 30_000);
+        let early = BEGAN.plus(5_000 + SLACK_MS);
+        assert!(!b.is_over(early));
+        b.handle_longest_lease(5_000);
+        assert!(b.is_over(early));
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::experiment::DEFAULT_LEASE_MS;
+use squall_core::experiment::{DEFAULT_LEASE_MS, LEASE_MS};
 use squall_core::ids::{CommandId, HostName, StopId};
 use squall_core::message::{FromCoordinator, Receipt, StopProgress, ToAgent};
-use squall_core::registry::Command;
+use squall_core::registry::{Command, Registry};
 use squall_core::stopping::Broadcast;
 use squall_core::time::Time;
 use squall_wire::codec;
@@ -72,12 +72,10 @@ impl Broadcasts {
         machines.filter(|m| m.asks_again(now, host)).map(Broadcast::stop).collect()
     }
 
-    pub(super) fn note_committed(&mut self, in_log: impl Fn(StopId) -> bool) {
+    /// The registry has changed. One that has the stop has every experiment that was before it.
+    pub(super) fn note_committed(&mut self, registry: &Registry) {
         for running in &mut self.running {
-            if in_log(running.machine.stop()) {
-                running.machine.handle_committed();
-                running.dirty = true;
-            }
+            running.dirty |= note_committed(&mut running.machine, registry);
         }
     }
 
@@ -213,9 +211,7 @@ impl Driver {
         for (host, receipt) in self.broadcasts.keep(stop).clone() {
             machine.handle_receipt(now, &host, receipt);
         }
-        if self.node.applied.read(|r| r.stops.contains_key(&stop)) {
-            machine.handle_committed();
-        }
+        self.node.applied.read(|registry| note_committed(&mut machine, registry));
         let running = Running { machine, to: vec![progress], dirty: true, next: now };
         self.broadcasts.running.push(running);
     }
@@ -223,16 +219,26 @@ impl Driver {
     fn broadcast(&self, now: Time, stop: StopId) -> Broadcast {
         let sessions = self.node.sessions();
         self.node.applied.read(|registry| {
-            let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
-            // An experiment that this registry has not heard of yet has the usual lease, most likely.
-            let longest = leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS);
             // Also those that are connected here and of which this registry has not heard yet.
             let connected = sessions.iter().map(|(host, _)| host);
             let names: BTreeSet<&HostName> = registry.hosts.keys().chain(connected).collect();
             let hosts = names.into_iter().map(|host| (host, sessions.last_report(host)));
-            Broadcast::new(now, stop, hosts, longest)
+            // There may be experiments that this registry has not heard of.
+            Broadcast::new(now, stop, hosts, *LEASE_MS.end())
         })
     }
+}
+
+/// Tells the machine that its stop is in the log, where it is.
+fn note_committed(machine: &mut Broadcast, registry: &Registry) -> bool {
+    let committed = registry.stops.contains_key(&machine.stop());
+    if committed {
+        machine.handle_committed();
+        let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
+        // A person's fault has the usual one.
+        machine.handle_longest_lease(leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS));
+    }
+    committed
 }
 
 /// Proposes every stop that the log lacks; all of them are in the log when this returns `Ok`.

@@ -16,7 +16,7 @@ pub struct StopView {
     pub took_ms: u64,
     /// It is in the log of a quorum.
     pub committed: bool,
-    /// Every host answered lifted, without residue, durably latched.
+    /// Every host answered lifted, without residue, durably latched; and a quorum knows of no other.
     pub done: bool,
     /// Every registered host.
     pub hosts: Vec<StopHostView>,
@@ -88,10 +88,8 @@ impl StopView {
         let took = words::length(self.took_ms);
         let resume = format!("release: squall resume {}", self.stop);
         if self.done {
-            let log =
-                if self.committed { "" } else { " The log has no quorum and learns of it later." };
             return format!(
-                "STOPPED: {all} of {all} hosts lifted, residue 0, latched durably, in {took}.{log}\n{resume}"
+                "STOPPED: {all} of {all} hosts lifted, residue 0, latched durably, in {took}.\n{resume}"
             );
         }
         let silent = self.named(|h| h.lifted.is_none());
@@ -120,6 +118,12 @@ impl StopView {
                 "{}: latched in memory only, a reboot forgets it",
                 memory.join(", ")
             ));
+        }
+        if !self.committed {
+            parts.push(
+                "The log has no quorum and learns of it later: whether these are all hosts nobody here can say"
+                    .to_owned(),
+            );
         }
         if !self.committed && !silent.is_empty() {
             parts.push(format!(
