@@ -4,23 +4,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use squall_core::experiment::Experiment;
+use serde::Serialize;
+use squall_core::experiment::{Experiment, ExperimentRecord};
 use squall_core::ids::{ExperimentId, HostName};
-use squall_core::message::{HostStatus, Plan, Response, Shown, Status, ViewsAnswer};
+use squall_core::message::{HostStatus, Plan, Report, Response, Shown, Status, ViewsAnswer};
 use squall_core::registry::{Refusal, Registry};
 use squall_core::spec::File;
 use squall_core::views::{self, Evidence, Judgement};
+use squall_wire::codec::{self, MAX_FRAME};
 
 use super::writes::resolve;
 use crate::clock;
 use crate::node::Node;
+
+/// Bytes of an answer that hosts and experiments may take: a frame less what stands around them.
+const ROOM: usize = MAX_FRAME - 64 * 1024;
 
 pub(super) async fn status(node: &Arc<Node>) -> Response {
     let (standing, coordinators) = tokio::join!(node.confirm(), node.statuses());
     let own = node.status();
     let hosts = hosts(node);
     let outstanding = node.stops().fence().outstanding().collect();
-    let experiments = node.applied.read(|r| r.experiments.values().cloned().collect());
+    let room = ROOM.saturating_sub(len_of(&hosts));
+    let experiments = node.applied.read(|r| newest(r, room));
     Response::Status(Box::new(Status {
         cluster: node.identity.peer().cluster.clone(),
         node: node.config.id,
@@ -47,7 +53,13 @@ fn hosts(node: &Node) -> Vec<HostStatus> {
                 host: registry.hosts[host].clone(),
                 connected: session.is_some(),
                 age_ms: last.map(|(_, at)| now.since(*at)),
-                report: last.map(|(report, _)| report.clone()),
+                // Views and samples have answers of their own.
+                report: last.map(|(report, _)| Report {
+                    faults: report.faults.clone(),
+                    probes: Vec::new(),
+                    row: None,
+                    ..*report
+                }),
                 capabilities: session.map(|s| s.hello.capabilities.clone()).unwrap_or_default(),
             }
         };
@@ -102,9 +114,34 @@ pub(super) async fn show(node: &Arc<Node>, id: ExperimentId) -> Response {
 
 pub(super) async fn list(node: &Arc<Node>) -> Response {
     let standing = node.confirm().await;
-    let mut list: Vec<_> = node.applied.read(|r| r.experiments.values().cloned().collect());
+    let mut list = node.applied.read(|registry| newest(registry, ROOM));
     list.sort_by_key(|record| record.start);
     Response::Experiments { list, confirmed: standing.confirmed, applied: standing.applied }
+}
+
+/// Experiments for a list, without what only [`show`] tells: those that run, then the newest, as far
+/// as so many bytes have room for them. A thousand are kept, and an answer is one frame.
+fn newest(registry: &Registry, room: usize) -> Vec<ExperimentRecord> {
+    let mut all: Vec<&ExperimentRecord> = registry.experiments.values().collect();
+    all.sort_by_key(|record| (!record.is_running(), std::cmp::Reverse(record.start)));
+    let mut left = room;
+    let mut list = Vec::new();
+    for record in all {
+        let mut record = record.clone();
+        record.timeline.clear();
+        record.incidents.clear();
+        record.probes.clear();
+        record.reasons.clear();
+        if let Some(rest) = left.checked_sub(len_of(&record)) {
+            left = rest;
+            list.push(record);
+        }
+    }
+    list
+}
+
+fn len_of(value: &impl Serialize) -> usize {
+    codec::encode(value).map_or(usize::MAX, |bytes| bytes.len())
 }
 
 /// What a submit would do. Changes nothing. Like a submit it needs a quorum: what this coordinator
@@ -161,4 +198,82 @@ fn risks(experiment: &Experiment, drawn: bool) -> Vec<String> {
         risks.push("auto-rollback is off: a deviation ends nothing".into());
     }
     risks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use squall_core::experiment::{Phase, Placement, Safety};
+    use squall_core::fault::{Direction, Fault, Partition, Traffic};
+    use squall_core::ids::LogIndex;
+    use squall_core::time::WallTime;
+
+    use super::*;
+
+    /// An experiment of some 40 KB; only those with odd numbers run.
+    fn record(n: u16) -> ExperimentRecord {
+        let id = ExperimentId(uuid::Uuid::from_u128(n.into()));
+        let peers = (0..1_000_u16).map(|p| {
+            let [high, low] = p.to_be_bytes();
+            IpAddr::from(Ipv4Addr::new(10, 0, high, low)).into()
+        });
+        let traffic = Traffic {
+            peers: peers.collect(),
+            direction: Direction::Both,
+            ports: Vec::new(),
+            protocol: None,
+        };
+        let spec = Fault::Partition(Partition { traffic, severed: Vec::new() });
+        let placement =
+            |fault| Placement { host: "h1".parse().unwrap(), fault, spec: spec.clone() };
+        ExperimentRecord {
+            id,
+            start: LogIndex(n.into()),
+            by: "operator/ann".into(),
+            submitted_at: WallTime(0),
+            experiment: Experiment {
+                name: "test".into(),
+                objective: String::new(),
+                faults: (0..6).map(placement).collect(),
+                duration_ms: 1_000,
+                probes: Vec::new(),
+                baseline_ms: 0,
+                recovery_ms: 0,
+                safety: Safety {
+                    max_radius_ppm: 1_000_000,
+                    of_group: None,
+                    auto_rollback: true,
+                    lease_ms: 5_000,
+                    continue_on_loss: false,
+                    expects_split: false,
+                },
+                touched: BTreeSet::new(),
+            },
+            phase: if n % 100 == 1 { Phase::Holding } else { Phase::Settled },
+            ending: None,
+            faults: BTreeMap::new(),
+            probes: Vec::new(),
+            incidents: Vec::new(),
+            timeline: Vec::new(),
+            verdict: None,
+            reasons: Vec::new(),
+            reserved: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn a_list_of_all_that_is_kept_fits_one_answer() {
+        let records = (0..300).map(record).map(|r| (r.id, r));
+        let mut registry = Registry::default();
+        registry.experiments = records.collect();
+        let list = newest(&registry, ROOM);
+        let starts: Vec<u64> = list.iter().map(|r| r.start.0).collect();
+        assert_eq!(starts[..4], [201, 101, 1, 299], "what runs, then the newest");
+        assert!(starts.len() > 50 && starts.len() < 300, "{}", starts.len());
+        let applied = LogIndex(300);
+        let answer = Response::Experiments { list, confirmed: true, applied };
+        assert!(codec::encode(&answer).is_ok());
+        assert_eq!(newest(&registry, 0), []);
+    }
 }
