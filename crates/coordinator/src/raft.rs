@@ -86,13 +86,18 @@ pub(crate) fn entry(id: CommandId, by: &str, command: Command) -> Entry {
     Entry { id, at: clock::wall(), by: by.to_owned(), command }
 }
 
+/// Whether an entry is small enough to be replicated; else in words.
+pub(crate) fn check_size(entry: &Entry) -> Result<(), String> {
+    let len = crate::store::encode(entry).map_or(usize::MAX, |bytes| bytes.len());
+    if len <= MAX_ENTRY_BYTES {
+        return Ok(());
+    }
+    Err(format!("{len} bytes are too much for one entry: {MAX_ENTRY_BYTES} may be"))
+}
+
 /// Proposes an entry and waits for what becomes of it, at most [`QUORUM_WAIT`].
 pub(crate) async fn propose(raft: &Raft, me: NodeId, entry: Entry) -> Result<Outcome, NotWritten> {
-    let len = crate::store::encode(&entry).map_or(usize::MAX, |bytes| bytes.len());
-    if len > MAX_ENTRY_BYTES {
-        let words = format!("{len} bytes are too much for one entry: {MAX_ENTRY_BYTES} may be");
-        return Err(NotWritten::Refused(Refusal::Full(words)));
-    }
+    check_size(&entry).map_err(|words| NotWritten::Refused(Refusal::Full(words)))?;
     let deadline = Instant::now() + QUORUM_WAIT;
     loop {
         let write = raft.client_write(Proposal(entry.clone()));

@@ -19,6 +19,15 @@ pub const LEASE_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
 pub const MAX_DURATION_MS: u64 = 24 * 60 * 60 * 1000;
 /// Timeline entries kept of one experiment.
 pub const MAX_TIMELINE: usize = 500;
+/// Characters of one entry of it, at most.
+pub const MAX_NOTE: usize = 300;
+/// Faults of one experiment, counted on each host, at most: what becomes of them must fit one section
+/// of a snapshot.
+pub const MAX_PLACEMENTS: usize = 4_096;
+/// Reasons that stand behind a verdict, and characters of each, at most.
+pub const MAX_REASONS: usize = 100;
+/// See [`MAX_REASONS`].
+pub const MAX_REASON: usize = 400;
 
 /// What is to be done, with every name resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

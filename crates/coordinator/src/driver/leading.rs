@@ -98,6 +98,11 @@ impl Driver {
         tokio::spawn(async move {
             for command in commands {
                 let entry = raft::entry(new_command(), &node.me(), command);
+                // One that no message can carry would hold up the log for ever.
+                if let Err(too_large) = raft::check_size(&entry) {
+                    tracing::error!(too_large, "a proposal was dropped");
+                    continue;
+                }
                 if let Err(error) = node.raft.client_write_ff(Proposal(entry), None).await {
                     tracing::debug!(%error, "a proposal was dropped");
                     return;

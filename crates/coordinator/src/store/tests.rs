@@ -4,8 +4,10 @@ use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, RaftLogReader, StorageError};
-use squall_core::ids::{CommandId, LogIndex, StopId};
-use squall_core::registry::{self, HostRecord, Registry};
+use squall_core::experiment::{Experiment, Placement, Safety};
+use squall_core::fault::{Cpu, Fault};
+use squall_core::ids::{CommandId, ExperimentId, LogIndex, StopId};
+use squall_core::registry::{self, HostRecord, Outcome, Refusal, Registry};
 use squall_core::time::WallTime;
 use tempfile::TempDir;
 
@@ -102,6 +104,59 @@ fn snapshot_of_two_hosts() -> Vec<u8> {
         registry.apply(LogIndex(index), &p.0);
     }
     snapshot::encode(registry).unwrap()
+}
+
+/// A script that goes on asking while half of a large fleet is taken.
+#[test]
+fn refusals_that_are_remembered_leave_room_for_a_snapshot() {
+    let hosts: Vec<_> = (0..1_000).map(|n| host(&format!("host-{n:04}"))).collect();
+    let on = |targets: &[HostRecord]| registry::Command::Submit {
+        id: ExperimentId(uuid::Uuid::from_u128(targets.len() as u128)),
+        experiment: Box::new(experiment(targets)),
+    };
+    let mut registry = Registry::default();
+    let mut index = 0;
+    let mut say = |registry: &mut Registry, command| {
+        index += 1;
+        let EntryPayload::Normal(p) = entry(index, command).payload else { unreachable!() };
+        registry.apply(LogIndex(index), &p.0)
+    };
+    for host in &hosts {
+        say(&mut registry, registry::Command::Register(host.clone()));
+    }
+    assert!(matches!(say(&mut registry, on(&hosts[..500])), Outcome::Done(_)));
+    for _ in 0..registry::MAX_REMEMBERED {
+        let Outcome::Refused(Refusal::Radius(over)) = say(&mut registry, on(&hosts[..501])) else {
+            panic!("more than half of the fleet");
+        };
+        assert_eq!(over.holders[0].2.len(), 500, "the answer names who holds the rest");
+    }
+    let bytes = snapshot::encode(registry.clone()).expect("it fits");
+    assert_eq!(snapshot::decode(&bytes).unwrap(), registry);
+}
+
+fn experiment(targets: &[HostRecord]) -> Experiment {
+    let spec = Fault::Cpu(Cpu { workers: None, load_percent: 50 });
+    let placement =
+        |h: &HostRecord| Placement { host: h.name.clone(), fault: 0, spec: spec.clone() };
+    Experiment {
+        name: "test".into(),
+        objective: String::new(),
+        faults: targets.iter().map(placement).collect(),
+        duration_ms: 1_000,
+        probes: Vec::new(),
+        baseline_ms: 0,
+        recovery_ms: 0,
+        safety: Safety {
+            max_radius_ppm: 1_000_000,
+            of_group: None,
+            auto_rollback: true,
+            lease_ms: 5_000,
+            continue_on_loss: false,
+            expects_split: false,
+        },
+        touched: Default::default(),
+    }
 }
 
 #[test]

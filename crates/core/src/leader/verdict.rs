@@ -2,7 +2,9 @@
 
 use super::Leader;
 use super::progress::describe;
-use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, ProbeOutcome, Verdict};
+use crate::experiment::{
+    EndReason, Ended, ExperimentRecord, FaultState, MAX_REASON, MAX_REASONS, ProbeOutcome, Verdict,
+};
 use crate::probe::{Stage, Steadiness};
 use crate::registry::Command;
 
@@ -25,7 +27,16 @@ impl Leader {
                     .collect(),
             })
             .collect();
-        let (verdict, reasons) = judge(record, &probes);
+        let (verdict, mut reasons) = judge(record, &probes);
+        // What is beyond stands with each fault; an entry of the log has its limit.
+        let beyond = reasons.len().saturating_sub(MAX_REASONS);
+        reasons.truncate(MAX_REASONS);
+        for reason in &mut reasons {
+            *reason = reason.chars().take(MAX_REASON).collect();
+        }
+        if beyond > 0 {
+            reasons.push(format!("and {beyond} more"));
+        }
         Command::Settle { id: record.id, verdict, reasons, probes }
     }
 }

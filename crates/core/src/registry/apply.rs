@@ -6,6 +6,11 @@ use super::{
 };
 use crate::fence::{MAX_STOPS, Resume};
 use crate::ids::{CommandId, LogIndex, StopId};
+use crate::radius::OverRadius;
+
+/// Stops and hosts that a remembered refusal names, and characters of its text, at most.
+const MAX_NAMED: usize = 8;
+const MAX_TEXT: usize = 200;
 
 pub(super) type Applied = Result<Outcome, Refusal>;
 
@@ -41,6 +46,8 @@ impl Registry {
                 Ok(if changed { Outcome::Done(index) } else { Outcome::Unchanged })
             }
             Command::CreateToken { hash, host, expires } => {
+                // Nobody can use them any more.
+                self.tokens.retain(|_, token| token.expires > entry.at);
                 if self.tokens.len() >= MAX_TOKENS {
                     return Err(Refusal::Full(format!("{MAX_TOKENS} join tokens are outstanding")));
                 }
@@ -112,7 +119,7 @@ impl Registry {
     }
 
     fn remember(&mut self, index: LogIndex, id: CommandId, outcome: Outcome) {
-        self.remembered.insert(id, outcome);
+        self.remembered.insert(id, brief(outcome));
         self.forget.insert(index, id);
         while self.forget.len() > MAX_REMEMBERED {
             if let Some((_, oldest)) = self.forget.pop_first() {
@@ -120,4 +127,30 @@ impl Registry {
             }
         }
     }
+}
+
+/// An outcome as it is remembered: ten thousand of them go into one section of a snapshot, so that a
+/// refusal keeps its kind and its numbers, and loses the lists that it names.
+fn brief(outcome: Outcome) -> Outcome {
+    let Outcome::Refused(refusal) = outcome else { return outcome };
+    Outcome::Refused(match refusal {
+        Refusal::Radius(over) => Refusal::Radius(OverRadius { holders: Vec::new(), ..over }),
+        Refusal::Disarmed(mut stops) => {
+            stops.truncate(MAX_NAMED);
+            Refusal::Disarmed(stops)
+        }
+        Refusal::NotStopped(mut hosts) => {
+            hosts.truncate(MAX_NAMED);
+            Refusal::NotStopped(hosts)
+        }
+        Refusal::Full(text) => Refusal::Full(text.chars().take(MAX_TEXT).collect()),
+        Refusal::Invalid(text) => Refusal::Invalid(text.chars().take(MAX_TEXT).collect()),
+        Refusal::OutOfService(text) => Refusal::OutOfService(text.chars().take(MAX_TEXT).collect()),
+        refusal @ (Refusal::TooMany { .. }
+        | Refusal::UnknownHost(_)
+        | Refusal::Drained(_)
+        | Refusal::UnknownExperiment(_)
+        | Refusal::UnknownStop(_)
+        | Refusal::BadToken) => refusal,
+    })
 }

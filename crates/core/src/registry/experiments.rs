@@ -6,7 +6,7 @@ use super::apply::Applied;
 use super::{Entry, MAX_SETTLED, Outcome, Refusal, Registry};
 use crate::experiment::{
     EndReason, Experiment, ExperimentRecord, FaultState, Incident, LEASE_MS, MAX_DURATION_MS,
-    MAX_TIMELINE, Phase, ProbeOutcome, TimelineEntry, Verdict,
+    MAX_NOTE, MAX_PLACEMENTS, MAX_TIMELINE, Phase, ProbeOutcome, TimelineEntry, Verdict,
 };
 use crate::ids::{ExperimentId, FaultId, LogIndex};
 use crate::radius::{self, MAX_RUNNING};
@@ -98,6 +98,12 @@ impl Registry {
         let invalid = |what: String| Err(Refusal::Invalid(what));
         if experiment.faults.is_empty() {
             return invalid("the experiment has no fault".into());
+        }
+        if experiment.faults.len() > MAX_PLACEMENTS {
+            return invalid(format!(
+                "{} faults, counted on each host, are too many: at most {MAX_PLACEMENTS}",
+                experiment.faults.len()
+            ));
         }
         if !(1..=MAX_DURATION_MS).contains(&experiment.duration_ms) {
             return invalid(format!(
@@ -264,6 +270,7 @@ impl Registry {
 
 impl ExperimentRecord {
     fn note(&mut self, at: WallTime, what: String) {
+        let what = what.chars().take(MAX_NOTE).collect();
         if self.timeline.len() < MAX_TIMELINE {
             self.timeline.push(TimelineEntry { at, what });
         }

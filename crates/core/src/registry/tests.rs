@@ -408,6 +408,24 @@ fn a_token_enrols_one_host_once() {
 }
 
 #[test]
+fn tokens_that_nobody_can_use_any_more_take_no_room() {
+    let end = MAX_TOKENS as u64 + 1;
+    for (expires, room) in [(WallTime(end), true), (WallTime(end + 1), false)] {
+        let mut log = Log::default();
+        let token = |n: usize| {
+            let mut hash = [0; 32];
+            hash[..8].copy_from_slice(&n.to_le_bytes());
+            Command::CreateToken { hash, host: host("h1"), expires }
+        };
+        for n in 0..MAX_TOKENS {
+            log.done(token(n));
+        }
+        let outcome = log.say(token(MAX_TOKENS));
+        assert_eq!(matches!(outcome, Outcome::Done(_)), room, "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_stop_ends_all_and_nothing_starts_before_a_resume_that_names_it() {
     let mut log = Log::with_hosts(9);
     log.done(submit(1, &["h1"]));
