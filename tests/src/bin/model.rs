@@ -17,7 +17,9 @@ fn main() -> ExitCode {
         (None, _) => DEPTH,
         (Some(Ok(depth)), None) => depth,
         (Some(_), _) => {
-            eprintln!("usage: model [DEPTH]   every history of up to DEPTH events (default {DEPTH})");
+            eprintln!(
+                "usage: model [DEPTH]   every history of up to DEPTH events (default {DEPTH})"
+            );
             return ExitCode::from(2);
         }
     };

@@ -10,7 +10,8 @@ use crate::world::{Fact, World};
 
 pub(super) fn check(world: &World) -> Result<(), String> {
     for fact in &world.facts {
-        let Fact::Committed { command, outcome: Outcome::Done(at), stopped: true, .. } = fact else {
+        let Fact::Committed { command, outcome: Outcome::Done(at), stopped: true, .. } = fact
+        else {
             continue;
         };
         let starts = match command {

@@ -67,7 +67,9 @@ impl Event {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Ask(c, h) => write!(f, "h{} reports to c{}, which believes it leads", h + 1, c + 1),
+            Event::Ask(c, h) => {
+                write!(f, "h{} reports to c{}, which believes it leads", h + 1, c + 1)
+            }
             Event::Deliver(h, m) => write!(f, "h{} gets message {}", h + 1, m + 1),
             Event::Stop(h, s) => write!(f, "h{} hears stop {}", h + 1, s + 1),
             Event::LogStop(s) => write!(f, "stop {} is committed", s + 1),
@@ -79,7 +81,9 @@ impl fmt::Display for Event {
             Event::End => write!(f, "an operator ends the oldest experiment"),
             Event::Elect => write!(f, "the other coordinator is elected"),
             Event::Persist(h) => write!(f, "h{}'s writes reach its disk", h + 1),
-            Event::Crash(h, 0) => write!(f, "h{}'s agent dies, and its writes under way are lost", h + 1),
+            Event::Crash(h, 0) => {
+                write!(f, "h{}'s agent dies, and its writes under way are lost", h + 1)
+            }
             Event::Crash(h, kept) => {
                 write!(f, "h{}'s agent dies, after {kept} of its writes under way", h + 1)
             }

@@ -263,8 +263,6 @@ impl Simulation {
     }
 }
 
-pub(super) fn known_stops(
-    host: &HostSide,
-) -> std::collections::BTreeSet<squall_core::ids::StopId> {
+pub(super) fn known_stops(host: &HostSide) -> std::collections::BTreeSet<squall_core::ids::StopId> {
     host.machine.iter().flat_map(|machine| machine.fence().stops()).collect()
 }

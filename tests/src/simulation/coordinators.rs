@@ -174,8 +174,7 @@ impl Simulation {
         }
         let node = &self.nodes[c];
         let asks = |b: &&Broadcast| b.asks_again(node.clock, name);
-        let again: Vec<StopId> =
-            node.broadcasts.iter().filter(asks).map(Broadcast::stop).collect();
+        let again: Vec<StopId> = node.broadcasts.iter().filter(asks).map(Broadcast::stop).collect();
         for stop in again {
             self.send(c, name, ToAgent::Stop { stop, record: Vec::new() });
         }

@@ -71,7 +71,8 @@ impl Simulation {
     fn check_held(&self, record: &ExperimentRecord) -> Result<(), String> {
         for id in record.faults.keys() {
             let lived = self.faults.get(id);
-            let whole = lived.is_some_and(|l| l.bit && l.gone.is_some_and(|gone| gone >= l.deadline));
+            let whole =
+                lived.is_some_and(|l| l.bit && l.gone.is_some_and(|gone| gone >= l.deadline));
             if !whole {
                 return Err(format!("{} is called held, and {id} was {lived:?}", record.id));
             }

@@ -276,25 +276,3 @@ impl Simulation {
 fn earlier(a: (u64, What), b: (u64, What)) -> (u64, What) {
     if b.0 < a.0 { b } else { a }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_seed_plays_the_same_run_each_time() {
-        let (one, other) = (run(7, false), run(7, true));
-        assert!(one.is_ok(), "{one:?}");
-        assert_eq!(one, other);
-    }
-
-    #[test]
-    fn a_hundred_runs_see_everything_that_matters() {
-        let mut all = Summary::default();
-        for seed in 0..100 {
-            all += run(seed, false).unwrap_or_else(|failure| panic!("seed {seed}: {failure:?}"));
-        }
-        assert!(all.held > 10 && all.done > 10 && all.resumes > 10, "{all:?}");
-        assert!(all.faults > 100 && all.crashes > 100, "{all:?}");
-    }
-}

@@ -135,7 +135,8 @@ impl Simulation {
     /// A resume was committed: nothing on a host that nobody gave up on may be in place now from
     /// before it, since that host was seen stopped.
     pub(super) fn note_committed(&mut self, command: &Command, outcome: &Outcome) {
-        let (Command::Resume { despite, .. }, Outcome::Done(LogIndex(_))) = (command, outcome) else {
+        let (Command::Resume { despite, .. }, Outcome::Done(LogIndex(_))) = (command, outcome)
+        else {
             return;
         };
         let hurt = self.world.hosts.iter().find(|host| {

@@ -190,7 +190,8 @@ impl Simulation {
                 self.after(ms, What::Mend { mend: Mend::Disk(h) });
             }
             9 => {
-                let ms = if self.weather.odds(50) { 3_600_000 } else { self.weather.between(1, 9_000) };
+                let ms =
+                    if self.weather.odds(50) { 3_600_000 } else { self.weather.between(1, 9_000) };
                 let dead = self.world.hosts[h].pass(ms);
                 self.world.hosts[h].truth.asleep = true;
                 self.holders_died(h, dead);

@@ -98,8 +98,7 @@ impl Log {
             | Command::Settle { .. }
             | Command::Stop(_) => before,
         };
-        self.registry.applied =
-            if matches!(outcome, Outcome::Done(_)) { numbered } else { before };
+        self.registry.applied = if matches!(outcome, Outcome::Done(_)) { numbered } else { before };
         for record in self.registry.experiments.values_mut() {
             record.timeline.clear();
         }

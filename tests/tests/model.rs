@@ -1,0 +1,25 @@
+//! The short form of `scripts/model`: every history of a few events.
+
+use squall_tests::explore::{self, explore};
+use squall_tests::model::Small;
+
+/// Deep enough that something starts, is stopped, resumed and started again; see `scripts/model`
+/// for what is asked of the whole.
+const DEPTH: usize = 4;
+
+#[test]
+fn every_short_history_keeps_every_promise() {
+    let explored = explore(Small::new(2), DEPTH, |_| {});
+    if let Some((violation, events)) = &explored.found {
+        let story = explore::tell(Small::new(2), events);
+        panic!("{violation}, after\n{}", story.join("\n"));
+    }
+    assert!(explored.states() > 5_000, "{explored:?}");
+    assert!(explored.transitions > explored.states());
+}
+
+#[test]
+fn the_same_is_found_each_time() {
+    let levels = || explore(Small::new(2), 3, |_| {}).levels;
+    assert_eq!(levels(), levels());
+}
