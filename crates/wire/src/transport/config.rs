@@ -24,6 +24,9 @@ pub(super) const ALPN_JOIN: &[u8] = b"squall-join/1";
 const IDLE_MS: u32 = 5_000;
 /// Under a third of the idle time-out, so that two lost in a row end nothing.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Taken for a round trip until one was measured: a first packet that got lost, or came before the other
+/// side listened, is sent again after three of them. Too short costs a packet sent twice on a far link.
+const FIRST_RTT: Duration = Duration::from_millis(100);
 /// Bytes that one stream may send ahead of its reader; the connection's window bounds their sum.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes that a peer may send ahead before it has said hello.
@@ -100,6 +103,7 @@ fn transport() -> Arc<TransportConfig> {
     config
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
         .keep_alive_interval(Some(KEEP_ALIVE))
+        .initial_rtt(FIRST_RTT)
         // One for the hello; more is granted by role afterwards.
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
