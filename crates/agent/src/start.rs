@@ -78,6 +78,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> AgentError {
 pub(crate) struct Parts {
     pub(crate) run: AgentRun,
     pub(crate) host: Host,
+    policy: Policy,
     opened: Opened,
 }
 
@@ -201,11 +202,11 @@ pub(crate) fn recover(
         .map_err(io_error(format!("the state directory {}", state_dir.display())))?;
     let mut opened = writer::open(state_dir)?;
     let run = AgentRun(Uuid::from_u128(rand::random()));
-    let host = Host::new(me, run, policy, &opened.records, standalone, clock::now());
+    let host = Host::new(me, run, policy.clone(), &opened.records, standalone, clock::now());
     if opened.is_long() {
         opened.rewrite(&host.records())?;
     }
-    Ok(Parts { run, host, opened })
+    Ok(Parts { run, host, policy, opened })
 }
 
 /// A driver without a cluster. `program` is called with `hold` for each holder.
@@ -235,7 +236,7 @@ pub(crate) fn assemble(
         locals: Locals::new(me.clone()),
         _listening: listening,
         neighbours: None,
-        probes: Probes::default(),
+        probes: Probes::new(parts.policy),
         kept: Kept::default(),
         inbox: Inbox {
             links: links_inbox,

@@ -48,6 +48,9 @@ pub struct Policy {
     pub max_faults: usize,
     /// The longest fault.
     pub max_duration: Millis,
+    /// Programs that a probe may run here with the agent's rights, mostly root's: each as experiment
+    /// files write it. Where there is none, no probe runs a program here.
+    pub probe_programs: Vec<String>,
 }
 
 impl Default for Policy {
@@ -63,6 +66,7 @@ impl Default for Policy {
             memory_floor: DEFAULT_MEMORY_FLOOR,
             max_faults: DEFAULT_MAX_FAULTS,
             max_duration: Millis(MAX_DURATION_MS),
+            probe_programs: Vec::new(),
         }
     }
 }
@@ -157,6 +161,17 @@ impl Policy {
             Fault::Memory(memory) => self.check_memory(*memory),
             Fault::Loss(_) | Fault::Kill(_) | Fault::Pause(_) => Ok(()),
         }
+    }
+
+    /// Whether a probe may run `program` here.
+    ///
+    /// # Errors
+    /// It may not, in words.
+    pub fn check_program(&self, program: &str) -> Result<(), String> {
+        if self.probe_programs.iter().any(|allowed| allowed == program) {
+            return Ok(());
+        }
+        Err(format!("policy: no probe may run `{program}` on this host (see probe-programs)"))
     }
 
     /// What a holder must spare. Squall itself and pid 1 need no mention there.
@@ -387,6 +402,18 @@ mod tests {
         }
         assert_eq!(policy.protect().memory_floor, 1 << 30);
         assert_eq!(policy.protect().peers.len(), 2);
+    }
+
+    #[test]
+    fn a_probe_runs_the_programs_that_are_listed_and_no_other() {
+        let refused = |policy: &Policy, program| policy.check_program(program).is_err();
+        assert!(refused(&Policy::default(), "/bin/true"));
+        let policy: Policy =
+            serde_json::from_str(r#"{"probe-programs": ["/usr/bin/etcdctl"]}"#).unwrap();
+        assert_eq!(policy.check_program("/usr/bin/etcdctl"), Ok(()));
+        for program in ["etcdctl", "/usr/bin/etcdctl2", "/usr/bin/../bin/etcdctl", ""] {
+            assert!(refused(&policy, program), "{program}");
+        }
     }
 
     #[test]

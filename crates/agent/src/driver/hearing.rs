@@ -38,7 +38,9 @@ impl Driver {
                     if let Some(near) = &self.neighbours {
                         near.set_fast(orders.beat_fast);
                     }
-                    self.probes.set(now, &orders.probes);
+                    // A host that is stopped runs nothing.
+                    let armed = self.host.fence().armed();
+                    self.probes.set(now, if armed { &orders.probes } else { &[] });
                 }
             }
             ToAgent::Peers(peers) => {

@@ -175,7 +175,11 @@ impl Driver {
                 Action::Prove(id) => self.holders.prove(&id),
                 Action::Report => self.report(),
                 Action::Receipt(receipt) => self.receipt(receipt),
-                Action::Relay(stop) => self.relay(stop),
+                Action::Relay(stop) => {
+                    // It is new: nothing that an experiment wants is run any more.
+                    self.probes.set(clock::now(), &[]);
+                    self.relay(stop);
+                }
             }
         }
         self.locals.tell(clock::now(), &mut self.host);

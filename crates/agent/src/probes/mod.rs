@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use squall_core::ids::ExperimentId;
 use squall_core::message::{ProbeOrder, ProbeReport};
+use squall_core::policy::Policy;
 use squall_core::probe::ProbeSpec;
 use squall_core::time::Time;
 use tokio::sync::Semaphore;
@@ -59,17 +60,17 @@ pub(crate) struct Probes {
     means: Means,
 }
 
-impl Default for Probes {
-    fn default() -> Probes {
+impl Probes {
+    /// None yet. Programs are run as far as `policy` allows.
+    pub(crate) fn new(policy: Policy) -> Probes {
         let means = Means {
             places: Arc::new(Semaphore::new(MAX_PLACES)),
             lookups: Arc::new(Semaphore::new(sample::MAX_LOOKUPS)),
+            policy: Arc::new(policy),
         };
         Probes { probes: BTreeMap::new(), means }
     }
-}
 
-impl Probes {
     /// What a leader wants: those named run, the others end. Must be called within a tokio runtime.
     pub(crate) fn set(&mut self, now: Time, orders: &[ProbeOrder]) {
         for ((experiment, name), probe) in &mut self.probes {

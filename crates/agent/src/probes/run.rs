@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use squall_core::policy::Policy;
 use squall_core::probe::{ProbeKind, ProbeSpec, Stage};
 use squall_faults::clock;
 use tokio::sync::Semaphore;
@@ -27,6 +28,8 @@ pub(super) struct Means {
     pub places: Arc<Semaphore>,
     /// Places for names that are looked up.
     pub lookups: Arc<Semaphore>,
+    /// The host's, which says what programs may be run.
+    pub policy: Arc<Policy>,
 }
 
 /// What a probe's task and its owner share.
@@ -80,10 +83,10 @@ pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
                 continue;
             }
         };
-        let (spec, shared, lookups) = (spec.clone(), shared.clone(), means.lookups.clone());
+        let (spec, shared, means) = (spec.clone(), shared.clone(), means.clone());
         outstanding.spawn(async move {
             let until = due + Duration::from_millis(spec.timeout_ms);
-            let outcome = match timeout_at(until, sample::take(&spec.kind, &lookups)).await {
+            let outcome = match timeout_at(until, sample::take(&spec.kind, &means)).await {
                 Ok(Ok(())) => {
                     let us = due.elapsed().as_micros();
                     Outcome::Good(u64::try_from(us).unwrap_or(u64::MAX))

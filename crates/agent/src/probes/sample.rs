@@ -6,11 +6,15 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+use squall_core::policy::Policy;
 use squall_core::probe::ProbeKind;
+use squall_faults::sys::signals::die_with_parent;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
+
+use super::run::Means;
 
 /// Bytes of an answer's head, at most.
 const MAX_HEAD: usize = 16 * 1024;
@@ -26,17 +30,17 @@ pub(super) const MAX_LOOKUPS: usize = 8;
 ///
 /// # Errors
 /// What was bad, in words.
-pub(super) async fn take(kind: &ProbeKind, lookups: &Arc<Semaphore>) -> Result<(), String> {
+pub(super) async fn take(kind: &ProbeKind, means: &Means) -> Result<(), String> {
     match kind {
         ProbeKind::Http { url, status } => {
-            let found = get(url, lookups).await?;
+            let found = get(url, &means.lookups).await?;
             if found == *status { Ok(()) } else { Err(format!("status {found}, not {status}")) }
         }
         ProbeKind::Tcp { address } => {
             let (host, port) = host_and_port(address, None)?;
-            connect(host, port, lookups).await.map(drop)
+            connect(host, port, &means.lookups).await.map(drop)
         }
-        ProbeKind::Exec { argv } => exec(argv).await,
+        ProbeKind::Exec { argv } => exec(argv, &means.policy).await,
     }
 }
 
@@ -153,11 +157,15 @@ impl Drop for Group {
     }
 }
 
-/// Runs a program in a process group of its own. What it leaves in the background when it exits by
-/// itself is its own affair; when its time is over the whole group dies.
-async fn exec(argv: &[String]) -> Result<(), String> {
+/// Runs a program that the host's policy names in a process group of its own. What it leaves in the
+/// background when it exits by itself is its own affair; when its time is over the whole group dies,
+/// and it dies with the agent: the runtime's threads live as long as that.
+async fn exec(argv: &[String], policy: &Policy) -> Result<(), String> {
     let (program, args) = argv.split_first().ok_or("no program is named")?;
-    let mut child = Command::new(program)
+    policy.check_program(program)?;
+    let mut command = Command::new(program);
+    die_with_parent(command.as_std_mut());
+    let mut child = command
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

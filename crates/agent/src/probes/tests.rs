@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use squall_core::policy::Policy;
 use squall_core::probe::{Expect, ProbeKind, Stage, Steadiness, Tally};
 use squall_faults::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +16,12 @@ use super::*;
 
 /// Long enough for a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Of a host that lets the programs of these tests run.
+fn willing() -> Probes {
+    let programs = ["/bin/sh", "/no/such/program"].map(str::to_owned).to_vec();
+    Probes::new(Policy { probe_programs: programs, ..Policy::default() })
+}
 
 fn order(kind: ProbeKind, every_ms: u64, timeout_ms: u64, stage: Stage) -> ProbeOrder {
     let probe = ProbeSpec {
@@ -82,7 +89,7 @@ async fn server(status: u16) -> (SocketAddr, watch::Sender<bool>) {
 #[tokio::test]
 async fn a_stall_shows_in_full_as_latency_from_when_each_sample_was_due() {
     let (at, go) = server(200).await;
-    let mut probes = Probes::default();
+    let mut probes = willing();
     let order = |stage| order(http(at), 50, 20_000, stage);
     probes.set(clock::now(), &[order(Stage::Before)]);
     until("good samples", || tally(&mut probes, Stage::Before).ok >= 10).await;
@@ -113,7 +120,7 @@ async fn a_stall_shows_in_full_as_latency_from_when_each_sample_was_due() {
 async fn a_black_hole_is_failures_over_what_was_due_and_never_steady() {
     let (at, go) = server(200).await;
     go.send_replace(false);
-    let mut probes = Probes::default();
+    let mut probes = willing();
     probes.set(clock::now(), &[order(http(at), 20, 100, Stage::During)]);
     until("enough is due", || tally(&mut probes, Stage::During).elapsed_ms >= 2_000).await;
     let seen = tally(&mut probes, Stage::During);
@@ -129,7 +136,7 @@ async fn a_black_hole_is_failures_over_what_was_due_and_never_steady() {
 async fn what_finds_no_room_is_failed_and_counted() {
     let (at, go) = server(200).await;
     go.send_replace(false);
-    let mut probes = Probes::default();
+    let mut probes = willing();
     probes.set(clock::now(), &[order(http(at), 10, 60_000, Stage::During)]);
     until("overrun", || tally(&mut probes, Stage::During).overrun >= 20).await;
     let seen = tally(&mut probes, Stage::During);
@@ -140,7 +147,7 @@ async fn what_finds_no_room_is_failed_and_counted() {
 #[tokio::test]
 async fn wrong_answers_and_closed_ports_are_bad() {
     let (at, _go) = server(503).await;
-    let mut probes = Probes::default();
+    let mut probes = willing();
     probes.set(clock::now(), &[order(http(at), 20, 5_000, Stage::Before)]);
     until("answers", || tally(&mut probes, Stage::Before).failed >= 3).await;
     assert_eq!(tally(&mut probes, Stage::Before).last_error, "status 503, not 200");
@@ -148,7 +155,7 @@ async fn wrong_answers_and_closed_ports_are_bad() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let kind = ProbeKind::Tcp { address: closed.local_addr().unwrap().to_string() };
     drop(closed);
-    let mut probes = Probes::default();
+    let mut probes = willing();
     probes.set(clock::now(), &[order(kind, 20, 5_000, Stage::Before)]);
     until("refusals", || tally(&mut probes, Stage::Before).failed >= 3).await;
     let seen = tally(&mut probes, Stage::Before);
@@ -159,7 +166,7 @@ async fn wrong_answers_and_closed_ports_are_bad() {
 async fn a_connection_is_good_and_names_are_looked_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("localhost:{}", listener.local_addr().unwrap().port());
-    let mut probes = Probes::default();
+    let mut probes = willing();
     probes.set(clock::now(), &[order(ProbeKind::Tcp { address }, 20, 5_000, Stage::Before)]);
     until("connections", || tally(&mut probes, Stage::Before).ok >= 3).await;
 }
@@ -171,16 +178,61 @@ fn shell(script: &str) -> ProbeKind {
 #[tokio::test]
 async fn a_program_is_judged_by_its_exit() {
     for (script, good, error) in [("exit 0", true, ""), ("exit 3", false, "exit 3")] {
-        let mut probes = Probes::default();
+        let mut probes = willing();
         probes.set(clock::now(), &[order(shell(script), 50, 5_000, Stage::Before)]);
         until("exits", || tally(&mut probes, Stage::Before).sent >= 3).await;
         let seen = tally(&mut probes, Stage::Before);
         assert_eq!((seen.ok == seen.sent, seen.last_error.as_str()), (good, error));
     }
     let missing = ProbeKind::Exec { argv: vec!["/no/such/program".to_owned()] };
-    let mut probes = Probes::default();
+    let mut probes = willing();
     probes.set(clock::now(), &[order(missing, 50, 5_000, Stage::Before)]);
     until("failures", || tally(&mut probes, Stage::Before).failed >= 1).await;
+}
+
+#[tokio::test]
+async fn a_program_that_the_host_does_not_list_is_not_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let ran = dir.path().join("ran");
+    let mut probes = Probes::new(Policy::default());
+    let touch = shell(&format!("touch {}", ran.display()));
+    probes.set(clock::now(), &[order(touch, 50, 5_000, Stage::Before)]);
+    until("refusals", || tally(&mut probes, Stage::Before).failed >= 3).await;
+    let seen = tally(&mut probes, Stage::Before);
+    assert_eq!(
+        (seen.ok, seen.last_error.as_str()),
+        (0, "policy: no probe may run `/bin/sh` on this host (see probe-programs)")
+    );
+    assert!(!ran.exists());
+}
+
+/// The thread that starts it stands for the agent's process: the kernel asks after the thread.
+#[test]
+fn a_program_dies_with_the_agent() {
+    let dir = tempfile::tempdir().unwrap();
+    let pids = dir.path().join("pids");
+    let script = format!("echo $$ > {}; exec sleep 600", pids.display());
+    let started = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let pid = runtime.block_on(async {
+            let mut probes = willing();
+            probes.set(clock::now(), &[order(shell(&script), 60_000, 600_000, Stage::Before)]);
+            let line = || std::fs::read_to_string(&pids).unwrap_or_default();
+            until("the program runs", || line().ends_with('\n')).await;
+            // Nobody cleans up behind an agent that was killed.
+            std::mem::forget(probes);
+            line().trim().to_owned()
+        });
+        assert!(is_alive(&pid));
+        std::mem::forget(runtime);
+        pid
+    });
+    let pid = started.join().unwrap();
+    let began = std::time::Instant::now();
+    while is_alive(&pid) {
+        assert!(began.elapsed() < PATIENCE, "{pid} is left");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn is_alive(pid: &str) -> bool {
@@ -194,7 +246,7 @@ async fn a_program_that_takes_too_long_dies_with_its_children() {
     let (pids, end) = (dir.path().join("pids"), dir.path().join("end"));
     let script = format!("sleep 600 & echo $$ $! >> {0}; wait", pids.display());
     for by_timeout in [true, false] {
-        let mut probes = Probes::default();
+        let mut probes = willing();
         let timeout_ms = if by_timeout { 500 } else { 600_000 };
         probes.set(clock::now(), &[order(shell(&script), 60_000, timeout_ms, Stage::Before)]);
         let line = || std::fs::read_to_string(&pids).unwrap_or_default();
@@ -215,7 +267,7 @@ async fn a_program_that_takes_too_long_dies_with_its_children() {
 #[tokio::test]
 async fn tallies_outlive_their_probe_for_a_while_and_no_probe_its_leader() {
     let (at, _go) = server(200).await;
-    let mut probes = Probes::default();
+    let mut probes = willing();
     let began = clock::now();
     probes.set(began, &[order(http(at), 20, 5_000, Stage::After)]);
     until("samples", || tally(&mut probes, Stage::After).ok >= 5).await;
@@ -244,7 +296,7 @@ async fn tallies_outlive_their_probe_for_a_while_and_no_probe_its_leader() {
 #[tokio::test]
 async fn a_host_runs_so_many_and_makes_room_for_new_ones_of_those_that_ended() {
     let (at, _go) = server(200).await;
-    let mut probes = Probes::default();
+    let mut probes = willing();
     let of = |n: usize| {
         let mut one = order(http(at), 1_000, 1_000, Stage::Before);
         one.probe.name = format!("p{n}");
@@ -262,7 +314,7 @@ async fn a_host_runs_so_many_and_makes_room_for_new_ones_of_those_that_ended() {
 #[tokio::test]
 async fn what_was_due_while_this_process_stood_still_is_sampled_late_and_says_so() {
     let (at, _go) = server(200).await;
-    let mut probes = Probes::default();
+    let mut probes = willing();
     probes.set(clock::now(), &[order(http(at), 50, 20_000, Stage::Before)]);
     until("samples", || tally(&mut probes, Stage::Before).ok >= 5).await;
     // One thread runs everything here; as if it were frozen.

@@ -112,17 +112,8 @@ async fn a_lease_ends_and_reports_go_out_under_a_flood_of_words() {
     agent.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_is_not_obeyed_changes_no_probe() {
-    let (world, home) = (World::new(), Home::new());
-    let c1 = world.coordinator(1);
-    let agent = Running::start(&home, &world.agent(), &[&c1]);
-    let mut s1 = c1.take().await;
-    s1.leadership.term = 5;
-    s1.sync().await;
-    let report = s1.report(|_| true).await;
-    let mut orders = s1.orders(report.t);
-    orders.probes.push(ProbeOrder {
+fn true_each_50_ms() -> ProbeOrder {
+    ProbeOrder {
         experiment: ExperimentId(Uuid::from_u128(1)),
         probe: ProbeSpec {
             name: "true".to_owned(),
@@ -133,9 +124,47 @@ async fn whoever_is_not_obeyed_changes_no_probe() {
             expect: Expect::default(),
         },
         stage: Stage::Before,
-    });
+    }
+}
+
+/// Samples of the one probe there is.
+fn sent(report: &Report) -> Option<u64> {
+    report.probes.first().and_then(|p| p.stages.first()).map(|(_, t)| t.sent)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_is_stopped_runs_no_probe() {
+    let (world, home) = (World::new(), Home::new());
+    let c1 = world.coordinator(1);
+    let agent = Running::start(&home, &world.agent(), &[&c1]);
+    let mut s1 = c1.take().await;
+    s1.sync().await;
+    let report = s1.report(|_| true).await;
+    let mut orders = s1.orders(report.t);
+    orders.probes.push(true_each_50_ms());
     s1.say(&ToAgent::Orders(orders.clone())).await;
-    let sent = |r: &Report| r.probes.first().and_then(|p| p.stages.first()).map(|(_, t)| t.sent);
+    s1.report(|r| sent(r).is_some_and(|n| n >= 3)).await;
+    s1.say(&ToAgent::Stops(vec![stop_id(1)])).await;
+    let stopped = s1.report(|r| !r.armed).await;
+    // The leader has not heard of the stop, or wants to see how the service recovers.
+    s1.say(&ToAgent::Orders(orders)).await;
+    let later = s1.report(|r| r.t > stopped.t.plus(1_500)).await;
+    assert_eq!(sent(&stopped), sent(&later));
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_not_obeyed_changes_no_probe() {
+    let (world, home) = (World::new(), Home::new());
+    let c1 = world.coordinator(1);
+    let agent = Running::start(&home, &world.agent(), &[&c1]);
+    let mut s1 = c1.take().await;
+    s1.leadership.term = 5;
+    s1.sync().await;
+    let report = s1.report(|_| true).await;
+    let mut orders = s1.orders(report.t);
+    orders.probes.push(true_each_50_ms());
+    s1.say(&ToAgent::Orders(orders.clone())).await;
     let known = s1.report(|r| sent(r).is_some_and(|n| n >= 3)).await;
     // An earlier leader, and one that speaks to an earlier life, want none.
     for (term, run) in [(4, agent.run), (5, AgentRun(Uuid::from_u128(1)))] {

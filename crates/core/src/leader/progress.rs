@@ -211,7 +211,9 @@ impl Leader {
             if !record.faults.values().all(FaultState::is_over) {
                 return None;
             }
-            if !record.experiment.probes.is_empty() {
+            // After a stop-all no host runs a probe.
+            let stopped = record.ending == Some(EndReason::StopAll);
+            if !record.experiment.probes.is_empty() && !stopped {
                 let to = Phase::Recovering;
                 return Some(Command::Advance { id: record.id, from: record.phase, to });
             }

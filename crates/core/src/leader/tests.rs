@@ -541,6 +541,26 @@ fn a_stop_is_the_verdict_whatever_else_was_seen() {
 }
 
 #[test]
+fn after_a_stop_all_nobody_waits_for_probes() {
+    let mut b = Bench::new();
+    b.submit(1, &[1], with_probe);
+    b.wait(1_000);
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    assert_eq!(b.phase(1), Phase::Holding);
+    b.commit(Command::Stop(stop(1)));
+    b.lists(
+        1,
+        vec![FaultReport { ended: ended("stop"), ..fault(fault_id(1, 1), HostPhase::Clean) }],
+    );
+    b.wait(1_500);
+    assert_eq!(b.phase(1), Phase::Settled);
+    assert_eq!(b.record(1).verdict, Some(Verdict::Stopped));
+}
+
+#[test]
 fn a_stop_that_only_a_host_has_heard_makes_no_held() {
     let mut b = Bench::injecting(&[1]);
     let by_stop = FaultReport { ended: ended("stop"), ..fault(fault_id(1, 1), HostPhase::Clean) };

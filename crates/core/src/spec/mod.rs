@@ -127,7 +127,7 @@ pub struct ProbeForm {
     /// A TCP connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Tcp>,
-    /// A program.
+    /// A program, which the policy of the host that runs it must list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Exec>,
     /// How often; 500ms where it is left out.
@@ -161,7 +161,7 @@ pub struct Tcp {
     pub address: String,
 }
 
-/// A program, no shell: a list, or `argv` with one.
+/// A program, no shell: a list, or `argv` with one. The policy of the host that runs it must list it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Exec {
     /// Path and arguments.

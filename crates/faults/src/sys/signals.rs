@@ -1,6 +1,9 @@
-//! Signals as things to read, for programs of one thread that only wait.
+//! Signals as things to read, for programs of one thread that only wait; and the one that a child
+//! gets at its parent's death.
 
 use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -54,6 +57,30 @@ impl Signals {
 impl std::os::fd::AsFd for Signals {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Lets the program die (SIGKILL) with the thread that starts it, and so with this process at the
+/// latest. Start it from a thread that lives as long as the program may. A program with setuid rights
+/// is let off by the kernel, and the program's own children are not tied.
+pub fn die_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    let tie = move || {
+        // SAFETY: a plain system call; no pointer is passed.
+        let done = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        if done != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // It may have died already.
+        if std::os::unix::process::parent_id() == parent {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    };
+    // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(tie);
     }
 }
 
