@@ -134,7 +134,8 @@ impl Leader {
         let changed = same_life.is_none_or(|s| s.report.faults != report.faults);
         let (asked, told) =
             same_life.map(|s| (s.asked, s.told.clone())).unwrap_or((None, Vec::new()));
-        self.listed.extend(report.faults.iter().map(|f| (f.id.clone(), now)));
+        let own = report.faults.iter().filter(|f| f.id.host == *host);
+        self.listed.extend(own.map(|f| (f.id.clone(), now)));
         let capabilities = self.capabilities.get(host).cloned().unwrap_or_default();
         let session = Session { report, arrived: now, asked, told, capabilities };
         self.sessions.insert(host.clone(), session);

@@ -13,7 +13,11 @@ impl Leader {
     /// Proposes what the reports say of faults and the log does not yet.
     pub(super) fn observe(&mut self, now: Time, registry: &Registry) {
         let mut commands = Vec::new();
-        for fault in self.sessions.values().flat_map(|s| &s.report.faults) {
+        // A host speaks for itself alone: what its certificate may say of others is nothing.
+        let reports = self.sessions.iter().flat_map(|(host, session)| {
+            session.report.faults.iter().filter(move |f| f.id.host == *host)
+        });
+        for fault in reports {
             let Some(record) = registry.experiments.get(&fault.id.experiment) else { continue };
             let (Some(known), Some(seen)) = (record.faults.get(&fault.id), state_of(fault)) else {
                 continue;

@@ -561,6 +561,19 @@ fn after_a_stop_all_nobody_waits_for_probes() {
 }
 
 #[test]
+fn a_host_speaks_for_itself_alone() {
+    let mut b = Bench::injecting(&[1]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.tick();
+    // h2 says that h1 is clean, and later keeps saying that h1 holds it.
+    for phase in [HostPhase::Clean, HostPhase::Lost, HostPhase::Held] {
+        b.lists(2, vec![fault(fault_id(1, 1), phase)]);
+        b.tick();
+        assert!(matches!(b.record(1).faults[&fault_id(1, 1)], FaultState::Held(_)), "{phase:?}");
+    }
+}
+
+#[test]
 fn a_stop_that_only_a_host_has_heard_makes_no_held() {
     let mut b = Bench::injecting(&[1]);
     let by_stop = FaultReport { ended: ended("stop"), ..fault(fault_id(1, 1), HostPhase::Clean) };
