@@ -10,6 +10,7 @@ use squall_core::time::Time;
 use crate::burner::{Body, Burners};
 use crate::clock;
 use crate::held::HeldFault;
+use crate::proc;
 
 /// How long burners are watched before they are said to burn.
 const WATCH_MS: u64 = 300;
@@ -18,8 +19,8 @@ const WATCH_MS: u64 = 300;
 const WATCHES: u64 = 3;
 const MAX_WATCHES: u64 = 8;
 /// It bites where the burners get at least one part in so many of what was asked for and is there to
-/// be had. The share that they got is told in any case.
-const ENOUGH: u32 = 4;
+/// be had: what they got, and what nobody did. The share that they got is told in any case.
+const ENOUGH: f64 = 4.0;
 
 pub(crate) fn apply(hold: &Hold, cpu: &Cpu) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let processors = online();
@@ -32,6 +33,7 @@ pub(crate) fn apply(hold: &Hold, cpu: &Cpu) -> Result<(Box<dyn HeldFault>, Achie
         processors,
         since: Instant::now(),
         base: Duration::ZERO,
+        idle_base: None,
         last: Achieved::default(),
     };
     let lease = clock::now().until(hold.lease_until.min(hold.deadline));
@@ -64,12 +66,22 @@ struct Burning {
     /// When counting began, and what the burners had used by then.
     since: Instant,
     base: Duration,
+    /// How long the processors had been idle by then; `None` where that cannot be read.
+    idle_base: Option<Duration>,
     last: Achieved,
+}
+
+/// Whether `percent` of one processor is enough of what was `asked`, where so many `processors` are
+/// here and `idle` percent of one were left over.
+fn bites(percent: f64, asked: u32, processors: u16, idle: f64) -> bool {
+    let to_be_had = f64::from(asked).min(f64::from(processors) * 100.0).min(percent + idle);
+    percent > 0.0 && percent * ENOUGH >= to_be_had
 }
 
 impl Burning {
     fn begin(&mut self) -> Result<(), Failure> {
         self.base = self.burners.cpu_time()?;
+        self.idle_base = proc::idle_time().ok();
         self.since = Instant::now();
         Ok(())
     }
@@ -77,10 +89,12 @@ impl Burning {
     fn look(&mut self) -> Result<Achieved, Failure> {
         let used = self.burners.cpu_time()?.saturating_sub(self.base);
         let span = self.since.elapsed().max(Duration::from_millis(1));
-        let percent = used.as_secs_f64() / span.as_secs_f64() * 100.0;
-        let to_be_had = self.asked.min(u32::from(self.processors) * 100);
+        let share = |time: Duration| time.as_secs_f64() / span.as_secs_f64() * 100.0;
+        let percent = share(used);
+        let idle = self.idle_base.zip(proc::idle_time().ok());
+        let idle = idle.map_or(f64::INFINITY, |(base, now)| share(now.saturating_sub(base)));
         self.last = Achieved {
-            bit: percent * f64::from(ENOUGH) >= f64::from(to_be_had),
+            bit: bites(percent, self.asked, self.processors, idle),
             requested: self.requested.clone(),
             measured: format!(
                 "{percent:.0} % of one processor over {} ms, {} processors here",
@@ -107,5 +121,29 @@ impl HeldFault for Burning {
         // What could not be measured last is told as it was before.
         let _ = self.look();
         self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burner_bites_by_what_there_is_to_be_had() {
+        for (percent, asked, processors, idle, bit) in [
+            (20.0, 20, 2, 150.0, true),
+            (5.0, 20, 2, 150.0, true),
+            (4.0, 20, 2, 150.0, false),
+            // Others use all the rest.
+            (4.0, 20, 2, 0.0, true),
+            (4.0, 20, 2, 10.0, true),
+            (4.0, 20, 2, 13.0, false),
+            (0.0, 20, 2, 0.0, false),
+            // More than there is.
+            (60.0, 800, 2, f64::INFINITY, true),
+            (40.0, 800, 2, f64::INFINITY, false),
+        ] {
+            assert_eq!(bites(percent, asked, processors, idle), bit, "{percent} {asked} {idle}");
+        }
     }
 }

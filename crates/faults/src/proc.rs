@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// `PF_KTHREAD`.
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -126,6 +126,22 @@ pub(crate) fn cpu_time(pid: i32) -> io::Result<Duration> {
     Ok(clock.now()?.into())
 }
 
+/// Time that the host's processors have spent idle since boot, all together.
+pub(crate) fn idle_time() -> io::Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let ticks = idle_ticks(&text).ok_or_else(|| odd("/proc/stat"))?;
+    let second = sysconf(SysconfVar::CLK_TCK)?.and_then(|n| u64::try_from(n).ok());
+    let second = second.filter(|n| *n > 0).ok_or_else(|| odd("the clock's tick"))?;
+    Ok(Duration::from_millis(ticks.saturating_mul(1_000) / second))
+}
+
+/// Idle, with the time in which nothing ran since all waited for a disk.
+fn idle_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().skip(3);
+    let (idle, waiting): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(idle.saturating_add(waiting))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +159,14 @@ mod tests {
         };
         assert_eq!(stat, wanted);
         assert_eq!(parse_stat("42 (a) S 7"), None);
+    }
+
+    #[test]
+    fn idle_is_what_nobody_used() {
+        let text = "cpu  10 20 30 400 7 0 5 0 0 0\ncpu0 1 2 3 4 5 0 0 0 0 0\n";
+        assert_eq!(idle_ticks(text), Some(407));
+        assert_eq!(idle_ticks("cpu0 1 2 3 4 5"), None);
+        assert!(idle_time().unwrap() > Duration::ZERO);
     }
 
     #[test]
