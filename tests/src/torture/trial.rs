@@ -65,11 +65,12 @@ impl<'a> Trial<'a> {
         let at = event.strike(fleet, &id, held);
         let limit = Duration::from_millis(event.limit_ms(self.plan.lease_ms) + self.plan.slack_ms);
         let lifted = self.await_lifts(at, limit);
-        let mut residue = self.residue(true);
+        // A frozen holder does nothing, and yet it is there until its lease ends.
+        let mut residue = self.residue(true, (at + limit).max(Instant::now() + CLEARS));
         event.mend(fleet);
         self.await_verdict(&id);
         self.watch(at, &lifted);
-        residue.extend(self.residue(false));
+        residue.extend(self.residue(false, Instant::now() + CLEARS));
         let lift_ms = |t: &Option<Instant>| {
             t.map(|t| u64::try_from(t.duration_since(at).as_millis()).unwrap_or(u64::MAX))
         };
@@ -173,10 +174,9 @@ impl<'a> Trial<'a> {
         lifted
     }
 
-    /// What differs on `h1`, once the kernel has had time to clear up. `broken` where the event may
+    /// What differs on `h1`, once the kernel has had time to clear up, until then. `broken` where the event may
     /// have taken the agent: then it, its socket, and what only it can reap do not count.
-    fn residue(&self, broken: bool) -> Vec<String> {
-        let began = Instant::now();
+    fn residue(&self, broken: bool, until: Instant) -> Vec<String> {
         loop {
             let mut found = self.before.difference(&Snapshot::take(self.fleet, "h1"));
             if broken {
@@ -187,7 +187,7 @@ impl<'a> Trial<'a> {
                 };
                 found.retain(counts);
             }
-            if found.is_empty() || began.elapsed() > CLEARS {
+            if found.is_empty() || Instant::now() > until {
                 return found;
             }
         }
