@@ -98,7 +98,7 @@ pub async fn run(
     let run = parts.run;
     let (heard, relayed) = mpsc::channel(QUEUE);
     let neighbours = Neighbours::start(&config, identity.clone(), key, heard)
-        .map_err(io_error("the gossip and relay sockets"))?;
+        .map_err(io_error("gossip and relay"))?;
     let capabilities = tokio::task::spawn_blocking(doctor::doctor).await.unwrap_or_else(|error| {
         tracing::error!(%error, "the doctor failed: nothing is claimed");
         Vec::new()

@@ -79,8 +79,13 @@ pub enum CoordinatorError {
     },
     /// Raft could not begin, or ended: most often the disk is full or failing. What was
     /// acknowledged is safe with the other coordinators.
-    #[error("consensus has ended: {0}")]
-    Consensus(String),
+    #[error("consensus, whose store is in {dir}, has ended: {why}", dir = dir.display())]
+    Consensus {
+        /// The state directory.
+        dir: PathBuf,
+        /// Why.
+        why: String,
+    },
 }
 
 /// Runs a coordinator until `shutdown` resolves.
@@ -106,11 +111,16 @@ pub async fn run(
     let state_dir = config.state_dir.clone();
     let store = tokio::task::spawn_blocking(move || Store::open(&state_dir))
         .await
-        .map_err(|e| CoordinatorError::Consensus(e.to_string()))??;
+        .map_err(|e| consensus(&config)(e.to_string()))??;
     let mark = config.mark.then_some(squall_core::hold::CONTROL_MARK);
     let options = EndpointOptions { bind: config.listen, mark };
     let endpoint = Endpoint::bind(identity.clone(), options).map_err(CoordinatorError::Listen)?;
     serve(config, identity, store, endpoint, shutdown).await
+}
+
+fn consensus(config: &Config) -> impl FnOnce(String) -> CoordinatorError + use<> {
+    let dir = config.state_dir.clone();
+    |why| CoordinatorError::Consensus { dir, why }
 }
 
 /// Serves on an endpoint that is bound already.
@@ -130,7 +140,8 @@ async fn serve(
     let settings = raft::validated(&identity.peer().cluster);
     let raft = store::types::Raft::new(config.id.0, settings, network, log, machine)
         .await
-        .map_err(|e| CoordinatorError::Consensus(e.to_string()))?;
+        .map_err(|e| consensus(&config)(e.to_string()))?;
+    let ended = consensus(&config);
     let (events, queue) = mpsc::channel(driver::QUEUE);
     let parts = Parts {
         config,
@@ -155,7 +166,7 @@ async fn serve(
         }
     }
     .await
-    .map_err(CoordinatorError::Consensus);
+    .map_err(ended);
 
     stop.send_replace(true);
     endpoint.close();

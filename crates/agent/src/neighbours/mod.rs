@@ -172,7 +172,9 @@ impl Neighbours {
         key: GossipKey,
         heard: mpsc::Sender<SignedStop>,
     ) -> io::Result<Neighbours> {
-        let run = run::next_run(&config.state_dir)?;
+        let run = run::next_run(&config.state_dir).map_err(|e| {
+            io::Error::new(e.kind(), format!("{}: {e}", config.state_dir.display()))
+        })?;
         let (gossip, gossip_port) = bind(config.address, config.gossip_port, None)?;
         let (relay, relay_port) = bind(config.address, config.relay_port, Some(CONTROL_MARK))?;
         let me = MemberId {

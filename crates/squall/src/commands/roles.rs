@@ -24,9 +24,11 @@ pub fn coordinator(config: &Path) -> Outcome {
     logs("info");
     runtime()?.block_on(async {
         let mut interrupts = Interrupts::new()?;
-        squall_coordinator::run(config, async move { interrupts.next().await })
-            .await
-            .map_err(|e| failed("coordinator", &e))
+        squall_coordinator::run(config, async move { interrupts.next().await }).await.map_err(|e| {
+            failed("coordinator", &e).with_hosts(
+                "the others go on where a quorum is left; else each lease runs out by itself",
+            )
+        })
     })?;
     Ok(Exit::Held)
 }
