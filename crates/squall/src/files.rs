@@ -62,8 +62,15 @@ fn position(text: &str, byte: usize) -> String {
 /// Where it is wrong, with line and column and the lines around.
 pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<T, Failure> {
     serde_saphyr::from_str(text).map_err(|e| {
-        let at = e.location().map_or_else(String::new, |l| format!(":{}:{}", l.line(), l.column()));
-        let what = format!("{}{at}: {}", path.display(), e.render().trim_end());
+        let Some(l) = e.location() else {
+            return Failure::usage(format!("{}: {}", path.display(), e.render().trim_end()), next);
+        };
+        let said = e.render();
+        // The place is said once, and nothing of the parser's own settings.
+        let said =
+            said.trim_start_matches(&format!("error: line {} column {}: ", l.line(), l.column()));
+        let said = said.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+        let what = format!("{}:{}:{}: {}", path.display(), l.line(), l.column(), said.trim_end());
         Failure::usage(what, next)
     })
 }
@@ -108,7 +115,8 @@ mod tests {
         assert!(refused("name: a\nlist: [1]\nextra: 1\n").starts_with("x.yaml:3:1: "));
         assert!(refused("name: a\nlist: [1, x]\n").starts_with("x.yaml:2:11: "));
         assert!(refused("name: [\n").contains("x.yaml:"));
-        assert!(refused("name: a\nname: b\nlist: []\n").contains("x.yaml:2:1"));
+        let twice = refused("name: a\nname: b\nlist: []\n");
+        assert!(twice.starts_with("x.yaml:2:1: duplicate mapping key: name\n"), "{twice}");
     }
 
     #[test]

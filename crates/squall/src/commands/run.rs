@@ -20,6 +20,10 @@ use crate::output::{self, talk};
 /// Reads an experiment file: refused with file, line and column. What comes back is the same as
 /// JSON, for the coordinators.
 pub fn read_file(path: &Path) -> Result<String, Failure> {
+    parse(path).map_err(|failure| failure.with_hosts("no host was asked for anything"))
+}
+
+fn parse(path: &Path) -> Result<String, Failure> {
     let text = files::read(path)?;
     let file: File = files::yaml(
         path,
