@@ -99,6 +99,11 @@ async fn submit(
     if let Some(answer) = unless_confirmed(node, command).await {
         return answer;
     }
+    // Before anything about the fleet: a stop is the reason that a person must hear.
+    let outstanding: Vec<StopId> = node.stops().fence().outstanding().collect();
+    if !outstanding.is_empty() {
+        return Response::Refused(Refusal::Disarmed(outstanding));
+    }
     // A repeat draws the same hosts.
     let seed = command.0.as_u128();
     match resolve(node, file, seed) {
