@@ -9,6 +9,8 @@
 //! strikes its coordinators.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "fleet")]
+pub mod air;
 pub mod explore;
 #[cfg(feature = "fleet")]
 pub mod failover;
