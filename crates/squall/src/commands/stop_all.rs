@@ -152,8 +152,8 @@ impl State {
         merge(&parts)
     }
 
-    /// Nothing more is to be learnt: done, or every coordinator has been tried and those that took the
-    /// stop have said their last word, or time is up.
+    /// Nothing more is to be learnt: done and in the log, or those that took the stop have said their
+    /// last word and it is done or every coordinator has been tried, or time is up.
     fn is_over(&self, elapsed: Duration) -> bool {
         let Some(merged) = self.merged() else {
             let refused = self.trouble.len() == self.members.len()
@@ -165,7 +165,8 @@ impl State {
         // A coordinator that was lost in mid-sentence is not waited for while another one finishes.
         let spoken = self.parts.values().any(|p| p.last)
             && self.parts.iter().all(|(place, p)| p.last || self.trouble.contains_key(place));
-        is_done(&merged) || (spoken && all_answered) || elapsed >= WHOLE
+        let done = is_done(&merged);
+        (done && merged.committed) || (spoken && (done || all_answered)) || elapsed >= WHOLE
     }
 }
 

@@ -7,6 +7,10 @@ use squall_core::stopping::is_done;
 use super::table::{NONE, blocks, table};
 use super::words;
 
+/// What the last line adds where no quorum took the stop.
+const NO_QUORUM: &str = " The log has no quorum and learns of it later; a host that joined since the \
+                         coordinators that answered were last in one is not among these.";
+
 /// `stop-all`.
 #[derive(Debug, Serialize)]
 pub struct StopView {
@@ -16,7 +20,7 @@ pub struct StopView {
     pub took_ms: u64,
     /// It is in the log of a quorum.
     pub committed: bool,
-    /// Every host answered lifted, without residue, durably latched; and a quorum knows of no other.
+    /// Every registered host answered lifted, without residue, durably latched.
     pub done: bool,
     /// Every registered host.
     pub hosts: Vec<StopHostView>,
@@ -88,8 +92,9 @@ impl StopView {
         let took = words::length(self.took_ms);
         let resume = format!("release: squall resume {}", self.stop);
         if self.done {
+            let log = if self.committed { "" } else { NO_QUORUM };
             return format!(
-                "STOPPED: {all} of {all} hosts lifted, residue 0, latched durably, in {took}.\n{resume}"
+                "STOPPED: {all} of {all} hosts lifted, residue 0, latched durably, in {took}.{log}\n{resume}"
             );
         }
         let silent = self.named(|h| h.lifted.is_none());
@@ -118,12 +123,6 @@ impl StopView {
                 "{}: latched in memory only, a reboot forgets it",
                 memory.join(", ")
             ));
-        }
-        if !self.committed {
-            parts.push(
-                "The log has no quorum and learns of it later: whether these are all hosts nobody here can say"
-                    .to_owned(),
-            );
         }
         if !self.committed && !silent.is_empty() {
             parts.push(format!(
