@@ -267,7 +267,7 @@ impl Bench {
         self.orders().into_iter().flat_map(|(_, o)| o.apply).map(|a| a.id).collect()
     }
 
-    fn to_host(&mut self, host: usize) -> Vec<Orders> {
+    fn orders_for(&mut self, host: usize) -> Vec<Orders> {
         self.orders().into_iter().filter(|(h, _)| *h == name(host)).map(|(_, o)| o).collect()
     }
 }
@@ -293,9 +293,9 @@ fn an_answer_echoes_a_report_that_was_there_when_the_round_began() {
     let asked = b.reports[&1].t;
     b.report(1);
     b.end(true);
-    assert_eq!(b.to_host(1)[0].echo, asked, "the newer report came too late for this round");
+    assert_eq!(b.orders_for(1)[0].echo, asked, "the newer report came too late for this round");
     b.tick();
-    assert_eq!(b.to_host(1)[0].echo, b.reports[&1].t);
+    assert_eq!(b.orders_for(1)[0].echo, b.reports[&1].t);
 }
 
 #[test]
@@ -308,7 +308,7 @@ fn a_host_that_reports_faster_than_rounds_end_is_answered() {
         b.now = b.now.plus(1_500);
         b.report(1);
         b.end(true);
-        assert_eq!(b.to_host(1)[0].grant, [fault_id(1, 1)]);
+        assert_eq!(b.orders_for(1)[0].grant, [fault_id(1, 1)]);
     }
 }
 
@@ -319,9 +319,9 @@ fn a_host_that_appears_while_a_round_runs_waits_for_the_next() {
     b.reports.get_mut(&1).expect("a host").run = AgentRun(uuid::Uuid::from_u128(2));
     b.report(1);
     b.end(true);
-    assert!(b.to_host(1).is_empty(), "the round began before this life was heard");
+    assert!(b.orders_for(1).is_empty(), "the round began before this life was heard");
     b.tick();
-    assert_eq!(b.to_host(1)[0].run, b.reports[&1].run);
+    assert_eq!(b.orders_for(1)[0].run, b.reports[&1].run);
 }
 
 #[test]
@@ -375,7 +375,7 @@ fn an_older_report_of_the_same_life_says_nothing() {
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
     b.leader.handle_report(b.now, &name(1), old);
     b.tick();
-    assert_eq!(b.to_host(1).pop().expect("orders").grant, [fault_id(1, 1)]);
+    assert_eq!(b.orders_for(1).pop().expect("orders").grant, [fault_id(1, 1)]);
 }
 
 #[test]
@@ -443,7 +443,7 @@ fn what_is_held_is_renewed_and_what_is_not_wanted_is_lifted() {
     b.commit(Command::End { id: experiment_id(1), why });
     b.report_all();
     b.tick();
-    assert_eq!(b.to_host(1)[0].lift, [fault_id(1, 1)]);
+    assert_eq!(b.orders_for(1)[0].lift, [fault_id(1, 1)]);
 }
 
 #[test]
@@ -457,7 +457,7 @@ fn a_drained_hosts_fault_is_lifted_and_the_verdict_does_not_hide_it() {
     b.sent.clear();
     b.report_all();
     b.tick();
-    assert_eq!(b.to_host(1)[0].lift, [fault_id(1, 1)]);
+    assert_eq!(b.orders_for(1)[0].lift, [fault_id(1, 1)]);
     let by_order = FaultReport { ended: ended("order"), ..fault(fault_id(1, 1), HostPhase::Clean) };
     b.lists(1, vec![by_order]);
     b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
@@ -491,13 +491,13 @@ fn a_new_leader_finishes_what_the_old_one_began() {
     b.sent.clear();
     b.report_all();
     b.tick();
-    assert_eq!(b.to_host(1)[0].grant, [fault_id(1, 1)]);
+    assert_eq!(b.orders_for(1)[0].grant, [fault_id(1, 1)]);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
     assert_eq!(b.verdict(1).0, Verdict::Held);
     b.sent.clear();
     b.report_all();
     b.tick();
-    assert_eq!(b.to_host(1)[0].acknowledged, [fault_id(1, 1)]);
+    assert_eq!(b.orders_for(1)[0].acknowledged, [fault_id(1, 1)]);
 }
 
 #[test]
@@ -596,7 +596,7 @@ fn a_loss_ends_the_rest_unless_the_file_says_to_go_on() {
         b.sent.clear();
         b.report_all();
         b.tick();
-        assert_eq!(b.to_host(2)[0].lift.is_empty(), go_on);
+        assert_eq!(b.orders_for(2)[0].lift.is_empty(), go_on);
     }
 }
 
@@ -848,10 +848,10 @@ fn what_mends_is_noted_and_only_then_acknowledged() {
         b.deaf = true;
         b.lists(1, vec![fault(fault_id(1, 1), seen)]);
         b.tick();
-        assert!(b.to_host(1)[0].acknowledged.is_empty(), "{seen:?} is not in the log");
+        assert!(b.orders_for(1)[0].acknowledged.is_empty(), "{seen:?} is not in the log");
         b.deaf = false;
         b.wait(2 * REPROPOSE_MS);
-        assert_eq!(b.to_host(1).pop().expect("orders").acknowledged, [fault_id(1, 1)]);
+        assert_eq!(b.orders_for(1).pop().expect("orders").acknowledged, [fault_id(1, 1)]);
         assert!(b.record(1).reserved.is_empty(), "{seen:?}");
     }
 }
