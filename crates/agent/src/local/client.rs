@@ -9,6 +9,7 @@ use squall_core::message::{FaultReport, HostPhase};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Instant;
 
 use super::{Answer, Ask, LEASE_MS, SOCKET};
 
@@ -17,7 +18,13 @@ use super::{Answer, Ask, LEASE_MS, SOCKET};
 pub struct Client {
     lines: Lines<BufReader<OwnedReadHalf>>,
     write: OwnedWriteHalf,
+    /// When the lease is renewed next, whatever the agent says meanwhile: what it says each second must
+    /// not put the renewal off.
+    renew_at: Instant,
 }
+
+/// Between two renewals.
+const RENEW: Duration = Duration::from_millis(LEASE_MS / 5);
 
 /// How an injection went.
 #[derive(Clone, Debug)]
@@ -44,7 +51,8 @@ impl Client {
         match UnixStream::connect(run_dir.join(SOCKET)).await {
             Ok(stream) => {
                 let (read, write) = stream.into_split();
-                Ok(Some(Client { lines: BufReader::new(read).lines(), write }))
+                let lines = BufReader::new(read).lines();
+                Ok(Some(Client { lines, write, renew_at: Instant::now() + RENEW }))
             }
             Err(e)
                 if matches!(
@@ -72,8 +80,13 @@ impl Client {
     /// The connection's: then the agent is gone, and the kernel has lifted the fault.
     pub async fn next(&mut self) -> io::Result<Injected> {
         loop {
-            let renew = tokio::time::sleep(Duration::from_millis(LEASE_MS / 5));
+            let renew = tokio::time::sleep_until(self.renew_at);
             tokio::select! {
+                biased;
+                () = renew => {
+                    self.renew_at = Instant::now() + RENEW;
+                    self.ask(&Ask::Renew).await?;
+                }
                 answer = answer(&mut self.lines) => match answer? {
                     Answer::Refused { reason, by_safety } => {
                         return Ok(Injected::Refused { reason, by_safety });
@@ -91,7 +104,6 @@ impl Client {
                     }
                     Answer::Faults(_) => {}
                 },
-                () = renew => self.ask(&Ask::Renew).await?,
             }
         }
     }
