@@ -18,7 +18,7 @@ fn read(path: &str) -> String {
 
 fn fleet() -> Fleet {
     let host = |n: u8| HostRecord {
-        name: format!("h{n}").parse().unwrap(),
+        name: format!("h{n}").parse().expect("a host name"),
         address: [10, 0, 0, 10 + n].into(),
         labels: if n <= 3 {
             BTreeMap::from([("group".into(), "etcd".into())])

@@ -130,7 +130,7 @@ impl Simulation {
         self.drain_agent(h, None);
     }
 
-    pub(super) fn to_host(&mut self, h: usize, link: Link, message: &Rc<ToAgent>) {
+    pub(super) fn reach_host(&mut self, h: usize, link: Link, message: &Rc<ToAgent>) {
         if self.agents[h].streams[link.node] != link.number {
             return;
         }

@@ -128,7 +128,7 @@ impl Simulation {
         }
     }
 
-    pub(super) fn to_node(&mut self, h: usize, link: Link, words: Words) {
+    pub(super) fn reach_node(&mut self, h: usize, link: Link, words: Words) {
         let c = link.node;
         let name = self.world.hosts[h].name.clone();
         let node = &mut self.nodes[c];
