@@ -1,4 +1,5 @@
 //! One of each message, with every field filled and every nested choice taken somewhere.
+#![allow(clippy::unwrap_used, reason = "texts that stand here")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
