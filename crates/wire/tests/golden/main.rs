@@ -1,5 +1,6 @@
 //! The bytes of every message, as they are on the wire: two versions of Squall that both say
 //! `WIRE_VERSION` understand each other only while these stay the same.
+#![allow(clippy::unwrap_used, reason = "a test, outside of cfg(test)")]
 
 mod samples;
 
