@@ -496,7 +496,7 @@ fn the_program_explains_itself() {
         .lines()
         .skip_while(|l| !l.starts_with("Commands:"))
         .skip(1)
-        .map_while(|l| l.trim().split_whitespace().next())
+        .map_while(|l| l.split_whitespace().next())
         .filter(|word| *word != "help")
         .collect();
     assert!(commands.len() >= 25, "{commands:?}");
