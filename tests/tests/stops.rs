@@ -307,7 +307,7 @@ fn replayed_beats_hide_no_partition(fleet: &Fleet, beats: &[Vec<u8>]) {
     });
     assert!(!thrown.is_finished(), "the replay was over before anybody looked");
     let _ = fleet.squall(&["stop", &id]).ended(0);
-    thrown.join().unwrap();
+    thrown.join().expect("the thrower ends");
 }
 
 #[test]
