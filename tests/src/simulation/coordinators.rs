@@ -239,7 +239,8 @@ impl Simulation {
         let Some(leading) = &self.nodes[c].leading else { return };
         let term = leading.machine.leadership().term;
         let entry = Box::new(crate::world::entry(self.command(), command));
-        self.travel(What::Commit { node: c, term, entry });
+        let led = self.leader() == Some((c, term));
+        self.travel(What::Commit { node: c, term, led, entry });
     }
 
     pub(super) fn registry_changed(&mut self, c: usize) {

@@ -259,7 +259,9 @@ impl Simulation {
             What::RoundEnds { node, term, token, ok, read } => {
                 self.round_ends(node, term, token, ok, read);
             }
-            What::Commit { node, term, entry } => self.commit_proposed(node, term, *entry),
+            What::Commit { node, term, led, entry } => {
+                self.commit_proposed(node, term, led, *entry);
+            }
             What::Learns { node } => self.learns(node),
             What::Leads { node, term } => self.leads(node, term),
             What::StepsDown { node, term } => self.steps_down(node, term),

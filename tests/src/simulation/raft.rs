@@ -143,10 +143,11 @@ impl Simulation {
     }
 
     /// A proposal reaches the point where it is committed, or is not.
-    pub(super) fn commit_proposed(&mut self, node: usize, term: u64, entry: Entry) {
+    pub(super) fn commit_proposed(&mut self, node: usize, term: u64, led: bool, entry: Entry) {
         let now = self.leader() == Some((node, term));
-        // The node had spread it before it lost the lead, and who leads now commits it.
-        let inherited = self.leader().is_some() && self.weather.bad_luck(30);
+        // The node had spread it before it lost the lead, and who leads now commits it. What it
+        // proposed later, nobody took from it.
+        let inherited = led && self.leader().is_some() && self.weather.bad_luck(30);
         if now || inherited {
             self.commit(entry);
         }

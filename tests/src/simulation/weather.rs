@@ -57,7 +57,8 @@ pub(super) enum What {
     StopAll { node: usize, stop: StopId },
     Acks { node: usize, term: u64, token: u64 },
     RoundEnds { node: usize, term: u64, token: u64, ok: bool, read: usize },
-    Commit { node: usize, term: u64, entry: Box<Entry> },
+    /// What a node proposes, that led (or only believed so) when it did.
+    Commit { node: usize, term: u64, led: bool, entry: Box<Entry> },
     Learns { node: usize },
     Leads { node: usize, term: u64 },
     StepsDown { node: usize, term: u64 },
