@@ -10,14 +10,14 @@ use std::collections::BTreeSet;
 
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::talk;
-use stage::{Stage, processes_of_ours};
+use stage::{Stage, living_in};
 
 /// The lab that the demo makes and takes down.
 const LAB: &str = "demo";
 
 /// `squall demo`.
 pub fn demo() -> Outcome {
-    let before = Traces::take()?;
+    let before = Machine::look()?;
     let stage = Stage::new(LAB)?;
     let told = story::tell(&stage);
     // Whatever came of it: nothing is left behind.
@@ -25,32 +25,36 @@ pub fn demo() -> Outcome {
     let down = stage.run(&["lab", "down", LAB]);
     told?;
     down?;
-    let after = Traces::take()?;
-    let new = after.new_since(&before);
-    let name = |(kind, names): &(&'static str, Vec<String>)| {
-        names.iter().map(|n| format!("{kind}: {n}")).collect::<Vec<_>>()
-    };
-    let left: Vec<String> = new.iter().flat_map(name).collect();
-    if !left.is_empty() {
-        let what = format!("the demo left {}", left.join(", "));
-        return Err(Failure::new(Exit::NotClean, what, format!("squall lab down {LAB}")));
+    let spaces = stage.spaces();
+    let living = living_in(&spaces);
+    let after = Machine::look()?;
+    let left = [
+        ("processes of the lab", living.iter().map(|(pid, _)| pid.clone()).collect()),
+        ("network namespaces of the lab", living.into_iter().map(|(_, space)| space).collect()),
+        ("new devices", &after.devices - &before.devices),
+        ("new mounts", &after.mounts - &before.mounts),
+    ];
+    let count = |(kind, names): &(&str, BTreeSet<String>)| format!("{} {kind}", names.len());
+    let counts = left.each_ref().map(count).join(", ");
+    // Where no namespace was noted, nothing was looked for.
+    if !spaces.is_empty() && left.iter().all(|(_, names)| names.is_empty()) {
+        talk(format!("nothing is left of {} network namespaces: {counts}", spaces.len()));
+        return Ok(Exit::Held);
     }
-    let counts: Vec<String> =
-        new.iter().map(|(kind, names)| format!("{} {kind}", names.len())).collect();
-    talk(format!("nothing is left; new here since the demo began: {}", counts.join(", ")));
-    Ok(Exit::Held)
+    let name = |(kind, names): &(&str, BTreeSet<String>)| format!("{kind}: {names:?}");
+    let what = format!("the demo left something: {}", left.each_ref().map(name).join(", "));
+    Err(Failure::new(Exit::NotClean, what, format!("squall lab down {LAB}")))
 }
 
-/// What a lab could leave on this machine.
-struct Traces {
-    processes: BTreeSet<String>,
+/// What this machine itself has, outside of every lab: other labs and programs may come and go
+/// meanwhile, but neither a device nor a mount of theirs belongs here.
+struct Machine {
     mounts: BTreeSet<String>,
     devices: BTreeSet<String>,
-    spaces: BTreeSet<String>,
 }
 
-impl Traces {
-    fn take() -> Result<Traces, Failure> {
+impl Machine {
+    fn look() -> Result<Machine, Failure> {
         let failed = |what: &str, e: std::io::Error| {
             Failure::local(format!("{what}: {e}"), "squall demo needs /proc and /sys")
         };
@@ -60,28 +64,6 @@ impl Traces {
         let place = |line: &str| line.split_whitespace().nth(4).unwrap_or_default().to_owned();
         let devices = std::fs::read_dir("/sys/class/net").map_err(|e| failed("devices", e))?;
         let devices = devices.flatten().map(|d| d.file_name().to_string_lossy().into_owned());
-        Ok(Traces {
-            processes: processes_of_ours(),
-            mounts: mounts.lines().map(place).collect(),
-            devices: devices.collect(),
-            spaces: stage::network_namespaces(),
-        })
-    }
-
-    fn each(&self) -> [(&'static str, &BTreeSet<String>); 4] {
-        [
-            ("processes", &self.processes),
-            ("mounts", &self.mounts),
-            ("devices", &self.devices),
-            ("network namespaces", &self.spaces),
-        ]
-    }
-
-    /// What is here and was not there `before`, by kind.
-    fn new_since(&self, before: &Traces) -> Vec<(&'static str, Vec<String>)> {
-        let pairs = self.each().into_iter().zip(before.each());
-        pairs
-            .map(|((kind, now), (_, then))| (kind, now.difference(then).cloned().collect()))
-            .collect()
+        Ok(Machine { mounts: mounts.lines().map(place).collect(), devices: devices.collect() })
     }
 }

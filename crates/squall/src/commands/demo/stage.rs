@@ -18,6 +18,7 @@ pub struct Stage {
     lab: &'static str,
     scene: std::cell::Cell<u32>,
     cluster: std::cell::RefCell<Option<PathBuf>>,
+    spaces: std::cell::RefCell<BTreeSet<String>>,
 }
 
 /// What a command printed and ended with.
@@ -41,6 +42,7 @@ impl Stage {
             lab,
             scene: std::cell::Cell::new(0),
             cluster: std::cell::RefCell::default(),
+            spaces: std::cell::RefCell::default(),
         })
     }
 
@@ -48,6 +50,19 @@ impl Stage {
     pub fn heading(&self, text: &str) {
         self.scene.set(self.scene.get() + 1);
         talk(format!("\n== {}. {text}", self.scene.get()));
+    }
+
+    /// Notes the network namespaces of the lab: of its hosts, by their first processes, and of its
+    /// switch, which started them.
+    pub fn set_hosts(&self, pids: &[String]) {
+        let parents: Vec<String> = pids.iter().filter_map(|pid| parent_of(pid)).collect();
+        let all = pids.iter().chain(&parents);
+        *self.spaces.borrow_mut() = all.filter_map(|pid| network_of(pid)).collect();
+    }
+
+    /// The network namespaces that [`Stage::set_hosts`] noted.
+    pub fn spaces(&self) -> BTreeSet<String> {
+        self.spaces.borrow().clone()
     }
 
     /// From now on commands are for this cluster.
@@ -175,27 +190,25 @@ fn code(status: std::process::ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(-1)
 }
 
-/// Processes of this program, but this one and those that started it, each with its start time.
-pub fn processes_of_ours() -> BTreeSet<String> {
-    let me = std::process::id().to_string();
-    let ours = |pid: &str| {
-        let link = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-        let same = link == std::fs::read_link("/proc/self/exe").ok()?;
-        (same && pid != me).then_some(())?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let start = stat.rsplit(')').next()?.split_whitespace().nth(19)?.to_owned();
-        Some(format!("{pid}@{start}"))
-    };
-    pids().iter().filter_map(|pid| ours(pid)).collect()
+/// The network namespace of a process, as `net:[NUMBER]`; nothing where it has ended.
+pub fn network_of(pid: &str) -> Option<String> {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+    Some(link.to_string_lossy().into_owned())
 }
 
-/// Every network namespace that some process lives in.
-pub fn network_namespaces() -> BTreeSet<String> {
-    let space = |pid: &String| {
-        let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
-        Some(link.to_string_lossy().into_owned())
+/// Who started a process.
+pub fn parent_of(pid: &str) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(1).map(str::to_owned)
+}
+
+/// Every process that lives in one of these network namespaces, with its number and namespace.
+pub fn living_in(spaces: &BTreeSet<String>) -> Vec<(String, String)> {
+    let inside = |pid: String| {
+        let space = network_of(&pid)?;
+        spaces.contains(&space).then_some((pid, space))
     };
-    pids().iter().filter_map(space).collect()
+    pids().into_iter().filter_map(inside).collect()
 }
 
 fn pids() -> Vec<String> {

@@ -103,6 +103,9 @@ fn up(stage: &Stage, labels: &[&str]) -> Result<(), Failure> {
         return Err(Failure::local("no lab was made", "what squall lab up said stands above"));
     }
     stage.set_cluster(dir);
+    let pids = made["hosts"].as_array().into_iter().flatten();
+    let pids: Vec<String> = pids.filter_map(|h| h["pid"].as_u64()).map(|n| n.to_string()).collect();
+    stage.set_hosts(&pids);
     Ok(())
 }
 
