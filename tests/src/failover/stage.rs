@@ -143,8 +143,10 @@ impl Stage {
     }
 
     fn signal(&self, name: &str, signal: &str) {
-        let reached = self.fleet.signal(name, "coordinator", signal);
-        assert_eq!(reached, 1, "coordinators on {name}");
+        // One that was just started may not be there yet.
+        until(PATIENCE_MS, &format!("a coordinator on {name}"), || {
+            (self.fleet.signal(name, "coordinator", signal) == 1).then_some(())
+        });
     }
 
     fn nft(&self, name: &str, rules: &str) {
