@@ -495,7 +495,10 @@ pub struct StopProgress {
     pub stop: StopId,
     /// It is in the log.
     pub committed: bool,
-    /// Every registered host.
+    /// Whoever says so knows of hosts, and of none that is connected and not registered. False at a
+    /// coordinator that has lost its disk: there may be others than those it names.
+    pub whole: bool,
+    /// Every host that is registered or connected.
     pub hosts: Vec<StopHost>,
     /// Nothing further will be said.
     pub last: bool,

@@ -21,6 +21,8 @@ pub struct Broadcast {
     began: Time,
     lapses_at: Time,
     committed: bool,
+    /// A host is connected that the registry does not know.
+    strangers: bool,
     /// When the last host answered.
     answered_at: Option<Time>,
     hosts: BTreeMap<HostName, Target>,
@@ -68,6 +70,7 @@ impl Broadcast {
             began: now,
             lapses_at: now.plus(longest_lease_ms + SLACK_MS),
             committed: false,
+            strangers: false,
             answered_at: hosts.is_empty().then_some(now),
             hosts,
         }
@@ -107,6 +110,11 @@ impl Broadcast {
         self.committed = true;
     }
 
+    /// A host is connected that the registry here does not know, so that there may be others.
+    pub fn handle_stranger(&mut self) {
+        self.strangers = true;
+    }
+
     /// All experiments that were there before the stop are known now, and no lease of theirs is
     /// longer than this.
     pub fn handle_longest_lease(&mut self, longest_lease_ms: u64) {
@@ -143,6 +151,7 @@ impl Broadcast {
         StopProgress {
             stop: self.stop,
             committed: self.committed,
+            whole: !self.strangers && !self.hosts.is_empty(),
             hosts: hosts.collect(),
             last: self.is_over(now),
         }
@@ -178,17 +187,18 @@ pub fn merge(parts: &[StopProgress]) -> Option<StopProgress> {
     Some(StopProgress {
         stop: first.stop,
         committed: parts.iter().any(|p| p.committed),
+        whole: parts.iter().any(|p| p.whole),
         hosts: hosts.collect(),
         last: parts.iter().all(|p| p.last),
     })
 }
 
 /// Whether a stop-all may be called done: every host that is registered answered, clean and durable. A
-/// stop needs no quorum; but where the log does not have it, a coordinator that knows of no host at all
-/// has lost its disk, and knows nothing.
+/// stop needs no quorum; but where the log does not have it, somebody who answered must know which
+/// hosts are registered.
 #[must_use]
 pub fn is_done(progress: &StopProgress) -> bool {
-    (progress.committed || !progress.hosts.is_empty()) && all_answered(progress)
+    (progress.committed || progress.whole) && all_answered(progress)
 }
 
 /// Whether every host that is named answered, clean and durable.
@@ -286,12 +296,20 @@ mod tests {
 
     #[test]
     fn a_coordinator_that_has_lost_its_disk_calls_nothing_done() {
-        let mut b = Broadcast::new(BEGAN, stop(), std::iter::empty(), 5_000);
-        let at = BEGAN.plus(COMMIT_GRACE_MS);
-        assert!(b.is_over(at) && all_answered(&b.progress(at)));
-        assert!(!is_done(&b.progress(at)));
-        b.handle_committed();
-        assert!(is_done(&b.progress(at)), "a cluster without a host");
+        let none = Broadcast::new(BEGAN, stop(), std::iter::empty(), 5_000);
+        let mut strange = broadcast();
+        strange.handle_stranger();
+        strange.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
+        strange.handle_receipt(BEGAN, &host(2), receipt(Latched::Durable, &[]));
+        for mut b in [none, strange] {
+            let at = BEGAN.plus(COMMIT_GRACE_MS);
+            let alone = b.progress(at);
+            assert!(b.is_over(at) && all_answered(&alone) && !is_done(&alone));
+            let knows = StopProgress { whole: true, hosts: Vec::new(), ..alone.clone() };
+            assert!(merge(&[alone, knows]).is_some_and(|m| is_done(&m)), "another one knows");
+            b.handle_committed();
+            assert!(is_done(&b.progress(at)));
+        }
     }
 
     #[test]

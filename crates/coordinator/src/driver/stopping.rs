@@ -224,7 +224,11 @@ impl Driver {
             let names: BTreeSet<&HostName> = registry.hosts.keys().chain(connected).collect();
             let hosts = names.into_iter().map(|host| (host, sessions.last_report(host)));
             // There may be experiments that this registry has not heard of.
-            Broadcast::new(now, stop, hosts, *LEASE_MS.end())
+            let mut machine = Broadcast::new(now, stop, hosts, *LEASE_MS.end());
+            if sessions.iter().any(|(host, _)| !registry.hosts.contains_key(host)) {
+                machine.handle_stranger();
+            }
+            machine
         })
     }
 }

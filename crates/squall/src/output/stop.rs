@@ -20,6 +20,8 @@ pub struct StopView {
     pub took_ms: u64,
     /// It is in the log of a quorum.
     pub committed: bool,
+    /// A coordinator that answered knows which hosts are registered.
+    pub whole: bool,
     /// Every registered host answered lifted, without residue, durably latched.
     pub done: bool,
     /// Every registered host.
@@ -55,6 +57,7 @@ impl StopView {
             stop: progress.stop.to_string(),
             took_ms,
             committed: progress.committed,
+            whole: progress.whole,
             done: is_done(progress),
             hosts: progress.hosts.iter().map(host_view).collect(),
         }
@@ -123,6 +126,12 @@ impl StopView {
                 "{}: latched in memory only, a reboot forgets it",
                 memory.join(", ")
             ));
+        }
+        if !self.committed && !self.whole {
+            parts.push(
+                "no coordinator that answered knows which hosts are registered: there may be others"
+                    .to_owned(),
+            );
         }
         if !self.committed && !silent.is_empty() {
             parts.push(format!(

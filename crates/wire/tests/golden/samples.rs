@@ -318,6 +318,7 @@ fn progress() -> StopProgress {
     StopProgress {
         stop: stop(2),
         committed: true,
+        whole: true,
         hosts: vec![
             one("h1", StopState::Lifted, Some(receipt())),
             one("h2", StopState::Lapsing, None),
