@@ -1,0 +1,199 @@
+//! The README's section "Three machines", typed word for word on bare hosts. Only addresses, names and
+//! the token are put in; `ssh` and `scp` reach the lab's hosts instead of real ones.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use squall_cluster::Up;
+use squall_tests::air::on_network;
+use squall_tests::fleet::{Fleet, Running, Said, run, until};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the root").to_owned()
+}
+
+/// The section's blocks of shell, in order: where each is typed (its first line), and the commands.
+fn blocks() -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(root().join("README.md")).expect("the README");
+    let section = text.split("\n## ").find(|s| s.starts_with("Three machines\n"));
+    let section = section.expect("a section `Three machines`");
+    let blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let block = |block: &str| {
+        let (place, commands) = block.split_once('\n').expect("more than one line");
+        (place.to_owned(), commands.replace("10.0.0.", "10.77.0."))
+    };
+    blocks.map(block).collect()
+}
+
+/// Your own machine: an empty directory of this one, in the lab's network, with an `ssh` and an `scp`
+/// that reach the lab's hosts.
+struct Own {
+    dir: tempfile::TempDir,
+    variables: BTreeMap<&'static str, String>,
+}
+
+/// `root@10.77.0.N` is hN.
+const SSH: &str = "#!/bin/sh\nhost=h${1##*.}; shift\n\
+                   exec squall lab exec --lab $LAB $host -- \"$@\"\n";
+/// Like the real one it makes the last directory and no other.
+const SCP: &str = "#!/bin/sh\n[ \"$1\" = -rp ] || exit 9\nto=${3#*:}; at=${3%%:*}\n\
+                   tar -C $2 -cf - . | ssh $at sh -c \"mkdir $to && tar -C $to -xpf -\"\n";
+
+impl Own {
+    fn new(fleet: &Fleet) -> Own {
+        let dir = tempfile::tempdir().expect("a directory");
+        let bin = dir.path().join("bin");
+        std::fs::create_dir(&bin).expect("a directory");
+        let squall = squall_cluster::program().unwrap_or_else(|e| panic!("{e}"));
+        std::os::unix::fs::symlink(squall, bin.join("squall")).expect("a link");
+        for (name, text) in [("ssh", SSH), ("scp", SCP)] {
+            let path = bin.join(name);
+            std::fs::write(&path, text).expect("a script");
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("executable");
+        }
+        let path = std::env::var("PATH").unwrap_or_default();
+        let labs = fleet.lab.dir().parent().expect("the directory of labs").display().to_string();
+        let variables = BTreeMap::from([
+            ("PATH", format!("{}:{path}", bin.display())),
+            ("LAB", fleet.lab.name().to_owned()),
+            ("SQUALL_LAB_ROOT", labs),
+        ]);
+        Own { dir, variables }
+    }
+
+    /// Types commands into a shell there.
+    fn types(&self, fleet: &Fleet, commands: &str) -> Said {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", commands]).current_dir(self.dir.path()).envs(&self.variables);
+        shell.env_remove("SQUALL_CLUSTER");
+        on_network(fleet, "h5", move || run(shell)).join().expect("a shell")
+    }
+}
+
+fn on_disk(fleet: &Fleet, host: &str, path: &str) -> PathBuf {
+    fleet.init(host).join("root").join(path)
+}
+
+#[test]
+fn three_machines_as_the_readme_says() {
+    let fleet = Fleet::up(&Up { hosts: 5, coordinators: 0, bare: true, ..Up::default() });
+    let own = Own::new(&fleet);
+    let mut blocks = blocks().into_iter();
+    let mut next = |place: &str| {
+        let (found, commands) = blocks.next().expect("one more block");
+        assert!(found.starts_with(place), "`{found}` is not `{place}`");
+        commands
+    };
+    let on = |host: &str, typed: &str| Running::begin(fleet.lab.exec(host, ["sh", "-euc", typed]));
+
+    let _ = own.types(&fleet, &next("# on your own machine")).ended(0);
+    let coordinator = next("# on each of the three");
+    let coordinators = ["h1", "h2", "h3"].map(|host| on(host, &coordinator));
+    let token = next("# on your own machine, for h1");
+    let join = next("# on that host");
+    assert!(join.contains("TOKEN"), "{join}");
+    let mut agents = Vec::new();
+    // The fourth is no coordinator's host: any other machine.
+    for host in ["h1", "h2", "h3", "h4"] {
+        let token = own.types(&fleet, &token.replace("h1", host)).ended(0).out;
+        let token = token.trim();
+        agents.push(on(host, &join.replace("h1", host).replace("TOKEN", token)));
+        if host == "h1" {
+            until(30_000, "h1 has joined", || {
+                on_disk(&fleet, "h1", "etc/squall/agent.toml").exists().then_some(())
+            });
+            // Good once.
+            let again = format!("squall join {token} --name h1 --identity /run/i --config /run/c");
+            let said = on("h5", &again).end().ended(4);
+            assert!(said.err.contains("token"), "{said:#?}");
+            assert!(!on_disk(&fleet, "h5", "run/i").exists(), "an identity is left");
+        }
+    }
+    let status = next("# on your own machine: three coordinators, three hosts");
+    assert_eq!(blocks.next(), None, "a block that this test does not type");
+    let (seen, _) = until(60_000, "all are there", || {
+        let said = own.types(&fleet, &format!("{} -o json", status.trim()));
+        let seen = (said.code == 0).then(|| said.json())?;
+        let hosts = seen["hosts"].as_array()?;
+        (hosts.len() == 4 && hosts.iter().all(|h| h["state"] == "armed")).then_some(seen)
+    });
+    assert_eq!(seen["coordinators"].as_array().map(Vec::len), Some(3), "{seen:#}");
+    let table = own.types(&fleet, &status).ended(0).out;
+    for word in ["cluster storm", "10.77.0.1:7443", "10.77.0.3:7443", "h1", "h4"] {
+        assert!(table.contains(word), "`{word}`: {table}");
+    }
+    experiments(&fleet, &own);
+    secrets(&fleet, &own);
+    drop((agents, coordinators));
+}
+
+/// What such a fleet is for: a partition on a host where a coordinator lives too, a draw that spares
+/// such hosts, and a stop.
+fn experiments(fleet: &Fleet, own: &Own) {
+    for (name, targets, host) in [("named", "hosts: [h1]", "h1"), ("drawn", "count: 1", "h4")] {
+        let text = format!(
+            "name: {name}\ntargets: {{ {targets} }}\nfaults:\n  - partition: {{ peers: [h2] }}\n\
+             duration: 2s\n"
+        );
+        std::fs::write(own.dir.path().join("x.yaml"), text).expect("a file");
+        let said = own.types(fleet, "squall run x.yaml --cluster storm -o json").ended(0);
+        let view = said.json();
+        assert_eq!(
+            (&view["verdict"], &view["residue"]),
+            (&"held".into(), &Value::Array(Vec::new())),
+            "{view:#}"
+        );
+        assert_eq!(view["faults"][0]["host"], host, "{view:#}");
+        assert_eq!(fleet.traces(host), [""; 0]);
+    }
+    let said = own.types(fleet, "squall stop-all --cluster storm -o json").ended(0);
+    assert_eq!(said.json()["hosts"].as_array().map(Vec::len), Some(4), "{said:#?}");
+}
+
+/// Keys are their owner's alone, wherever they were made or copied to.
+fn secrets(fleet: &Fleet, own: &Own) {
+    let own = |path: &str| own.dir.path().join("storm").join(path);
+    let places = [
+        on_disk(fleet, "h1", "etc/squall/coordinator/identity"),
+        on_disk(fleet, "h1", "etc/squall/identity"),
+        own("authority"),
+        own("operator"),
+    ];
+    for place in places {
+        let mut keys = 0;
+        for entry in std::fs::read_dir(&place).expect("files").flatten() {
+            let path = entry.path();
+            let mode = entry.metadata().expect("its mode").permissions().mode();
+            if path.extension().is_some_and(|e| e == "pem" || e == "key") {
+                assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+                keys += 1;
+            }
+        }
+        assert!(keys > 0, "no key in {}", place.display());
+    }
+}
+
+#[test]
+fn systemd_finds_nothing_wrong_with_the_units() {
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        println!("SKIPPED: no systemd-analyze here");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let squall = squall_cluster::program().unwrap_or_else(|e| panic!("{e}"));
+    for unit in ["squall-agent.service", "squall-coordinator.service"] {
+        let text = std::fs::read_to_string(root().join("cluster/systemd").join(unit));
+        let text = text.expect("a unit");
+        let text = text.replace("/usr/local/bin/squall", &squall.display().to_string());
+        let path = dir.path().join(unit);
+        std::fs::write(&path, text).expect("written");
+        let mut verify = Command::new("systemd-analyze");
+        verify.arg("verify").arg(&path);
+        let said = run(verify).ended(0);
+        let ours: Vec<&str> = said.err.lines().filter(|l| l.contains(unit)).collect();
+        assert_eq!(ours, [""; 0], "{unit}");
+    }
+}
