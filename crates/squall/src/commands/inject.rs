@@ -22,6 +22,8 @@ use crate::output::doctor::DoctorView;
 use crate::output::table::{or_none, table};
 use crate::output::{self, talk, words};
 
+/// How long an agent may take to lift everything, prove it, and answer.
+const LIFTING: Duration = Duration::from_secs(15);
 /// How long an agent of our own may take to open its socket.
 const OPENING: Duration = Duration::from_secs(10);
 
@@ -182,7 +184,14 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
     quiet_logs();
     // To make a host whole needs nobody's leave.
     runtime()?.block_on(with_agent(dirs, Policy::default(), async |mut agent| {
-        let faults = agent.lift_all().await.map_err(|e| {
+        let silent = |_| {
+            let next =
+                "wait so long; or kill the agent (kill -9), which lifts at once; then squall lift";
+            Failure::new(Exit::NotClean, "the agent takes no order: frozen, or very busy", next)
+                .with_hosts("each fault here ends when its lease does, within 30 s")
+        };
+        let lifting = tokio::time::timeout(LIFTING, agent.lift_all());
+        let faults = lifting.await.map_err(silent)?.map_err(|e| {
             Failure::new(Exit::NotClean, format!("the agent is gone: {e}"), "squall lift again")
         })?;
         let left = faults.iter().any(|f| f.phase == HostPhase::Stuck);
