@@ -1,5 +1,7 @@
 //! What each host is told after a quorum round.
 
+use std::collections::BTreeMap;
+
 use super::{Action, Leader, NOT_AFTER_MS, Session};
 use crate::experiment::{ExperimentRecord, FaultState, Phase};
 use crate::ids::{FaultId, HostName, Leadership};
@@ -21,7 +23,9 @@ impl Leader {
             let echo = session.asked.take();
             newer |= echo != Some(session.report.t);
             let Some(echo) = echo else { continue };
-            let messages = answer(self.leadership, host, session, echo, registry, agreed);
+            let applies =
+                if agreed { applies(host, session, registry, &self.listed) } else { Vec::new() };
+            let messages = answer(self.leadership, session, echo, registry, applies, host);
             if messages == session.told {
                 continue;
             }
@@ -51,11 +55,11 @@ impl Leader {
 
 fn answer(
     leadership: Leadership,
-    host: &HostName,
     session: &Session,
     echo: Time,
     registry: &Registry,
-    agreed: bool,
+    applies: Vec<Apply>,
+    host: &HostName,
 ) -> Vec<ToAgent> {
     let report = &session.report;
     let mut messages = Vec::new();
@@ -75,8 +79,8 @@ fn answer(
         }));
     }
     let mut orders = orders(leadership, host, report, echo, registry);
-    if agreed && synced && report.armed && registry.fence.armed() {
-        orders.apply = applies(host, session, registry);
+    if synced && report.armed && registry.fence.armed() {
+        orders.apply = applies;
     }
     messages.push(ToAgent::Orders(orders));
     messages
@@ -142,15 +146,21 @@ fn wants(record: &ExperimentRecord, id: &FaultId, registry: &Registry) -> bool {
         && registry.hosts.get(&id.host).is_some_and(|h| !h.drained)
 }
 
-/// Faults that this host should begin: wanted, never reported, not yet over.
-fn applies(host: &HostName, session: &Session, registry: &Registry) -> Vec<Apply> {
+/// Faults that this host should begin: wanted, not yet over, and never listed. What was listed once
+/// and is no more was the affair of an earlier life of the agent, whose word is on its way to the log.
+fn applies(
+    host: &HostName,
+    session: &Session,
+    registry: &Registry,
+    listed: &BTreeMap<FaultId, Time>,
+) -> Vec<Apply> {
     let mut applies = Vec::new();
     for record in registry.running().filter(|r| r.phase == Phase::Injecting) {
         for placement in record.experiment.faults.iter().filter(|p| p.host == *host) {
             let id = FaultId { experiment: record.id, fault: placement.fault, host: host.clone() };
             let pending = record.faults.get(&id) == Some(&FaultState::Pending);
-            let reported = session.report.faults.iter().any(|f| f.id == id);
-            if pending && !reported && wants(record, &id, registry) {
+            let known = listed.contains_key(&id) || reports(session, &id);
+            if pending && !known && wants(record, &id, registry) {
                 applies.push(Apply {
                     id,
                     start: record.start,
@@ -163,6 +173,10 @@ fn applies(host: &HostName, session: &Session, registry: &Registry) -> Vec<Apply
         }
     }
     applies
+}
+
+fn reports(session: &Session, id: &FaultId) -> bool {
+    session.report.faults.iter().any(|fault| fault.id == *id)
 }
 
 /// Probes that this host should run, and to which stage their samples count.

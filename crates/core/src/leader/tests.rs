@@ -582,6 +582,23 @@ fn a_stop_that_only_a_host_has_heard_makes_no_held() {
 }
 
 #[test]
+fn what_a_host_listed_once_is_not_ordered_from_its_next_life() {
+    let mut b = Bench::injecting(&[1]);
+    b.started();
+    b.deaf = true;
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::NotHeld)]);
+    b.tick();
+    b.reports.get_mut(&1).expect("a host").run = AgentRun(uuid::Uuid::from_u128(2));
+    b.lists(1, vec![]);
+    b.wait(1_000);
+    assert!(b.started().is_empty());
+    b.deaf = false;
+    b.wait(2 * (LEASE + PATIENCE_MS));
+    assert_eq!(b.verdict(1).0, Verdict::Broken, "it settles all the same");
+    assert!(b.started().is_empty());
+}
+
+#[test]
 fn a_loss_ends_the_rest_unless_the_file_says_to_go_on() {
     for go_on in [false, true] {
         let mut b = Bench::new();
