@@ -69,6 +69,14 @@ pub enum AgentError {
     },
 }
 
+impl AgentError {
+    /// Whether another agent has this host's journal: it can be asked instead.
+    #[must_use]
+    pub const fn is_beside_another(&self) -> bool {
+        matches!(self, Self::Journal(JournalError::Locked { .. }))
+    }
+}
+
 fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> AgentError {
     let what = what.into();
     move |error| AgentError::Io { what, error }

@@ -43,30 +43,95 @@ pub(super) enum Mend {
 /// Something that will happen.
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    Start { host: usize },
-    HostTimer { host: usize },
-    ToHost { host: usize, link: Link, message: Rc<ToAgent> },
-    Relayed { host: usize, stop: StopId },
-    Disk { host: usize, life: u128 },
-    Holder { host: usize, life: u128, id: FaultId, says: Says },
-    Proof { host: usize, life: u128, id: FaultId },
-    LinkUp { host: usize, node: usize },
-    ToNode { host: usize, link: Link, words: Box<Words> },
-    NodeTimer { node: usize },
-    NodeStops { node: usize, stops: Vec<StopId> },
-    StopAll { node: usize, stop: StopId },
-    Acks { node: usize, term: u64, token: u64 },
-    RoundEnds { node: usize, term: u64, token: u64, ok: bool, read: usize },
+    Start {
+        host: usize,
+    },
+    HostTimer {
+        host: usize,
+    },
+    ToHost {
+        host: usize,
+        link: Link,
+        message: Rc<ToAgent>,
+    },
+    Relayed {
+        host: usize,
+        stop: StopId,
+    },
+    Disk {
+        host: usize,
+        life: u128,
+    },
+    Holder {
+        host: usize,
+        life: u128,
+        id: FaultId,
+        says: Says,
+    },
+    Proof {
+        host: usize,
+        life: u128,
+        id: FaultId,
+    },
+    LinkUp {
+        host: usize,
+        node: usize,
+    },
+    ToNode {
+        host: usize,
+        link: Link,
+        words: Box<Words>,
+    },
+    NodeTimer {
+        node: usize,
+    },
+    NodeStops {
+        node: usize,
+        stops: Vec<StopId>,
+    },
+    StopAll {
+        node: usize,
+        stop: StopId,
+    },
+    Acks {
+        node: usize,
+        term: u64,
+        token: u64,
+    },
+    RoundEnds {
+        node: usize,
+        term: u64,
+        token: u64,
+        ok: bool,
+        read: usize,
+    },
     /// What a node proposes, that led (or only believed so) when it did.
-    Commit { node: usize, term: u64, led: bool, entry: Box<Entry> },
-    Learns { node: usize },
-    Leads { node: usize, term: u64 },
-    StepsDown { node: usize, term: u64 },
-    StartNode { node: usize },
+    Commit {
+        node: usize,
+        term: u64,
+        led: bool,
+        entry: Box<Entry>,
+    },
+    Learns {
+        node: usize,
+    },
+    Leads {
+        node: usize,
+        term: u64,
+    },
+    StepsDown {
+        node: usize,
+        term: u64,
+    },
+    StartNode {
+        node: usize,
+    },
     Election,
     Gust,
     Person,
-    Mend { mend: Mend },
+    Mend {
+        mend: Mend,
+    },
     Calm,
 }
 

@@ -1,7 +1,6 @@
 //! This host alone: `inject`, `lift`, `doctor`. The agent here is asked where one runs; else this
 //! process is the agent for as long as it takes.
 
-use std::future::Future;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -26,6 +25,8 @@ use crate::output::{self, talk, words};
 const LIFTING: Duration = Duration::from_secs(15);
 /// How long an agent of our own may take to open its socket.
 const OPENING: Duration = Duration::from_secs(10);
+/// Between two looks for that socket.
+const LOOKING: Duration = Duration::from_millis(10);
 
 /// `squall doctor`.
 pub fn doctor(format: Format) -> Outcome {
@@ -222,41 +223,35 @@ async fn with_agent(
     if let Some(agent) = Client::connect(&dirs.run_dir).await.map_err(unusable)? {
         return command(agent).await;
     }
-    let alone = squall_agent::lone(
-        &dirs.state_dir,
-        &dirs.run_dir,
-        this_host(),
-        policy,
-        std::future::pending(),
-    );
-    let asked = async {
-        let agent = opened(dirs).await?;
-        command(agent).await
-    };
-    together(alone, asked).await
-}
-
-/// The command's outcome; the agent is run to its own end, so that nothing is cut short.
-async fn together(
-    alone: impl Future<Output = Result<(), squall_agent::AgentError>>,
-    asked: impl Future<Output = Outcome>,
-) -> Outcome {
     let failed = |e: squall_agent::AgentError| {
         Failure::local(
             format!("this host's agent: {e}"),
             "another squall may be at work here; or run as root",
         )
     };
-    tokio::pin!(alone, asked);
-    tokio::select! {
-        ended = &mut alone => {
-            ended.map_err(failed)?;
-            asked.await
+    let began = std::time::Instant::now();
+    let (agent, alone) = loop {
+        if let Some(agent) = Client::connect(&dirs.run_dir).await.map_err(unusable)? {
+            return command(agent).await;
         }
-        outcome = &mut asked => {
-            alone.await.map_err(failed)?;
-            outcome
+        let (state, run, never) = (&dirs.state_dir, &dirs.run_dir, std::future::pending());
+        let mut alone =
+            Box::pin(squall_agent::lone(state, run, this_host(), policy.clone(), never));
+        tokio::select! {
+            agent = opened(dirs) => break (agent?, alone),
+            ended = &mut alone => match ended {
+                // Another command became the agent just before; or is about to end.
+                Err(e) if e.is_beside_another() && began.elapsed() < OPENING => {}
+                ended => return ended.map_err(failed).and(Err(closed())),
+            },
         }
+        tokio::time::sleep(LOOKING).await;
+    };
+    // The agent is run to its own end, so that nothing is cut short.
+    let (outcome, ended) = tokio::join!(command(agent), alone);
+    match ended {
+        Err(e) if !e.is_beside_another() => Err(failed(e)),
+        Ok(()) | Err(_) => outcome,
     }
 }
 
@@ -267,10 +262,14 @@ async fn opened(dirs: &LocalDirs) -> Result<Client, Failure> {
             return Ok(agent);
         }
         if began.elapsed() > OPENING {
-            return Err(Failure::local("this host's agent did not open its socket", "try again"));
+            return Err(closed());
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(LOOKING).await;
     }
+}
+
+fn closed() -> Failure {
+    Failure::local("this host's agent did not open its socket", "try again")
 }
 
 fn this_host() -> HostName {
