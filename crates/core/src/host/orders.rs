@@ -96,6 +96,11 @@ impl Host {
         if self.disarmed().is_some() || orders.newest_resume != self.fence.newest_resume() {
             return;
         }
+        if lease_until < now.plus(apply.lease_ms / 2) {
+            // The report that it echoes is old, since a host that holds nothing reports seldom. What is
+            // left of the lease would end while the fault is put in place: a fresh order has all of it.
+            return self.report_soon(now);
+        }
         let refusal = if self.fence.admits(apply.start) {
             self.why_not(&apply.fault, apply.duration_ms)
         } else {

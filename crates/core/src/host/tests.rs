@@ -207,6 +207,18 @@ fn without_renewal_it_is_lost_at_the_end_of_the_lease_counted_from_the_echo() {
 }
 
 #[test]
+fn an_order_that_leaves_too_little_of_the_lease_is_asked_for_anew() {
+    let mut b = Bench::synced();
+    let orders = b.apply(7, 3, burn());
+    b.wait(LEASE / 2 + 1);
+    b.host.handle_orders(b.now, &orders);
+    assert_eq!(b.host.poll_action(), Some(Action::Report), "the leader hears how late it was");
+    assert_eq!((b.host.poll_action(), b.phase(7)), (None, None), "nothing has begun");
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.host.lease_until(&id(7)), Some(b.now.plus(LEASE)));
+}
+
+#[test]
 fn an_old_grant_is_worth_nothing() {
     let mut b = Bench::synced();
     b.obey(&b.apply(7, 3, burn()));
