@@ -73,7 +73,8 @@ pub(crate) async fn initialise(raft: &Raft, config: &Config) -> Result<(), Strin
 /// What a proposal came to where it did not come to an outcome.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotWritten {
-    /// Another coordinator leads. A repeat there is harmless: commands carry their id.
+    /// Another coordinator leads; what was proposed here may take effect there all the same. A
+    /// repeat is harmless: commands carry their id.
     NotLeader(NodeId),
     /// Nobody knows: it may be in the log, now or later.
     Unknown(String),

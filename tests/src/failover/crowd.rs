@@ -125,6 +125,8 @@ async fn run(orders: Orders) -> Result<Account, String> {
         ended.map_err(|e| e.to_string())?;
     }
     let unknown = crowd.ask_again().await;
+    // Before anything is cleared: what a coordinator holds wrongly must be seen.
+    crowd.read_all().await?;
     crowd.clear().await?;
     let lost = crowd.prove().await;
     let mut found = crowd.found();

@@ -55,7 +55,7 @@ impl Crowd {
         unknown.len()
     }
 
-    /// Sets every register to 0, then reads them from every coordinator, all on record.
+    /// Sets every register to 0, then reads them from every coordinator.
     pub(super) async fn clear(self: &Arc<Self>) -> Result<(), String> {
         for register in 0..self.orders.hosts.len() {
             let command = Uuid::from_u128(rand::random());
@@ -64,6 +64,11 @@ impl Crowd {
                 return Err("no quorum came back".into());
             }
         }
+        self.read_all().await
+    }
+
+    /// Reads the registers from every coordinator, on record.
+    pub(super) async fn read_all(self: &Arc<Self>) -> Result<(), String> {
         for at in 0..self.reads.count() {
             let began = now_us();
             while self.read(at).await.is_none() {
