@@ -154,15 +154,21 @@ async fn serve(
     };
     let node = Arc::new(Node::new(parts));
     let server = tokio::spawn(server::serve(node.clone(), endpoint.clone()));
-    let driving = Driver::new(node.clone(), events, queue).run(stopped);
+    let driver = Driver::new(node.clone(), events, queue);
     tracing::info!(name = node.config.name, address = %endpoint.local_addr(), "coordinator is up");
 
     let result = async {
         raft::initialise(&raft, &node.config).await?;
         drop(node);
+        // On one of the runtime's own threads, not on the one that waits here: what agents say wakes it
+        // there without a call into the kernel.
+        let mut driving = tokio::spawn(driver.run(stopped));
         tokio::select! {
-            ended = driving => ended,
-            () = shutdown => Ok(()),
+            ended = &mut driving => ended.unwrap_or_else(|e| Err(e.to_string())),
+            () = shutdown => {
+                driving.abort();
+                Ok(())
+            }
         }
     }
     .await

@@ -23,6 +23,8 @@ pub struct Broadcast {
     committed: bool,
     /// A host is connected that the registry does not know.
     strangers: bool,
+    /// Hosts without a receipt, counted: a receipt must not cost a look at the whole fleet.
+    missing: usize,
     /// When the last host answered.
     answered_at: Option<Time>,
     hosts: BTreeMap<HostName, Target>,
@@ -71,6 +73,7 @@ impl Broadcast {
             lapses_at: now.plus(longest_lease_ms + SLACK_MS),
             committed: false,
             strangers: false,
+            missing: hosts.len(),
             answered_at: hosts.is_empty().then_some(now),
             hosts,
         }
@@ -97,12 +100,19 @@ impl Broadcast {
             return;
         }
         let Some(target) = self.hosts.get_mut(host) else { return };
+        self.missing -= usize::from(target.receipt.is_none());
         if target.receipt.as_ref().is_none_or(|known| known.latched != Latched::Durable) {
             target.receipt = Some(receipt);
         }
-        if self.answered_at.is_none() && self.hosts.values().all(|t| t.receipt.is_some()) {
+        if self.answered_at.is_none() && self.missing == 0 {
             self.answered_at = Some(now);
         }
+    }
+
+    /// Whether every host has answered.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.answered_at.is_some()
     }
 
     /// The stop is in the log.
@@ -330,6 +340,19 @@ mod tests {
         b.handle_receipt(BEGAN, &host(1), receipt(Latched::Memory, &[]));
         let first = b.progress(BEGAN).hosts[0].receipt.clone().expect("it answered");
         assert_eq!(first.latched, Latched::Durable);
+    }
+
+    #[test]
+    fn all_have_answered_once_each_of_them_has() {
+        let mut b = broadcast();
+        for _ in 0..2 {
+            b.handle_receipt(BEGAN, &host(1), receipt(Latched::Memory, &[]));
+        }
+        b.handle_receipt(BEGAN, &host(3), receipt(Latched::Durable, &[]));
+        assert!(!b.is_answered(), "one twice, and a stranger");
+        b.handle_receipt(BEGAN, &host(2), receipt(Latched::Durable, &[]));
+        assert!(b.is_answered());
+        assert!(Broadcast::new(BEGAN, stop(), std::iter::empty(), 5_000).is_answered());
     }
 
     #[test]

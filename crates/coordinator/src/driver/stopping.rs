@@ -22,7 +22,10 @@ use crate::raft::{self, NotWritten};
 /// picture is told of at once.
 const PUBLISH_GAP_MS: u64 = 20;
 /// Stops whose receipts are kept for operators who ask a moment later.
-const MAX_KEPT: usize = 16;
+const MAX_KEPT: usize = 4;
+/// How long a stop whose receipts are coming in goes before the leader's own rounds, which every
+/// report of a host that has stopped would begin: far less than a lease.
+const FIRST_MS: u64 = 250;
 /// How long a proposal or a call about a stop may take before the next tick tries again.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -31,7 +34,19 @@ struct Running {
     to: Vec<mpsc::Sender<StopProgress>>,
     /// Something changed since the last answer.
     dirty: bool,
+    /// The last answer said that every host has answered.
+    told_all: bool,
     next: Time,
+    /// Until when it goes before all else.
+    first_until: Time,
+}
+
+impl Running {
+    /// Whether the operators are to be told of a change now.
+    fn is_due(&self, now: Time) -> bool {
+        let completes = self.machine.is_answered() && !self.told_all;
+        self.dirty && (completes || now >= self.next)
+    }
 }
 
 /// Stop-alls that somebody waits for, and the receipts of the last ones.
@@ -79,6 +94,12 @@ impl Broadcasts {
         }
     }
 
+    /// Until when the leader's rounds wait; where nothing keeps them this has passed.
+    pub(super) fn first_until(&self) -> Time {
+        let asked = self.running.iter().filter(|r| !r.machine.is_answered());
+        asked.map(|r| r.first_until).max().unwrap_or(Time(0))
+    }
+
     pub(super) fn poll_timeout(&self) -> Time {
         let next = |r: &Running| if r.dirty { r.next } else { r.machine.poll_timeout() };
         self.running.iter().map(next).min().unwrap_or(Time::FAR)
@@ -89,12 +110,12 @@ impl Broadcasts {
     pub(super) fn publish(&mut self, now: Time) {
         self.running.retain_mut(|running| {
             let over = running.machine.is_over(now);
-            let due = running.dirty && now >= running.next;
-            if !over && !due {
+            if !over && !running.is_due(now) {
                 return true;
             }
             let progress = running.machine.progress(now);
             running.dirty = false;
+            running.told_all = running.machine.is_answered();
             running.next = now.plus(PUBLISH_GAP_MS);
             // An operator who does not read gets the next one; the last one must get through.
             running.to.retain(|to| match to.try_send(progress.clone()) {
@@ -212,8 +233,15 @@ impl Driver {
             machine.handle_receipt(now, &host, receipt);
         }
         self.node.applied.read(|registry| note_committed(&mut machine, registry));
-        let running = Running { machine, to: vec![progress], dirty: true, next: now };
-        self.broadcasts.running.push(running);
+        // The first answer comes after a gap too: while the stop is being pushed there is no news.
+        self.broadcasts.running.push(Running {
+            machine,
+            to: vec![progress],
+            dirty: true,
+            told_all: false,
+            next: now.plus(PUBLISH_GAP_MS),
+            first_until: now.plus(FIRST_MS),
+        });
     }
 
     fn broadcast(&self, now: Time, stop: StopId) -> Broadcast {

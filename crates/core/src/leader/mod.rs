@@ -88,6 +88,8 @@ pub struct Leader {
     split: Option<String>,
     /// Stops that somebody has heard and the log may lack.
     stops: BTreeSet<StopId>,
+    /// The digest of the log's stops, and when this leader first saw it.
+    log_stops: Option<(u64, Time)>,
     actions: VecDeque<Action>,
 }
 
@@ -109,6 +111,7 @@ impl Leader {
             proposed: VecDeque::new(),
             split: None,
             stops: BTreeSet::new(),
+            log_stops: None,
             actions: VecDeque::new(),
         }
     }
@@ -196,7 +199,7 @@ impl Leader {
         }
         self.observe(now, registry);
         self.progress(now, wall, registry);
-        if self.send_orders(registry) {
+        if self.send_orders(now, registry) {
             self.hurry(now);
         }
     }

@@ -14,8 +14,18 @@ impl Leader {
     /// Answers every report that had arrived when the round began, by what the host has said since
     /// (so that hosts which report faster than rounds end are answered too); true where newer ones
     /// wait. While any host has heard other stops than the log has, nothing is started anywhere.
-    pub(super) fn send_orders(&mut self, registry: &Registry) -> bool {
+    ///
+    /// A report that is older than the log's newest stop does not say who has heard of that stop: it
+    /// was pushed to every host when it was learnt. Who has not is told after its next report; a fleet
+    /// that is being stopped is not told everything twice.
+    pub(super) fn send_orders(&mut self, now: Time, registry: &Registry) -> bool {
         let digest = registry.fence.digest();
+        let since = match self.log_stops {
+            Some((known, at)) if known == digest => at,
+            Some(_) => now,
+            None => Time(0),
+        };
+        self.log_stops = Some((digest, since));
         let agreed =
             self.stops.is_empty() && self.sessions.values().all(|s| s.report.digest == digest); // guard: digest of S
         let mut newer = false;
@@ -25,7 +35,9 @@ impl Leader {
             let Some(echo) = echo else { continue };
             let applies =
                 if agreed { applies(host, session, registry, &self.listed) } else { Vec::new() };
-            let messages = answer(self.leadership, session, echo, registry, applies, host);
+            let differs = session.report.digest != digest && session.arrived >= since;
+            let stand = Stand { leadership: self.leadership, registry, differs };
+            let messages = answer(stand, host, session, echo, applies);
             if messages == session.told {
                 continue;
             }
@@ -53,17 +65,25 @@ impl Leader {
     }
 }
 
-fn answer(
+/// How one host stands to the log.
+#[derive(Clone, Copy)]
+struct Stand<'a> {
     leadership: Leadership,
+    registry: &'a Registry,
+    /// It has heard other stops than the log has, as far as it could.
+    differs: bool,
+}
+
+fn answer(
+    stand: Stand<'_>,
+    host: &HostName,
     session: &Session,
     echo: Time,
-    registry: &Registry,
     applies: Vec<Apply>,
-    host: &HostName,
 ) -> Vec<ToAgent> {
+    let Stand { leadership, registry, differs } = stand;
     let report = &session.report;
     let mut messages = Vec::new();
-    let differs = report.digest != registry.fence.digest();
     if differs {
         // The host answers with all of its own, and what the log lacks is proposed.
         messages.push(ToAgent::Stops(registry.fence.stops().collect()));
