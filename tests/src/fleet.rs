@@ -208,9 +208,10 @@ impl Fleet {
     /// A process cannot be signalled.
     pub fn signal(&self, host: &str, role: &str, signal: &str) -> usize {
         let pids = self.pids(host, role);
-        for pid in &pids {
+        if !pids.is_empty() {
+            // All at once: the death of one may end the others.
             let mut kill = Command::new("kill");
-            kill.args([&format!("-{signal}"), &pid.to_string()]);
+            kill.arg(format!("-{signal}")).args(pids.iter().map(i32::to_string));
             let _ = run(kill).ended(0);
         }
         pids.len()

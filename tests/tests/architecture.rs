@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
 ];
 
 /// Each heavy dependency and the only packages that may name it.
-const OWNERS: [(&str, &[&str]); 13] = [
+const OWNERS: [(&str, &[&str]); 12] = [
     ("bincode", &["crates/wire"]),
     ("quinn", &["crates/wire"]),
     ("rustls", &["crates/wire"]),
@@ -39,12 +39,10 @@ const OWNERS: [(&str, &[&str]); 13] = [
     ("libc", &["crates/faults"]),
     ("clap", &["crates/squall"]),
     ("serde-saphyr", &["crates/squall", "crates/core"]),
-    ("anyhow", &["crates/squall"]),
 ];
 
 /// What a pure package may depend on at run time.
-const PURE: [&str; 7] =
-    ["ipnet", "schemars", "serde", "serde_json", "thiserror", "uuid", "humantime"];
+const PURE: [&str; 6] = ["ipnet", "schemars", "serde", "serde_json", "thiserror", "uuid"];
 
 type Table = toml::Table;
 

@@ -45,6 +45,15 @@ pub(super) struct Session {
     arrived: Time,
 }
 
+/// What a host said last, and when it arrived.
+fn last_of<'a>(
+    sessions: &'a BTreeMap<HostName, Session>,
+    host: &HostName,
+) -> Option<(&'a Report, Time)> {
+    let session = sessions.get(host)?;
+    session.report.as_ref().map(|said| (&said.report, session.arrived))
+}
+
 /// One coordinator.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -251,8 +260,10 @@ impl Simulation {
         let logged: Vec<StopId> = node.registry.fence.stops().collect();
         node.lacking.retain(|stop| !node.registry.fence.knows(*stop));
         for broadcast in &mut node.broadcasts {
-            if logged.contains(&broadcast.stop()) {
-                broadcast.handle_committed();
+            if logged.contains(&broadcast.stop()) && !broadcast.is_committed() {
+                let hosts = node.registry.hosts.keys();
+                broadcast
+                    .handle_committed(node.clock, hosts.map(|h| (h, last_of(&node.sessions, h))));
             }
         }
         if let Some(leading) = &mut node.leading {
@@ -313,11 +324,7 @@ impl Simulation {
         // A node that lags may be connected to hosts of which its log does not know yet.
         let names: BTreeSet<&HostName> =
             node.registry.hosts.keys().chain(node.sessions.keys()).collect();
-        let hosts = names.into_iter().map(|host| {
-            let session = node.sessions.get(host);
-            let said = session.and_then(|s| s.report.as_ref().map(|r| (&r.report, s.arrived)));
-            (host, said)
-        });
+        let hosts = names.into_iter().map(|host| (host, last_of(&node.sessions, host)));
         let longest = node.registry.running().map(|e| e.experiment.safety.lease_ms).max();
         let mut broadcast = Broadcast::new(node.clock, stop, hosts, longest.unwrap_or(5_000));
         for ((of, host), receipt) in &node.receipts {
@@ -326,13 +333,14 @@ impl Simulation {
             }
         }
         if node.registry.stops.contains_key(&stop) {
-            broadcast.handle_committed();
+            let hosts = node.registry.hosts.keys();
+            broadcast.handle_committed(node.clock, hosts.map(|h| (h, last_of(&node.sessions, h))));
         }
         node.broadcasts.push(broadcast);
     }
 
-    /// Whoever calls a stop-all done must be right: every host that it names has latched on disk, and
-    /// holds nothing that the stop forbids.
+    /// Whoever calls a stop-all done must be right: every host that it names, and every one that there is
+    /// where the log has the stop, has latched on disk, and holds nothing that the stop forbids.
     pub(super) fn check_broadcasts(&mut self) -> Result<(), String> {
         for node in &mut self.nodes {
             let now = node.clock;
@@ -343,7 +351,9 @@ impl Simulation {
                 }
                 let stop = broadcast.stop();
                 let named = |name: &HostName| progress.hosts.iter().any(|h| h.host == *name);
-                for host in self.world.hosts.iter().filter(|host| named(&host.name)) {
+                // The log has every host: where it has the stop, all must be named.
+                let counts = |name: &HostName| progress.committed || named(name);
+                for host in self.world.hosts.iter().filter(|host| counts(&host.name)) {
                     let holds = |id| admitted(&self.world.log, id, &[stop].into()).is_err();
                     if !host.has_latched(stop) || host.holders.keys().any(holds) {
                         return Err(format!("{stop} is called done, and {} is not", host.name));

@@ -188,7 +188,7 @@ fn scripts_find_what_the_design_promises_them() {
     let runs = [&["status"][..], &["stop-all"], &["run", &path]].map(|args| fleet.begin(args));
     for (said, word) in runs.map(Running::end).into_iter().zip([
         "no coordinator answered",
-        "NOT STOPPED",
+        "NOT SEEN TO STOP",
         "may or may not take effect",
     ]) {
         let said = said.ended(4);
