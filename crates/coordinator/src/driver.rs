@@ -243,7 +243,10 @@ impl Driver {
         for stop in new {
             self.push(stop);
         }
-        self.node.applied.read(|registry| self.broadcasts.note_committed(registry));
+        let sessions = self.node.sessions();
+        let note = |registry: &_| self.broadcasts.note_committed(now, registry, &sessions);
+        self.node.applied.read(note);
+        drop(sessions);
         if let Some(leading) = &mut self.leading {
             leading.machine.handle_change(now);
         }

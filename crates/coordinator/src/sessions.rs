@@ -35,9 +35,12 @@ impl Sessions {
     pub(crate) fn add(&mut self, connection: u64, hello: Hello) -> Option<u64> {
         let host = hello.host.name.clone();
         self.host_of.insert(connection, host.clone());
-        let old = self.by_host.insert(host, Session { connection, hello, report: None });
+        let old = self.by_host.insert(host.clone(), Session { connection, hello, report: None });
         old.map(|s| {
             self.host_of.remove(&s.connection);
+            if let Some(last) = s.report {
+                self.gone.insert(host, last);
+            }
             s.connection
         })
     }
@@ -75,21 +78,20 @@ impl Sessions {
 /// names, one behind and one before in turn, so that whom `me` knows knows `me`. Beats stand on that.
 pub(crate) fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
     use std::ops::Bound::{Excluded, Unbounded};
-    let cohort = |h: &HostRecord| h.labels.get("group").cloned().unwrap_or_default();
-    let own = registry.hosts.get(me).map(&cohort).unwrap_or_default();
+    let own = registry.hosts.get(me).map_or("", HostRecord::cohort);
     let ring = || {
         let after = registry.hosts.range::<HostName, _>((Excluded(me), Unbounded));
         let before = registry.hosts.range::<HostName, _>((Unbounded, Excluded(me)));
         after.chain(before).map(|(_, h)| h)
     };
-    let same = from_both_ends(ring().filter(|h| cohort(h) == own).collect());
-    let rest = from_both_ends(ring().filter(|h| cohort(h) != own).collect());
+    let same = from_both_ends(ring().filter(|h| h.cohort() == own).collect());
+    let rest = from_both_ends(ring().filter(|h| h.cohort() != own).collect());
     let peer = |h: &HostRecord| PeerHost {
         name: h.name.clone(),
         address: h.address,
         gossip_port: h.gossip_port,
         relay_port: h.relay_port,
-        cohort: cohort(h),
+        cohort: h.cohort().to_owned(),
     };
     same.chain(rest).take(MAX_PEERS).map(peer).collect()
 }

@@ -39,6 +39,26 @@ struct Target {
     receipt: Option<Receipt>,
 }
 
+impl Target {
+    /// A host as its last report has it, which arrived then.
+    fn new(now: Time, last: Option<(&Report, Time)>) -> Target {
+        let held = last.iter().flat_map(|(report, arrived)| {
+            report.faults.iter().filter(|f| f.lease_ms > 0).map(|f| (f, *arrived))
+        });
+        let deadlines = held
+            .filter(|(fault, _)| fault.id.experiment.is_local())
+            .map(|(fault, arrived)| arrived.plus(fault.remaining_ms + SLACK_MS));
+        Target {
+            may_hold: last.is_none_or(|(report, arrived)| {
+                let old = now.since(arrived) >= crate::leader::FRESH_MS;
+                old || report.faults.iter().any(|f| f.lease_ms > 0)
+            }),
+            by_person: deadlines.max().unwrap_or(now),
+            receipt: None,
+        }
+    }
+}
+
 impl Broadcast {
     /// A stop-all begins. `hosts` are all hosts that are known here with their last report and when
     /// it arrived; `longest_lease_ms` is the longest lease that anything may have: any lease there is,
@@ -50,23 +70,8 @@ impl Broadcast {
         hosts: impl Iterator<Item = (&'a HostName, Option<(&'a Report, Time)>)>,
         longest_lease_ms: u64,
     ) -> Broadcast {
-        let target = |last: Option<(&Report, Time)>| {
-            let held = last.iter().flat_map(|(report, arrived)| {
-                report.faults.iter().filter(|f| f.lease_ms > 0).map(|f| (f, *arrived))
-            });
-            let deadlines = held
-                .filter(|(fault, _)| fault.id.experiment.is_local())
-                .map(|(fault, arrived)| arrived.plus(fault.remaining_ms + SLACK_MS));
-            Target {
-                may_hold: last.is_none_or(|(report, arrived)| {
-                    let old = now.since(arrived) >= crate::leader::FRESH_MS;
-                    old || report.faults.iter().any(|f| f.lease_ms > 0)
-                }),
-                by_person: deadlines.max().unwrap_or(now),
-                receipt: None,
-            }
-        };
-        let hosts: BTreeMap<_, _> = hosts.map(|(n, r)| (n.clone(), target(r))).collect();
+        let hosts: BTreeMap<_, _> =
+            hosts.map(|(name, last)| (name.clone(), Target::new(now, last))).collect();
         Broadcast {
             stop,
             began: now,
@@ -115,9 +120,27 @@ impl Broadcast {
         self.answered_at.is_some()
     }
 
-    /// The stop is in the log.
-    pub fn handle_committed(&mut self) {
+    /// The stop is in the log, and with it every host that was registered before: `hosts` are all of
+    /// them, with their last reports. Whoever was not named yet is, and must answer too. Call it once.
+    pub fn handle_committed<'a>(
+        &mut self,
+        now: Time,
+        hosts: impl Iterator<Item = (&'a HostName, Option<(&'a Report, Time)>)>,
+    ) {
         self.committed = true;
+        for (name, last) in hosts {
+            if !self.hosts.contains_key(name) {
+                self.hosts.insert(name.clone(), Target::new(now, last));
+                self.missing += 1;
+                self.answered_at = None;
+            }
+        }
+    }
+
+    /// Whether the log has it, as far as is known here.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        self.committed
     }
 
     /// A host is connected that the registry here does not know, so that there may be others.
@@ -126,9 +149,9 @@ impl Broadcast {
     }
 
     /// All experiments that were there before the stop are known now, and no lease of theirs is
-    /// longer than this.
-    pub fn handle_longest_lease(&mut self, longest_lease_ms: u64) {
-        self.lapses_at = self.lapses_at.min(self.began.plus(longest_lease_ms + SLACK_MS));
+    /// longer than this. Until the stop was in the log they may have been renewed.
+    pub fn handle_longest_lease(&mut self, now: Time, longest_lease_ms: u64) {
+        self.lapses_at = self.lapses_at.min(now.plus(longest_lease_ms + SLACK_MS));
     }
 
     /// Nothing more is to be learnt in time: all have answered and the log has had its time, or the
@@ -317,8 +340,14 @@ mod tests {
             assert!(b.is_over(at) && all_answered(&alone) && !is_done(&alone));
             let knows = StopProgress { whole: true, hosts: Vec::new(), ..alone.clone() };
             assert!(merge(&[alone, knows]).is_some_and(|m| is_done(&m)), "another one knows");
-            b.handle_committed();
-            assert!(is_done(&b.progress(at)));
+            let registered = [host(1), host(2), host(9)];
+            b.handle_committed(at, registered.iter().map(|h| (h, None)));
+            assert!(!is_done(&b.progress(at)) && !b.is_answered(), "h9 was not heard of before");
+            assert!(!b.is_over(at.plus(COMMIT_GRACE_MS)), "it is waited for");
+            for name in &registered {
+                b.handle_receipt(at, name, receipt(Latched::Durable, &[]));
+            }
+            assert!(is_done(&b.progress(at)) && b.is_over(at));
         }
     }
 
@@ -326,10 +355,10 @@ mod tests {
     fn any_lease_is_waited_out_until_all_experiments_are_known() {
         let hosts = [host(1)];
         let mut b = Broadcast::new(BEGAN, stop(), hosts.iter().map(|h| (h, None)), 30_000);
-        let early = BEGAN.plus(5_000 + SLACK_MS);
-        assert!(!b.is_over(early));
-        b.handle_longest_lease(5_000);
-        assert!(b.is_over(early));
+        let known = BEGAN.plus(10_000);
+        b.handle_longest_lease(known, 5_000);
+        assert!(!b.is_over(BEGAN.plus(5_000 + SLACK_MS)), "it may have been renewed since");
+        assert!(b.is_over(known.plus(5_000 + SLACK_MS)));
     }
 
     #[test]

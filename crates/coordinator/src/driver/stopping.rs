@@ -17,6 +17,7 @@ use super::{Driver, beside};
 use crate::clock;
 use crate::node::Node;
 use crate::raft::{self, NotWritten};
+use crate::sessions::Sessions;
 
 /// The shortest gap between two answers to an operator who waits; a host that completes the
 /// picture is told of at once.
@@ -88,9 +89,12 @@ impl Broadcasts {
     }
 
     /// The registry has changed. One that has the stop has every experiment that was before it.
-    pub(super) fn note_committed(&mut self, registry: &Registry) {
+    pub(super) fn note_committed(&mut self, now: Time, registry: &Registry, sessions: &Sessions) {
+        let (kept, none) = (&self.receipts, BTreeMap::new());
         for running in &mut self.running {
-            running.dirty |= note_committed(&mut running.machine, registry);
+            let receipts = kept.get(&running.machine.stop()).unwrap_or(&none);
+            running.dirty |=
+                note_committed(now, &mut running.machine, registry, sessions, receipts);
         }
     }
 
@@ -229,10 +233,15 @@ impl Driver {
             return;
         }
         let mut machine = self.broadcast(now, stop);
-        for (host, receipt) in self.broadcasts.keep(stop).clone() {
-            machine.handle_receipt(now, &host, receipt);
+        let receipts = self.broadcasts.keep(stop).clone();
+        for (host, receipt) in &receipts {
+            machine.handle_receipt(now, host, receipt.clone());
         }
-        self.node.applied.read(|registry| note_committed(&mut machine, registry));
+        let sessions = self.node.sessions();
+        self.node.applied.read(|registry| {
+            note_committed(now, &mut machine, registry, &sessions, &receipts);
+        });
+        drop(sessions);
         // The first answer comes after a gap too: while the stop is being pushed there is no news.
         self.broadcasts.running.push(Running {
             machine,
@@ -261,16 +270,25 @@ impl Driver {
     }
 }
 
-/// Tells the machine that its stop is in the log, where it is.
-fn note_committed(machine: &mut Broadcast, registry: &Registry) -> bool {
-    let committed = registry.stops.contains_key(&machine.stop());
-    if committed {
-        machine.handle_committed();
-        let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
-        // A person's fault has the usual one.
-        machine.handle_longest_lease(leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS));
+/// Tells the machine that its stop is in the log, where it has come to be.
+fn note_committed(
+    now: Time,
+    machine: &mut Broadcast,
+    registry: &Registry,
+    sessions: &Sessions,
+    receipts: &BTreeMap<HostName, Receipt>,
+) -> bool {
+    if machine.is_committed() || !registry.stops.contains_key(&machine.stop()) {
+        return false;
     }
-    committed
+    machine.handle_committed(now, registry.hosts.keys().map(|h| (h, sessions.last_report(h))));
+    for (host, receipt) in receipts {
+        machine.handle_receipt(now, host, receipt.clone());
+    }
+    let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
+    // A person's fault has the usual one.
+    machine.handle_longest_lease(now, leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS));
+    true
 }
 
 /// Proposes every stop that the log lacks; all of them are in the log when this returns `Ok`.
