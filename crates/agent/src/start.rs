@@ -242,7 +242,7 @@ pub(crate) fn assemble(
         writer,
         links: Vec::new(),
         locals: Locals::new(me.clone()),
-        _listening: listening,
+        listening: Some(listening),
         neighbours: None,
         probes: Probes::new(parts.policy),
         kept: Kept::default(),

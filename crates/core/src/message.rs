@@ -93,6 +93,21 @@ pub enum HostPhase {
     NotHeld,
 }
 
+impl HostPhase {
+    /// Nothing of it is on the host, and it does not come back.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        match self {
+            HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld => true,
+            HostPhase::Journaling
+            | HostPhase::Applying
+            | HostPhase::Held
+            | HostPhase::Reverting
+            | HostPhase::Stuck => false,
+        }
+    }
+}
+
 /// One fault as its host reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FaultReport {

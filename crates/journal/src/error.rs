@@ -15,7 +15,7 @@ pub enum JournalError {
         holder: String,
     },
     /// A record before the end is damaged. What stands behind it may be a stop.
-    #[error("{path} is damaged at byte {offset}: keep a copy, run `squall lift`, then move it away; the host starts disarmed", path = path.display())]
+    #[error("{path} is damaged at byte {offset}: keep a copy and move it away, then start the agent, or run `squall lift`; the host starts disarmed", path = path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,

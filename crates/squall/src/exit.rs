@@ -91,7 +91,11 @@ impl Failure {
             Refusal::Drained(host) => {
                 (Exit::Refused, format!("squall agent drain --undo {host}, or choose another host"))
             }
-            Refusal::Full(_) => (Exit::Refused, "squall status shows what is kept".into()),
+            Refusal::Full(_) => (
+                Exit::Refused,
+                "a smaller file, or fewer of them; stops are kept for ever: after thousands of them, a new cluster"
+                    .into(),
+            ),
             Refusal::UnknownHost(_) => (Exit::Usage, "squall nodes lists the hosts".into()),
             Refusal::UnknownExperiment(_) => {
                 (Exit::Usage, "squall ls lists the experiments".into())

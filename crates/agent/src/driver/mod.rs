@@ -45,8 +45,8 @@ pub(crate) struct Driver {
     pub writer: Writer,
     pub links: Vec<Link>,
     pub locals: Locals,
-    /// Kept for its end.
-    pub _listening: Listening,
+    /// Takes people's connections until it is dropped.
+    pub listening: Option<Listening>,
     pub neighbours: Option<Neighbours>,
     pub probes: Probes,
     pub kept: Kept,
@@ -143,6 +143,8 @@ impl Driver {
 
     /// Says the last words, and waits for the last write.
     async fn end(mut self) {
+        // Nobody shall come to an agent that listens no more.
+        drop(self.listening.take());
         self.report();
         let closing: Vec<_> = self.links.drain(..).map(|l| tokio::spawn(l.close())).collect();
         let told = async {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use squall_core::fault::Fault;
-use squall_core::message::{FaultReport, HostPhase};
+use squall_core::message::FaultReport;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -92,11 +92,7 @@ impl Client {
                         return Ok(Injected::Refused { reason, by_safety });
                     }
                     Answer::Fault(fault) => {
-                        let over = matches!(
-                            fault.phase,
-                            HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld
-                        );
-                        return Ok(if over {
+                        return Ok(if fault.phase.is_over() {
                             Injected::Over(*fault)
                         } else {
                             Injected::Changed(*fault)

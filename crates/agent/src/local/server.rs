@@ -184,7 +184,7 @@ impl Locals {
                     person.told = Some(fault.clone());
                     person.answer(Answer::Fault(Box::new(fault.clone())));
                 }
-                if is_over(fault) {
+                if fault.phase.is_over() {
                     host.take_over(&fault.id);
                     person.fault = None;
                 }
@@ -197,12 +197,8 @@ impl Locals {
     }
 }
 
-fn is_over(fault: &FaultReport) -> bool {
-    matches!(fault.phase, HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld)
-}
-
 fn is_final(fault: &FaultReport) -> bool {
-    is_over(fault) || fault.phase == HostPhase::Stuck
+    fault.phase.is_over() || fault.phase == HostPhase::Stuck
 }
 
 impl Person {

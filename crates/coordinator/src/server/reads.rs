@@ -83,8 +83,7 @@ pub(super) async fn views(node: &Arc<Node>) -> Response {
 fn by_cohort(registry: &Registry, all: &Evidence) -> BTreeMap<String, Judgement> {
     let mut members = BTreeMap::<String, BTreeSet<HostName>>::new();
     for host in registry.hosts.values() {
-        let cohort = host.labels.get("group").cloned().unwrap_or_default();
-        members.entry(cohort).or_default().insert(host.name.clone());
+        members.entry(host.cohort().to_owned()).or_default().insert(host.name.clone());
     }
     let judge = |expected: BTreeSet<HostName>| {
         let rows = all.rows.iter().filter(|(host, _)| expected.contains(*host));
@@ -97,7 +96,13 @@ fn by_cohort(registry: &Registry, all: &Evidence) -> BTreeMap<String, Judgement>
 pub(super) async fn show(node: &Arc<Node>, id: ExperimentId) -> Response {
     let standing = node.confirm().await;
     let record = node.applied.read(|r| r.experiments.get(&id).cloned());
-    let Some(record) = record else { return Response::Refused(Refusal::UnknownExperiment(id)) };
+    let Some(record) = record else {
+        return match standing.confirmed {
+            true => Response::Refused(Refusal::UnknownExperiment(id)),
+            // Others may know it: its faults may be held this moment.
+            false => Response::NoQuorum("this coordinator alone does not know it".into()),
+        };
+    };
     let probes = {
         let sessions = node.sessions();
         let reports = sessions.iter().filter_map(|(_, s)| s.report.as_ref());
@@ -156,7 +161,7 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
     };
     let lacking = node.stops().lacking();
     node.applied.read(|registry| {
-        let fleet = registry.hosts.values().filter(|h| !h.drained).count();
+        let fleet = registry.in_service(experiment.safety.of_group.as_deref());
         let heard = || Refusal::Disarmed(lacking.iter().map(|(stop, _)| *stop).collect());
         let refusal = match registry.admit(&experiment) {
             Err(refusal) => Some(refusal),

@@ -7,7 +7,7 @@ use squall_core::experiment::{EndReason, Experiment};
 use squall_core::ids::{CommandId, ExperimentId, HostName, StopId};
 use squall_core::leader::FRESH_MS;
 use squall_core::message::{Request, Response};
-use squall_core::registry::{Command, Outcome, Refusal};
+use squall_core::registry::{Command, MAX_TOKEN_MS, Outcome, Refusal};
 use squall_core::spec::{self, File, Fleet};
 use squall_core::stopping;
 use squall_core::time::{Time, WallTime};
@@ -16,9 +16,6 @@ use crate::clock;
 use crate::driver::propose_lacking;
 use crate::node::Node;
 use crate::raft::{self, NotWritten};
-
-/// The longest life of a join token.
-const MAX_TTL_MS: u64 = 30 * 24 * 3600 * 1000;
 
 /// Carries out a request that changes something.
 pub(super) async fn write(node: &Arc<Node>, by: &str, request: Request) -> Response {
@@ -33,7 +30,7 @@ pub(super) async fn write(node: &Arc<Node>, by: &str, request: Request) -> Respo
         }
         Request::Drain { command, host, drained } => (command, Command::Drain { host, drained }),
         Request::CreateToken { command, host, hash, ttl_ms } => {
-            let expires = WallTime(clock::wall().0.saturating_add(ttl_ms.min(MAX_TTL_MS)));
+            let expires = WallTime(clock::wall().0.saturating_add(ttl_ms.min(MAX_TOKEN_MS)));
             (command, Command::CreateToken { hash, host, expires })
         }
         Request::Status
@@ -84,8 +81,11 @@ async fn unless_confirmed(node: &Arc<Node>, command: CommandId) -> Option<Respon
     if let Err(not_written) = propose_lacking(node).await {
         return Some(refused(node, not_written));
     }
-    let confirmed = node.confirm().await.confirmed;
-    (!confirmed).then(|| Response::NoQuorum("no coordinator leads with a quorum".into()))
+    if !node.confirm().await.confirmed {
+        return Some(Response::NoQuorum("no coordinator leads with a quorum".into()));
+    }
+    // What an earlier leader committed may have been applied only now, this command with it.
+    at_once(node, command)
 }
 
 /// Starts an experiment; the stops that the log lacks come first.

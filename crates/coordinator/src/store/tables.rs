@@ -27,7 +27,7 @@ const QUEUE: usize = 1024;
 /// Changes that share one fsync, at most.
 const BATCH: usize = 256;
 /// redb's page cache. All that is read often is in memory anyway.
-const CACHE_BYTES: usize = 8 << 20;
+const CACHE_BYTES: usize = 1 << 20;
 
 /// One change of the file.
 pub(super) enum Change {

@@ -67,6 +67,20 @@ struct Session {
     capabilities: Vec<Capability>,
 }
 
+impl Session {
+    /// Whether it was told to begin what this report does not list: the order was lost, or came too
+    /// late for its lease, and a fresh one is asked for.
+    fn awaits(&self, report: &Report) -> bool {
+        let lists = |id: &FaultId| report.faults.iter().any(|f| f.id == *id);
+        self.told.iter().any(|message| match message {
+            ToAgent::Orders(orders) => orders.apply.iter().any(|a| !lists(&a.id)),
+            ToAgent::Peers(_) | ToAgent::Stop { .. } | ToAgent::Stops(_) | ToAgent::Sync(_) => {
+                false
+            }
+        })
+    }
+}
+
 /// The machine of one leadership; dropped with it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
@@ -134,7 +148,8 @@ impl Leader {
         if same_life.is_some_and(|s| report.t < s.report.t) {
             return;
         }
-        let changed = same_life.is_none_or(|s| s.report.faults != report.faults);
+        let changed =
+            same_life.is_none_or(|s| s.report.faults != report.faults || s.awaits(&report));
         let (asked, told) =
             same_life.map(|s| (s.asked, s.told.clone())).unwrap_or((None, Vec::new()));
         let own = report.faults.iter().filter(|f| f.id.host == *host);

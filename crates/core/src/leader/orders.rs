@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Action, Leader, NOT_AFTER_MS, Session};
 use crate::experiment::{ExperimentRecord, FaultState, Phase};
 use crate::ids::{FaultId, HostName, Leadership};
-use crate::message::{Apply, HostPhase, Orders, PeerHost, ProbeOrder, Report, Sync, ToAgent};
+use crate::message::{Apply, HostPhase, Orders, ProbeOrder, Report, Sync, ToAgent};
 use crate::probe::Stage;
 use crate::registry::Registry;
 use crate::time::Time;
@@ -46,22 +46,6 @@ impl Leader {
             self.actions.extend(messages.into_iter().map(send));
         }
         newer
-    }
-
-    /// The other hosts, as every agent should know them.
-    #[must_use]
-    pub fn peers(registry: &Registry) -> Vec<PeerHost> {
-        registry
-            .hosts
-            .values()
-            .map(|h| PeerHost {
-                name: h.name.clone(),
-                address: h.address,
-                gossip_port: h.gossip_port,
-                relay_port: h.relay_port,
-                cohort: h.labels.get("group").cloned().unwrap_or_default(),
-            })
-            .collect()
     }
 }
 

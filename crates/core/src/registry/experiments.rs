@@ -75,23 +75,23 @@ impl Registry {
             return Err(Refusal::TooMany { running: running as u32, limit: MAX_RUNNING as u32 });
         }
         self.check_experiment(experiment)?;
-        let in_service = |group: Option<&String>| {
-            self.hosts
-                .values()
-                .filter(|h| !h.drained)
-                .filter(|h| group.is_none_or(|g| h.labels.get("group") == Some(g)))
-                .count()
-        };
-        let group = experiment.safety.of_group.as_ref();
+        let group = experiment.safety.of_group.as_deref();
         let scope = group.map_or("experiment".to_owned(), |g| format!("group {g}"));
         radius::check(
             &experiment.targets(),
-            (&scope, in_service(group)),
+            (&scope, self.in_service(group)),
             experiment.safety.max_radius_ppm,
             &self.reservations(),
-            in_service(None),
+            self.in_service(None),
         )
         .map_err(Refusal::Radius)
+    }
+
+    /// Hosts in service, of one group or of all: what a blast radius is a share of.
+    #[must_use]
+    pub fn in_service(&self, group: Option<&str>) -> usize {
+        let hosts = self.hosts.values().filter(|h| !h.drained);
+        hosts.filter(|h| group.is_none_or(|g| h.cohort() == g)).count()
     }
 
     fn check_experiment(&self, experiment: &Experiment) -> Result<(), Refusal> {

@@ -29,6 +29,8 @@ pub const MAX_SETTLED: usize = 1_000;
 pub const MAX_HOSTS: usize = 20_000;
 /// Join tokens outstanding, at most.
 pub const MAX_TOKENS: usize = 1_000;
+/// How long a join token is good, at most, in milliseconds.
+pub const MAX_TOKEN_MS: u64 = 30 * 24 * 3600 * 1000;
 
 /// One entry of the replicated log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -147,6 +149,14 @@ pub struct HostRecord {
     pub coordinator: bool,
     /// Takes no faults.
     pub drained: bool,
+}
+
+impl HostRecord {
+    /// Those with whom it must see each other: the label `group`, empty where it has none.
+    #[must_use]
+    pub fn cohort(&self) -> &str {
+        self.labels.get("group").map_or("", String::as_str)
+    }
 }
 
 /// A stop in the log.

@@ -134,7 +134,7 @@ pub struct AgentArgs {
 /// What an operator does to an agent.
 #[derive(Debug, Subcommand)]
 pub enum AgentAction {
-    /// Take a host out of service: it gets no further faults
+    /// Take a host out of service: it lifts what experiments hold there, and gets no further faults
     Drain {
         /// The host.
         host: String,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use squall_core::ids::NodeId;
 use squall_wire::Identity;
 
 use crate::exit::{Exit, Failure};
@@ -75,6 +76,13 @@ impl ClusterDir {
             return Err(Failure::usage(what, "list every coordinator under [[coordinators]]"));
         }
         Ok(ClusterDir { path: path.to_owned(), file: parsed })
+    }
+
+    /// The name of the coordinator with this number.
+    #[must_use]
+    pub fn name_of(&self, id: NodeId) -> String {
+        let member = self.file.coordinators.iter().find(|m| m.id == id.0);
+        member.map_or_else(|| id.to_string(), |m| m.name.clone())
     }
 
     /// The operator's identity.

@@ -26,7 +26,10 @@ fn identity(error: IdentityError) -> Failure {
 /// `squall init`: everything about a new cluster, in one directory.
 pub fn init(init: &Init, shared: &Shared) -> Outcome {
     let Some(dir) = shared.cluster.clone() else {
-        return Err(Failure::usage("where to?", "name a new directory: --cluster DIR"));
+        return Err(Failure::usage(
+            "--cluster is missing",
+            "name the directory to make: squall init --cluster DIR …",
+        ));
     };
     if dir.join(CLUSTER_FILE).exists() {
         let what = format!("{} is a cluster's directory already", dir.display());
@@ -91,6 +94,14 @@ fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
             return Err(Failure::usage(
                 format!("{text}: the same name or address twice"),
                 "each is one",
+            ));
+        }
+        let place = format!("c{}", members.len() + 1);
+        let numbered = name.strip_prefix('c').is_some_and(|n| n.parse::<u64>().is_ok());
+        if numbered && name != place {
+            return Err(Failure::usage(
+                format!("{text}: views and terms will call this coordinator {place}"),
+                "c1, c2, … in this order; or other names",
             ));
         }
         members.push(Member { id: members.len() as u64 + 1, name, address });

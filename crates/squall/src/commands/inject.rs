@@ -1,6 +1,8 @@
 //! This host alone: `inject`, `lift`, `doctor`. The agent here is asked where one runs; else this
 //! process is the agent for as long as it takes.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,6 +13,7 @@ use squall_core::hold::Achieved;
 use squall_core::ids::HostName;
 use squall_core::message::{FaultReport, HostPhase};
 use squall_core::policy::Policy;
+use tokio::sync::Notify;
 
 use super::forms::form;
 use super::watch::Interrupts;
@@ -183,8 +186,10 @@ fn exit_of(fault: &FaultReport, interrupted: bool) -> Exit {
 /// `squall lift`.
 pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
     quiet_logs();
-    // To make a host whole needs nobody's leave.
-    runtime()?.block_on(with_agent(dirs, Policy::default(), async |mut agent| {
+    // To make a host whole needs nobody's leave; but whoever injects meanwhile asks this agent.
+    let nothing = |_| Policy { allow: BTreeSet::new(), ..Policy::default() };
+    let policy = roles::policy(dirs.policy.as_deref()).unwrap_or_else(nothing);
+    let lifted = runtime()?.block_on(with_agent(dirs, policy, async |mut agent| {
         let silent = |_| {
             let next =
                 "wait so long; or kill the agent (kill -9), which lifts at once; then squall lift";
@@ -205,7 +210,14 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
             return Ok(Exit::NotClean);
         }
         Ok(Exit::Held)
-    }))
+    }));
+    // Whatever kept it from looking: nobody has seen this host clean.
+    lifted.map_err(|failure| match failure.exit {
+        Exit::NotClean => failure,
+        _ => Failure { exit: Exit::NotClean, ..failure }.with_hosts(
+            "nobody looked at this host; each fault here ends with its lease at the latest",
+        ),
+    })
 }
 
 /// Runs `command` with a connection to this host's agent, or to one of our own with this policy.
@@ -220,23 +232,18 @@ async fn with_agent(
             "run as the agent's user, mostly root",
         )
     };
-    if let Some(agent) = Client::connect(&dirs.run_dir).await.map_err(unusable)? {
-        return command(agent).await;
-    }
     let failed = |e: squall_agent::AgentError| {
-        Failure::local(
-            format!("this host's agent: {e}"),
-            "another squall may be at work here; or run as root",
-        )
+        Failure::local(format!("this host's agent: {e}"), "mend that; mostly this needs root")
     };
-    let began = std::time::Instant::now();
+    let (began, end) = (std::time::Instant::now(), Arc::new(Notify::new()));
     let (agent, alone) = loop {
         if let Some(agent) = Client::connect(&dirs.run_dir).await.map_err(unusable)? {
             return command(agent).await;
         }
-        let (state, run, never) = (&dirs.state_dir, &dirs.run_dir, std::future::pending());
+        let (state, run, end) = (&dirs.state_dir, &dirs.run_dir, end.clone());
+        let ending = async move { end.notified().await };
         let mut alone =
-            Box::pin(squall_agent::lone(state, run, this_host(), policy.clone(), never));
+            Box::pin(squall_agent::lone(state, run, this_host(), policy.clone(), ending));
         tokio::select! {
             agent = opened(dirs) => break (agent?, alone),
             ended = &mut alone => match ended {
@@ -247,11 +254,31 @@ async fn with_agent(
         }
         tokio::time::sleep(LOOKING).await;
     };
-    // The agent is run to its own end, so that nothing is cut short.
-    let (outcome, ended) = tokio::join!(command(agent), alone);
+    let asked = command(agent);
+    tokio::pin!(asked, alone);
+    let (outcome, ended) = tokio::select! {
+        ended = &mut alone => (asked.await, ended),
+        outcome = &mut asked => (outcome, to_the_end(alone, &end).await?),
+    };
     match ended {
         Err(e) if !e.is_beside_another() => Err(failed(e)),
         Ok(()) | Err(_) => outcome,
+    }
+}
+
+/// Runs an agent of our own to its end, so that nothing is cut short: others may inject through it.
+/// A signal lifts what they do.
+async fn to_the_end<T>(alone: impl Future<Output = T>, end: &Notify) -> Result<T, Failure> {
+    let mut interrupts = Interrupts::new()?;
+    tokio::pin!(alone);
+    loop {
+        tokio::select! {
+            ended = &mut alone => return Ok(ended),
+            () = interrupts.next() => {
+                talk("lifting what others inject through this command");
+                end.notify_one();
+            }
+        }
     }
 }
 

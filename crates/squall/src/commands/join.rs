@@ -8,6 +8,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use squall_core::message::Request;
+use squall_core::registry::MAX_TOKEN_MS;
 use squall_wire::{GossipKey, Identity, IdentityError, JoinToken};
 
 use super::init::list;
@@ -35,6 +36,10 @@ pub async fn token(client: &Client, token: &Token, format: Format) -> Outcome {
         client.dir.file.coordinators.iter().map(|c| c.address).collect();
     let made = JoinToken::create(client.dir.operator()?.authority(), addresses);
     let ttl_ms = token.ttl.0;
+    if ttl_ms > MAX_TOKEN_MS {
+        let what = format!("--ttl {}: a token is good for 30 days at most", token.ttl);
+        return Err(Failure::usage(what, "make it when the host is about to join"));
+    }
     let request = Request::CreateToken { command: command_id(), host, hash: made.hash(), ttl_ms };
     client.write(&request).await?;
     let names: Vec<&str> = client.dir.file.coordinators.iter().map(|c| c.name.as_str()).collect();

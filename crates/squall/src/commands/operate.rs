@@ -31,7 +31,7 @@ pub async fn ask_status(client: &Client) -> Result<Status, Failure> {
 /// `squall status`.
 pub async fn status(client: &Client, format: Format) -> Outcome {
     let status = ask_status(client).await?;
-    print(format, &StatusView::new(&status), StatusView::table)
+    print(format, &StatusView::new(&status, |id| client.dir.name_of(id)), StatusView::table)
 }
 
 /// One line of `squall nodes`.
@@ -156,7 +156,7 @@ pub async fn drain(client: &Client, host: &str, drained: bool) -> Outcome {
     let request = Request::Drain { command: command_id(), host: host.clone(), drained };
     client.write(&request).await?;
     talk(if drained {
-        format!("{host} takes no further faults; what it holds ends as planned (squall faults)")
+        format!("{host} takes no further faults; what experiments hold there is lifted now")
     } else {
         format!("{host} is in service again")
     });

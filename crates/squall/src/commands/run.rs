@@ -78,7 +78,7 @@ pub async fn run(client: &Client, file: &str, detach: bool, format: Format) -> O
 fn detached(id: ExperimentId, record: &ExperimentRecord, format: Format) -> Outcome {
     let view = output::status::row(record);
     output::emit(format, &view, |_| format!("{id}\n"))?;
-    talk(format!("held; squall watch {id} follows it, squall stop {id} ends it"));
+    talk(format!("{}; squall watch {id} follows it, squall stop {id} ends it", view.state));
     Ok(Exit::Held)
 }
 

@@ -172,6 +172,13 @@ impl State {
 
 fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
     let Some(merged) = state.merged() else {
+        let refused = |t: &Result<Response, WireError>| matches!(t, Ok(Response::Forbidden(_)));
+        let hosts = if state.trouble.values().all(refused) {
+            "no host was told"
+        } else {
+            "no host is known to have been told; each fault ends with its lease at the latest where \
+             no coordinator is left to renew it"
+        };
         let said: Vec<_> = state
             .trouble
             .into_iter()
@@ -180,10 +187,8 @@ fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
         let failure = nobody(&said);
         return Err(Failure {
             exit: Exit::Unreachable,
-            what: format!("NOT STOPPED: {}", failure.what),
-            hosts:
-                "no host was told; with every coordinator gone each fault ends when its lease does"
-                    .to_owned(),
+            what: format!("NOT SEEN TO STOP: {}", failure.what),
+            hosts: hosts.to_owned(),
             next: format!("{}; on a host: squall lift, or pkill -9 squall", failure.next),
         });
     };

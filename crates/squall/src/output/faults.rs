@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use squall_core::hold::Achieved;
-use squall_core::message::{FaultReport, HostPhase, Status};
+use squall_core::message::{FaultReport, Status};
 
 use super::table::{NONE, or_none, table};
 use super::words;
@@ -29,17 +29,11 @@ pub struct FaultView {
     pub achieved: Option<Achieved>,
 }
 
-/// Something of it may be on the host.
-#[must_use]
-pub fn is_there(fault: &FaultReport) -> bool {
-    !matches!(fault.phase, HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld)
-}
-
 /// Every fault that may be on a host, by the hosts' last reports.
 #[must_use]
 pub fn views(status: &Status) -> Vec<FaultView> {
     let reports = status.hosts.iter().flat_map(|h| h.report.iter().flat_map(|r| &r.faults));
-    reports.filter(|f| is_there(f)).map(|f| view(f, status)).collect()
+    reports.filter(|f| !f.phase.is_over()).map(|f| view(f, status)).collect()
 }
 
 fn view(fault: &FaultReport, status: &Status) -> FaultView {

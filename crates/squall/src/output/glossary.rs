@@ -106,7 +106,40 @@ pub const WORDS: &[Word] = &[
         "blast-radius",
         "Hosts that an experiment targets over the hosts in service: at most 0.3 an experiment where its file does not say, 0.5 over all that run at once. One host of three or more is always allowed.",
     ),
-    word("drained", "A host that takes no faults (squall agent drain HOST), until --undo."),
+    word(
+        "drained",
+        "A host that takes no faults (squall agent drain HOST), until --undo. What experiments held there was lifted; their verdict is unknown.",
+    ),
+    word(
+        "targets",
+        "The hosts that get the faults: hosts by name, labels, a group, count or percent of them, or all.",
+    ),
+    word(
+        "touched",
+        "Hosts that a fault reaches without being held there, as the peers of a partition. They do not count for the blast radius.",
+    ),
+    word(
+        "armed",
+        "A host, or a cluster, on which something may start: no stop is outstanding. A host that has just started is disarmed until a leader has told it of every stop.",
+    ),
+    word(
+        "incident",
+        "Something that an experiment did not ask for, as a split-brain. It rolls back.",
+    ),
+    word(
+        "severed",
+        "Of a partition's control: Squall's own packets are cut too, so the host lifts alone when its lease ends. Exempt, the default, lets them pass.",
+    ),
+    word(
+        "complete",
+        "Of a partition: hosts on either side see nobody on the other. Partial: some host still sees both sides. Simplex: packets pass one way only.",
+    ),
+    word("partial", "Of a partition: some host still sees both sides. See complete."),
+    word("simplex", "Of a partition: packets pass one way only. See complete."),
+    word(
+        "phases",
+        "Of an experiment: submitted, preflight, baseline (the hypothesis before), injecting, holding, lifting, recovering (the hypothesis after), settled. Of a fault on its host: journaling, applying, held, reverting, then clean, lost, stuck or not-held.",
+    ),
     word(
         "view",
         "What one host believes about who is there and who leads. squall views compares them: agree, partition (complete, partial, simplex), split-brain, or unknown where reports are missing.",
@@ -162,16 +195,40 @@ pub const WORDS: &[Word] = &[
         "0 held and clean · 1 broken or failed, everything lifted · 2 usage or invalid file · 3 refused \
          by safety or policy · 4 no coordinator reachable, or not authorised · 5 not clean: something \
          may remain on a named host · 6 verdict unknown, clean · 7 stopped by an operator, a stop-all \
-         or a signal, clean. show, status and the other questions end with 0 where they were answered; \
+         or a signal, clean. show, status and the other questions end with 0 where they were answered, \
+         plan with 2 or 3 where it would be refused; \
          stop and faults clear end with 0 where everything is clean.",
     ),
+];
+
+/// Phases that have no word of their own.
+const PHASES: [&str; 12] = [
+    "submitted",
+    "preflight",
+    "baseline",
+    "injecting",
+    "holding",
+    "lifting",
+    "recovering",
+    "settled",
+    "journaling",
+    "applying",
+    "reverting",
+    "notheld",
 ];
 
 /// The word as typed: case, blanks and dashes do not matter.
 #[must_use]
 pub fn find(text: &str) -> Option<Word> {
     let plain = |t: &str| t.to_lowercase().replace([' ', '_', '-'], "");
-    WORDS.iter().copied().find(|w| plain(w.word) == plain(text))
+    let asked = match plain(text) {
+        number if matches!(number.as_str(), "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7") => {
+            "exitcodes".to_owned()
+        }
+        phase if PHASES.contains(&phase.as_str()) => "phases".to_owned(),
+        other => other,
+    };
+    WORDS.iter().copied().find(|w| plain(w.word) == asked)
 }
 
 #[cfg(test)]
@@ -192,6 +249,8 @@ mod tests {
     #[test]
     fn words_are_found_as_people_type_them_and_stand_once() {
         assert_eq!(find("Blast Radius").map(|w| w.word), Some("blast-radius"));
+        assert_eq!(find("5").map(|w| w.word), Some("exit-codes"));
+        assert_eq!(find("not-held").map(|w| w.word), Some("phases"));
         assert_eq!(find("nothing"), None);
         for (n, word) in WORDS.iter().enumerate() {
             assert!(WORDS[n + 1..].iter().all(|w| w.word != word.word), "{} twice", word.word);

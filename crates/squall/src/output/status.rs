@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use squall_core::ids::NodeId;
 use squall_core::message::{HostStatus, Status};
 
 use super::table::{NONE, blocks, or_none, table};
@@ -137,7 +138,7 @@ pub fn row(record: &squall_core::experiment::ExperimentRecord) -> ExperimentRow 
 /// The view of one host.
 #[must_use]
 pub fn host_view(host: &HostStatus) -> HostView {
-    let faults = host.report.iter().flat_map(|r| &r.faults).filter(|f| super::faults::is_there(f));
+    let faults = host.report.iter().flat_map(|r| &r.faults).filter(|f| !f.phase.is_over());
     HostView {
         name: host.host.name.to_string(),
         id: host.host.name.to_string(),
@@ -156,13 +157,13 @@ pub fn host_view(host: &HostStatus) -> HostView {
 }
 
 impl StatusView {
-    /// The view of a coordinator's answer.
+    /// The view of a coordinator's answer; `name` knows the coordinators' names.
     #[must_use]
-    pub fn new(status: &Status) -> StatusView {
+    pub fn new(status: &Status, name: impl Fn(NodeId) -> String) -> StatusView {
         StatusView {
             cluster: ClusterView {
                 id: status.cluster.clone(),
-                leader: status.leader.map(|l| l.to_string()),
+                leader: status.leader.map(&name),
                 term: status.term,
                 armed: status.outstanding.is_empty(),
                 confirmed: status.confirmed,
@@ -173,7 +174,7 @@ impl StatusView {
                 .coordinators
                 .iter()
                 .map(|c| CoordinatorView {
-                    id: c.id.to_string(),
+                    id: name(c.id),
                     address: c.address.to_string(),
                     role: c.role.clone(),
                     term: c.term,
