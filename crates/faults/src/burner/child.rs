@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::{Body, Work, cpu, memory};
-use crate::holder::{Orders, die_with};
+use crate::holder::{Line, Orders, die_with};
 use crate::sys::timer::KillTimer;
 
 /// The body of `squall burn PARENT TAG@HOST`. Reads its work from stdin and burns until it is killed, its
@@ -27,12 +27,16 @@ fn burn(parent: &str) -> io::Result<()> {
     rustix::thread::set_name(c"squall-burn")?;
     die_with(parent)?;
     let mut orders = Orders::new();
-    let work: Work = serde_json::from_str(&orders.task()?)?;
+    let (line, early) = orders.task()?;
+    let work: Work = serde_json::from_str(&line)?;
     let timer = KillTimer::new()?;
     timer.arm(work.until)?;
     let stdin = io::stdin();
     fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
-    let leash = Leash { orders, timer };
+    let mut leash = Leash { orders, timer };
+    if !leash.obey(early)? {
+        return Ok(());
+    }
     match work.body {
         Body::Cpu { load_percent } => cpu::burn(leash, load_percent),
         Body::Memory { bytes, floor } => memory::burn(leash, bytes, floor),
@@ -48,7 +52,12 @@ pub(super) struct Leash {
 impl Leash {
     /// Takes renewals; `false` once the pipe has ended. To be asked several times a second.
     pub(super) fn holds(&mut self) -> io::Result<bool> {
-        for line in self.orders.read()? {
+        let lines = self.orders.read()?;
+        self.obey(lines)
+    }
+
+    fn obey(&mut self, lines: Vec<Line>) -> io::Result<bool> {
+        for line in lines {
             let Some(line) = line else { return Ok(false) };
             self.timer.arm(serde_json::from_str(&line)?)?;
         }

@@ -15,6 +15,8 @@ const LEAST: u64 = 1 << 20;
 const PASS: Duration = Duration::from_secs(5);
 /// Between two looks at the memory available and at the pipe, at most.
 const LOOK: Duration = Duration::from_millis(50);
+/// Touched between two looks at the leash.
+const STRETCH: usize = 1 << 20;
 /// Every page is at least this large.
 const PAGE: usize = 4096;
 
@@ -27,8 +29,9 @@ pub(super) fn burn(mut leash: Leash, bytes: u64, floor: u64) -> io::Result<()> {
     while leash.holds()? {
         match next_step(left, proc::memory_available()?, floor) {
             Step::Take(piece) => {
-                taken.push(take(piece)?);
-                left -= piece;
+                let Some(piece) = take(piece, &mut leash)? else { return Ok(()) };
+                left -= piece.len() as u64;
+                taken.push(piece);
             }
             Step::GiveBack => {
                 left = 0;
@@ -38,8 +41,10 @@ pub(super) fn burn(mut leash: Leash, bytes: u64, floor: u64) -> io::Result<()> {
             }
             Step::Keep => {
                 left = 0;
-                if let Some(piece) = taken.get_mut(next) {
-                    touch(piece);
+                if let Some(piece) = taken.get_mut(next)
+                    && !touch(piece, &mut leash)?
+                {
+                    return Ok(());
                 }
                 next = (next + 1) % taken.len().max(1);
                 let pieces = u32::try_from(taken.len()).unwrap_or(u32::MAX).max(1);
@@ -66,18 +71,24 @@ fn next_step(left: u64, available: u64, floor: u64) -> Step {
     if piece > 0 && (piece == left || piece >= LEAST) { Step::Take(piece) } else { Step::Keep }
 }
 
-/// Memory that is really there: every page of it is written.
-fn take(bytes: u64) -> io::Result<Vec<u8>> {
+/// Memory that is really there: every page of it is written. None where the leash has ended meanwhile.
+fn take(bytes: u64, leash: &mut Leash) -> io::Result<Option<Vec<u8>>> {
     let mut piece = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
-    touch(&mut piece);
-    Ok(piece)
+    Ok(touch(&mut piece, leash)?.then_some(piece))
 }
 
-/// Writes to every page, so that the kernel takes it for used.
-fn touch(piece: &mut [u8]) {
-    for byte in piece.iter_mut().step_by(PAGE) {
-        *byte = std::hint::black_box(byte.wrapping_add(1));
+/// Writes to every page, so that the kernel takes it for used. On a busy machine a new page may take the
+/// kernel long: the leash is looked at in between. False where it has ended.
+fn touch(piece: &mut [u8], leash: &mut Leash) -> io::Result<bool> {
+    for stretch in piece.chunks_mut(STRETCH) {
+        for byte in stretch.iter_mut().step_by(PAGE) {
+            *byte = std::hint::black_box(byte.wrapping_add(1));
+        }
+        if !leash.holds()? {
+            return Ok(false);
+        }
     }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ fn hold(parent: &str) -> io::Result<()> {
     die_with(parent)?;
     rustix::thread::set_name(c"squall-hold")?;
     let mut orders = Orders::new();
-    let line = orders.task()?;
+    let (line, early) = orders.task()?;
     let task: Hold = serde_json::from_str(&line)?;
     let timer = KillTimer::new()?;
     timer.arm(task.lease_until.min(task.deadline))?;
@@ -52,7 +52,7 @@ fn hold(parent: &str) -> io::Result<()> {
     match held::apply(&task) {
         Ok((fault, achieved)) => {
             say(&HolderReport::Held(achieved));
-            Loop { task, orders, terminate, fault, timer }.run()
+            Loop { task, orders, terminate, fault, timer }.run(early)
         }
         Err(failure) => {
             say(&HolderReport::Failed(failure));
@@ -102,9 +102,17 @@ enum Next {
 }
 
 impl Loop {
-    fn run(mut self) -> io::Result<()> {
+    /// Holds to the end. `early` are orders that came with the task.
+    fn run(mut self, early: Vec<Line>) -> io::Result<()> {
+        let mut next = self.obey(early)?;
         let mut measure_at = clock::now().plus(MEASURE_MS);
         loop {
+            match next {
+                Next::Go => {}
+                Next::Lift => break,
+                // The agent is gone: so is the fault, with this process.
+                Next::End => return Ok(()),
+            }
             let now = clock::now();
             if now >= self.task.deadline {
                 break;
@@ -117,12 +125,7 @@ impl Loop {
                 }
             }
             let wake = due.min(measure_at).min(self.task.deadline);
-            match self.wait(now.until(wake))? {
-                Next::Go => {}
-                Next::Lift => break,
-                // The agent is gone: so is the fault, with this process.
-                Next::End => return Ok(()),
-            }
+            next = self.wait(now.until(wake))?;
         }
         let achieved: Achieved = self.fault.lift();
         say(&HolderReport::Lifted(achieved));
@@ -152,7 +155,12 @@ impl Loop {
         if !readable {
             return Ok(Next::Go);
         }
-        for line in self.orders.read()? {
+        let lines = self.orders.read()?;
+        self.obey(lines)
+    }
+
+    fn obey(&mut self, lines: Vec<Line>) -> io::Result<Next> {
+        for line in lines {
             let Some(line) = line else { return Ok(Next::End) };
             match serde_json::from_str(&line)? {
                 HolderOrder::Lift => return Ok(Next::Lift),
@@ -172,6 +180,9 @@ impl Loop {
     }
 }
 
+/// A line; `None` is the end.
+pub(crate) type Line = Option<String>;
+
 /// Lines of stdin, without a buffer that poll could not see.
 pub(crate) struct Orders {
     pending: Vec<u8>,
@@ -182,11 +193,12 @@ impl Orders {
         Orders { pending: Vec::new() }
     }
 
-    /// The first line, waited for.
-    pub(crate) fn task(&mut self) -> io::Result<String> {
+    /// The first line, waited for; and what came with it, which poll does not see any more.
+    pub(crate) fn task(&mut self) -> io::Result<(String, Vec<Line>)> {
         loop {
-            match self.read()?.into_iter().next() {
-                Some(Some(line)) => return Ok(line),
+            let mut lines = self.read()?.into_iter();
+            match lines.next() {
+                Some(Some(line)) => return Ok((line, lines.collect())),
                 Some(None) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
                 None if self.pending.len() as u64 > MAX_TASK => {
                     return Err(io::Error::other("the task is too long"));
@@ -197,7 +209,7 @@ impl Orders {
     }
 
     /// One read; whole lines, and `None` for the end. Lines behind the task's are few: one a second.
-    pub(crate) fn read(&mut self) -> io::Result<Vec<Option<String>>> {
+    pub(crate) fn read(&mut self) -> io::Result<Vec<Line>> {
         let mut chunk = [0; 16 * 1024];
         let stdin = io::stdin();
         let borrowed: BorrowedFd<'_> = stdin.as_fd();

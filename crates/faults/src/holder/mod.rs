@@ -7,5 +7,5 @@ mod child;
 mod handle;
 
 pub use child::hold_main;
-pub(crate) use child::{Orders, die_with};
+pub(crate) use child::{Line, Orders, die_with};
 pub use handle::{Holder, HolderEvent, Spawner};

@@ -1,6 +1,6 @@
 //! Processor time and memory: how much, how little, and beside each other.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use squall_core::fault::{Cpu, Direction, Fault, Memory, Partition, Pause, Traffic};
-use squall_core::hold::HolderReport;
+use squall_core::hold::{HolderOrder, HolderReport};
 use squall_faults::holder::HolderEvent;
 use squall_faults::residue;
 
@@ -179,6 +179,38 @@ fn a_burner_touches_nothing_for_a_stranger_and_dies_with_its_thread() {
         ended.is_some()
     });
     assert_eq!(ended.unwrap().signal(), Some(9));
+}
+
+/// On a busy machine a child reads its task and the orders behind it in one piece.
+#[test]
+fn orders_that_come_with_the_task_count() {
+    let me = std::process::id().to_string();
+    let start = |role: &[&str], lines: String| {
+        let mut child = Command::new(example("hold"))
+            .args(role)
+            .args([&me, "sqdeadbeef00@h1"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.as_mut().unwrap().write_all(lines.as_bytes()).unwrap();
+        child
+    };
+    let (early, late) = (soon(700).0, soon(20_000).0);
+    let work =
+        format!("{{\"body\":{{\"Cpu\":{{\"load_percent\":1}}}},\"until\":{early}}}\n{late}\n");
+    let mut renewed = start(&["burn"], work);
+    let hold = serde_json::to_string(&task(cpu(1, 5), 91, 30_000, 60_000)).unwrap();
+    let lift = serde_json::to_string(&HolderOrder::Lift).unwrap();
+    let mut lifted = start(&[], format!("{hold}\n{lift}\n"));
+    until(3_000, || lifted.try_wait().unwrap().is_some());
+    let mut said = String::new();
+    lifted.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("Lifted"), "{said}");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(renewed.try_wait().unwrap(), None, "its first lease has ended, not its second");
+    drop(renewed.stdin.take());
+    until(2_000, || renewed.try_wait().unwrap().is_some());
 }
 
 #[test]
