@@ -298,7 +298,10 @@ fn a_power_cut_of_one_host_is_no_other_hosts_business() {
 /// The program in a file of its own, so that its processes can be told from all others.
 fn own_copy(dir: &Path) -> PathBuf {
     let copy = dir.join("squall");
-    fs::copy(program(), &copy).expect("a copy");
+    // By a process of its own: one that this process forks meanwhile would keep the copy open for
+    // writing, and no such file can be run.
+    let mut cp = Command::new("cp");
+    text(&cp.arg(program()).arg(&copy).output().expect("cp"));
     copy
 }
 

@@ -3,9 +3,9 @@
 //! who start, stop, resume and drain, and a storm of crashes, cuts, full disks and clock jumps. Then
 //! the storm passes, and all must end well.
 //!
-//! Raft is played by [`raft`]: one log, elections at will, and rounds that succeed only where a
+//! Raft is played by `raft`: one log, elections at will, and rounds that succeed only where a
 //! quorum could answer. What the drivers of agent and coordinator do around their machines is played
-//! by [`agents`] and [`coordinators`], as near to the originals as it can be read.
+//! by `agents` and `coordinators`, as near to the originals as it can be read.
 
 mod agents;
 mod coordinators;

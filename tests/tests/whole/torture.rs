@@ -21,7 +21,7 @@ fn every_fault_lifts_whatever_ends_it() {
         faults: Kind::ALL.to_vec(),
         event,
         round: 1,
-        lease_ms: 3_000,
+        lease_ms: 5_000,
         slack_ms: SLACK_MS,
         ipv6_only: event == Event::Freeze,
     };

@@ -261,6 +261,13 @@ impl Driver {
                     self.holders.over(&id);
                 }
                 self.host.handle_proof(now, &id, residue);
+                let all = self.host.report(now).faults;
+                if let Some(over) = all.into_iter().find(|f| f.id == id)
+                    && let Some(ended) = over.ended
+                {
+                    let (why, lift_ms) = (ended.why, ended.lift_ms);
+                    tracing::info!(fault = %id, phase = ?over.phase, why, lift_ms, "over");
+                }
             }
         }
     }
