@@ -10,7 +10,7 @@ use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use squall_core::ids::{CommandId, NodeId};
@@ -33,6 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// Of 127.0.0.0/8, one that nobody else in this process has.
+fn own_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    SocketAddr::from(([127, 77, high, low], 0))
 }
 
 fn endpoint(identity: &Identity, bind: SocketAddr) -> Endpoint {
@@ -119,8 +126,9 @@ impl Cluster {
         let mut addresses = Vec::new();
         for i in 0..n {
             identities.push(authority.issue(Role::Coordinator, &format!("c{}", i + 1), 1).unwrap());
-            // Free now, and hardly taken by anybody before the endpoint is bound.
-            let socket = std::net::UdpSocket::bind(loopback()).unwrap();
+            // On an address of its own the port stays free until the endpoint is bound, and while it
+            // is down.
+            let socket = std::net::UdpSocket::bind(own_address()).unwrap();
             addresses.push(socket.local_addr().unwrap());
         }
         let mut relays = BTreeMap::new();
