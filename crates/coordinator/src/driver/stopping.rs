@@ -21,7 +21,7 @@ use crate::sessions::Sessions;
 
 /// The shortest gap between two answers to an operator who waits; a host that completes the
 /// picture is told of at once.
-const PUBLISH_GAP_MS: u64 = 20;
+const PUBLISH_GAP_MS: u64 = 50;
 /// Stops whose receipts are kept for operators who ask a moment later.
 const MAX_KEPT: usize = 4;
 /// How long a stop whose receipts are coming in goes before the leader's own rounds, which every
