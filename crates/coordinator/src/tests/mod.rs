@@ -185,7 +185,16 @@ impl Cluster {
     async fn start(&mut self, i: usize) {
         let config = self.config(i);
         let store = Store::open(&config.state_dir).unwrap();
-        let endpoint = endpoint(&self.identities[i], config.listen);
+        // The socket of an earlier life closes a moment after its end.
+        let (identity, deadline) = (&self.identities[i], Instant::now() + PATIENCE);
+        let options = EndpointOptions { bind: config.listen, mark: None };
+        let endpoint = loop {
+            match Endpoint::bind(identity.clone(), options) {
+                Ok(endpoint) => break endpoint,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            sleep(Duration::from_millis(20)).await;
+        };
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { drop(stopped.await) };
         let task =
