@@ -167,6 +167,8 @@ async fn serve(
             ended = &mut driving => ended.unwrap_or_else(|e| Err(e.to_string())),
             () = shutdown => {
                 driving.abort();
+                // Until it is gone it holds the store and the socket.
+                let _ = driving.await;
                 Ok(())
             }
         }
@@ -177,6 +179,7 @@ async fn serve(
     stop.send_replace(true);
     endpoint.close();
     server.abort();
+    let _ = server.await;
     let _ = raft.shutdown().await;
     drop(raft);
     let farewell = async { tokio::join!(endpoint.drained(), closed.wait()) };
