@@ -117,10 +117,7 @@ impl Driver {
 
     fn next_wake(&self) -> Time {
         let leading = self.leading.as_ref().map_or(Time::FAR, |l| l.machine.poll_timeout());
-        leading
-            .max(self.broadcasts.first_until())
-            .min(self.broadcasts.poll_timeout())
-            .min(self.next_tick)
+        leading.min(self.broadcasts.poll_timeout()).min(self.next_tick)
     }
 
     fn take(&mut self, first: Event) {

@@ -289,6 +289,8 @@ impl Simulation {
         let now = node.clock;
         if let Some(leading) = &mut node.leading {
             leading.clock = now;
+            let first = node.broadcasts.iter().map(Broadcast::first_until).max();
+            leading.machine.give_way(first.unwrap_or(Time(0)));
             leading.machine.handle_timeout(now);
             let actions = std::iter::from_fn(|| leading.machine.poll_action()).collect();
             self.carry_out(c, actions);

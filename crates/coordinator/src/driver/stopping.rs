@@ -24,9 +24,6 @@ use crate::sessions::Sessions;
 const PUBLISH_GAP_MS: u64 = 50;
 /// Stops whose receipts are kept for operators who ask a moment later.
 const MAX_KEPT: usize = 4;
-/// How long a stop whose receipts are coming in goes before the leader's own rounds, which every
-/// report of a host that has stopped would begin: far less than a lease.
-const FIRST_MS: u64 = 250;
 /// How long a proposal or a call about a stop may take before the next tick tries again.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -38,8 +35,6 @@ struct Running {
     /// The last answer said that every host has answered.
     told_all: bool,
     next: Time,
-    /// Until when it goes before all else.
-    first_until: Time,
 }
 
 impl Running {
@@ -98,10 +93,9 @@ impl Broadcasts {
         }
     }
 
-    /// Until when the leader's rounds wait; where nothing keeps them this has passed.
+    /// Until when the leader's rounds give way; where nothing keeps them this has passed.
     pub(super) fn first_until(&self) -> Time {
-        let asked = self.running.iter().filter(|r| !r.machine.is_answered());
-        asked.map(|r| r.first_until).max().unwrap_or(Time(0))
+        self.running.iter().map(|r| r.machine.first_until()).max().unwrap_or(Time(0))
     }
 
     pub(super) fn poll_timeout(&self) -> Time {
@@ -249,7 +243,6 @@ impl Driver {
             dirty: true,
             told_all: false,
             next: now.plus(PUBLISH_GAP_MS),
-            first_until: now.plus(FIRST_MS),
         });
     }
 

@@ -96,6 +96,8 @@ pub struct Leader {
     round: Option<Time>,
     next_round: Time,
     last_round: Time,
+    /// Before that no round begins: a stop-all goes first.
+    gives_way_until: Time,
     /// When this leader first saw an experiment in its phase.
     phases: BTreeMap<ExperimentId, (Phase, Time)>,
     proposed: VecDeque<(Command, Time)>,
@@ -121,6 +123,7 @@ impl Leader {
             round: None,
             next_round: now,
             last_round: Time(0),
+            gives_way_until: Time(0),
             phases: BTreeMap::new(),
             proposed: VecDeque::new(),
             split: None,
@@ -219,6 +222,16 @@ impl Leader {
         }
     }
 
+    /// No round begins before `until`, so that a stop-all's receipts come in undisturbed. One that has
+    /// begun goes on.
+    pub fn give_way(&mut self, until: Time) {
+        self.gives_way_until = until;
+    }
+
+    fn due(&self) -> Time {
+        self.next_round.max(self.gives_way_until)
+    }
+
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: Time) {
         if let Some(began) = self.round {
@@ -227,7 +240,7 @@ impl Leader {
             }
             self.round = None;
         }
-        if now >= self.next_round {
+        if now >= self.due() {
             for session in self.sessions.values_mut() {
                 session.asked = Some(session.report.t);
             }
@@ -241,7 +254,7 @@ impl Leader {
     /// When to call [`Leader::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Time {
-        self.round.map_or(self.next_round, |began| began.plus(ROUND_TIMEOUT_MS))
+        self.round.map_or_else(|| self.due(), |began| began.plus(ROUND_TIMEOUT_MS))
     }
 
     /// The next piece of work.

@@ -33,8 +33,7 @@ impl Leader {
             let echo = session.asked.take();
             newer |= echo != Some(session.report.t);
             let Some(echo) = echo else { continue };
-            let applies =
-                if agreed { applies(host, session, registry, &self.listed) } else { Vec::new() };
+            let applies = if agreed { applies(host, registry, &self.listed) } else { Vec::new() };
             let differs = session.report.digest != digest && session.arrived >= since;
             let stand = Stand { leadership: self.leadership, registry, differs };
             let messages = answer(stand, host, session, echo, applies);
@@ -152,19 +151,13 @@ fn wants(record: &ExperimentRecord, id: &FaultId, registry: &Registry) -> bool {
 
 /// Faults that this host should begin: wanted, not yet over, and never listed. What was listed once
 /// and is no more was the affair of an earlier life of the agent, whose word is on its way to the log.
-fn applies(
-    host: &HostName,
-    session: &Session,
-    registry: &Registry,
-    listed: &BTreeMap<FaultId, Time>,
-) -> Vec<Apply> {
+fn applies(host: &HostName, registry: &Registry, listed: &BTreeMap<FaultId, Time>) -> Vec<Apply> {
     let mut applies = Vec::new();
     for record in registry.running().filter(|r| r.phase == Phase::Injecting) {
         for placement in record.experiment.faults.iter().filter(|p| p.host == *host) {
             let id = FaultId { experiment: record.id, fault: placement.fault, host: host.clone() };
             let pending = record.faults.get(&id) == Some(&FaultState::Pending);
-            let known = listed.contains_key(&id) || reports(session, &id);
-            if pending && !known && wants(record, &id, registry) {
+            if pending && !listed.contains_key(&id) && wants(record, &id, registry) {
                 applies.push(Apply {
                     id,
                     start: record.start,
@@ -177,10 +170,6 @@ fn applies(
         }
     }
     applies
-}
-
-fn reports(session: &Session, id: &FaultId) -> bool {
-    session.report.faults.iter().any(|fault| fault.id == *id)
 }
 
 /// Probes that this host should run, and to which stage their samples count.

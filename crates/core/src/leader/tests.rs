@@ -325,6 +325,19 @@ fn a_host_that_appears_while_a_round_runs_waits_for_the_next() {
 }
 
 #[test]
+fn no_round_begins_while_a_stop_goes_first() {
+    let mut b = Bench::new();
+    let due = b.leader.poll_timeout().max(b.now);
+    b.leader.give_way(due.plus(200));
+    b.begin();
+    assert_eq!(b.now, due.plus(200));
+    // A round that has begun goes on.
+    b.leader.give_way(b.now.plus(200));
+    b.end(true);
+    assert_eq!(b.orders().len(), 5);
+}
+
+#[test]
 fn a_late_answer_to_a_round_that_was_given_up_counts_for_nothing() {
     let mut b = Bench::new();
     b.begin();
