@@ -73,6 +73,10 @@ struct Taking {
 }
 
 impl Taking {
+    fn is_enough(&self) -> bool {
+        self.taken > 0 && self.taken + OWN >= self.bytes / ENOUGH
+    }
+
     /// Measures what is taken now; `false` once it is all.
     fn look(&mut self) -> Result<bool, Failure> {
         let taken = self.burners.memory()?.saturating_sub(OWN);
@@ -82,13 +86,13 @@ impl Taking {
         self.told &= taken.abs_diff(self.taken) <= OWN;
         self.taken = taken;
         self.last = Achieved {
-            bit: taken > 0 && (grows || taken + OWN >= self.bytes / ENOUGH),
+            bit: taken > 0 && (grows || self.is_enough()),
             requested: self.last.requested.clone(),
             measured: format!("{} taken, {} still available", mib(taken), mib(available)),
             note: match (short, grows) {
                 (false, _) => String::new(),
-                (true, true) => "taking more".into(),
-                (true, false) => format!("the policy leaves {} free", mib(self.floor)),
+                (true, true) if available > self.floor => "taking more".into(),
+                (true, _) => format!("the policy leaves {} free", mib(self.floor)),
             },
         };
         Ok(short)
@@ -107,8 +111,11 @@ impl HeldFault for Taking {
     }
 
     fn lift(mut self: Box<Self>) -> Achieved {
-        // What could not be measured last is told as it was before.
-        let _ = self.look();
+        // What could not be measured last is told as it was before. Nothing more will be taken: only what
+        // is there counts.
+        if self.look().is_ok() {
+            self.last.bit = self.is_enough();
+        }
         self.last
     }
 }
