@@ -29,6 +29,8 @@ const INSTALLED: &str = "Done install complete snapshot";
 const BLACKOUTS: usize = 10;
 /// How long clients work between two blackouts.
 const LIGHT: Duration = Duration::from_millis(1_500);
+/// How long an experiment holds: the lease is 5 s, and a round is over sooner.
+const HOLD: Duration = Duration::from_secs(20);
 
 /// How much is done.
 #[derive(Clone, Debug)]
@@ -39,25 +41,19 @@ pub struct Options {
     pub rounds: usize,
     /// How often all coordinators are killed at once; the burst is made too, where this is not 0.
     pub blackouts: usize,
-    /// How long an experiment holds: longer than a round's blows take.
-    pub hold: Duration,
-    /// Its lease: what a fail-over may take.
-    pub lease: Duration,
 }
 
 impl Options {
     /// Twenty rounds and all else.
     #[must_use]
     pub fn long(program: PathBuf) -> Options {
-        let (hold, lease) = (Duration::from_secs(20), Duration::from_secs(5));
-        Options { program, rounds: 20, blackouts: BLACKOUTS, hold, lease }
+        Options { program, rounds: 20, blackouts: BLACKOUTS }
     }
 
-    /// As much as a test suite has time for, beside much else: elections may take many seconds then.
+    /// As much as a test suite has time for.
     #[must_use]
     pub fn short(program: PathBuf) -> Options {
-        let (hold, lease) = (Duration::from_secs(30), Duration::from_secs(20));
-        Options { program, rounds: 3, blackouts: 2, hold, lease }
+        Options { program, rounds: 3, blackouts: 2 }
     }
 }
 
@@ -70,7 +66,7 @@ pub fn run(options: &Options, mut tell: impl FnMut(&str, &Row)) -> Vec<Row> {
     let mut rows = Vec::new();
     for n in 0..options.rounds {
         let second = [Blow::Freeze, Blow::Isolate, Blow::Kill][n % 3];
-        let row = round::round(&mut stage, &[Blow::Kill, second], options);
+        let row = round::round(&mut stage, &[Blow::Kill, second], HOLD);
         tell(&(n + 1).to_string(), &row);
         rows.push(row);
     }

@@ -3,7 +3,6 @@
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::Options;
 use super::crowd::Account;
 use super::history::{Answer, Call};
 use super::linear::{self, Finding};
@@ -46,8 +45,7 @@ pub struct Row {
 ///
 /// # Panics
 /// The lab fails in something that is not being tested.
-pub fn round(stage: &mut Stage, blows: &[Blow], options: &Options) -> Row {
-    let hold = options.hold;
+pub fn round(stage: &mut Stage, blows: &[Blow], hold: Duration) -> Row {
     let mut row = Row::default();
     let id = stage.fleet.start(&format!(
         "name: survive\n\
@@ -55,10 +53,8 @@ pub fn round(stage: &mut Stage, blows: &[Blow], options: &Options) -> Row {
          targets: {{ hosts: [h1] }}\n\
          faults:\n\
          \x20 - partition: {{ peers: [h2, h3, h4, h5] }}\n\
-         duration: {}s\n\
-         safety: {{ lease: {}s }}\n",
-        hold.as_secs(),
-        options.lease.as_secs()
+         duration: {}s\n",
+        hold.as_secs()
     ));
     let held = Instant::now();
     let pings = pings(stage, hold);

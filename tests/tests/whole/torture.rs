@@ -21,11 +21,11 @@ fn every_fault_lifts_whatever_ends_it() {
         faults: Kind::ALL.to_vec(),
         event,
         round: 1,
-        lease_ms: 5_000,
+        lease_ms: 3_000,
         slack_ms: SLACK_MS,
         ipv6_only: event == Event::Freeze,
     };
-    let cells = run_all(&Event::ALL.map(plan), 4, |_, _| {});
+    let cells = run_all(&Event::ALL.map(plan), 3, |_, _| {});
     eprintln!("{}", table(&cells));
     assert_eq!(cells.len(), Kind::ALL.len() * Event::ALL.len());
     assert!(cells.iter().all(Cell::is_good), "see the table");

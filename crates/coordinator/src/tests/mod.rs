@@ -185,7 +185,8 @@ impl Cluster {
     async fn start(&mut self, i: usize) {
         let config = self.config(i);
         let store = Store::open(&config.state_dir).unwrap();
-        // The socket of an earlier life closes a moment after its end.
+        // A process that ends closes its socket; in this one QUIC keeps it until the last words of an
+        // earlier life have drained, three time-outs of a busy machine's.
         let (identity, deadline) = (&self.identities[i], Instant::now() + PATIENCE);
         let options = EndpointOptions { bind: config.listen, mark: None };
         let endpoint = loop {
