@@ -19,13 +19,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::Outcome;
 use crate::cluster::{Cluster, endpoint};
+use crate::{AT_ONCE, DAYS, Outcome};
 
-/// Agents that connect at once, at most.
-const AT_ONCE: usize = 32;
-/// Certificates hold for so many days.
-const DAYS: u32 = 1;
 /// The gap between two reports is drawn from this, in milliseconds: each second, jittered.
 const REPORT_MS: std::ops::Range<u64> = 900..1_100;
 

@@ -10,12 +10,10 @@ use tokio::runtime::Handle;
 
 use crate::child::Child;
 use crate::operator::Operator;
-use crate::{Failure, Outcome};
+use crate::{DAYS, Failure, Outcome};
 
 /// How long an election, or a thousand registrations, may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Certificates hold for so many days.
-const DAYS: u32 = 1;
 
 /// An endpoint on loopback.
 pub fn endpoint(identity: Identity) -> Outcome<Endpoint> {

@@ -13,15 +13,26 @@ use crate::cluster::Cluster;
 use crate::report::{Goal, Report, Row, rounded};
 use crate::tls::Tls;
 use crate::udp::Udp;
+use crate::wire::Wire;
 use crate::{Failure, Outcome};
 
-/// Between two subjects: what the last one left to do is done by then, and each agent of the next one
-/// has reported.
-const SETTLE: Duration = Duration::from_millis(1_500);
-/// The same before a subject that has nothing to do but answer.
-const PAUSE: Duration = Duration::from_millis(300);
+/// When each subject has its turn in a round, in milliseconds. Connections that have fallen silent ping
+/// each other after a second, and those of one subject all at once, since a turn made them fall silent
+/// together: nobody's turn comes within 160 ms of the pings of another.
+const TURNS: Turns = Turns { udp: 500, tls: 833, wire: 1_333, squall: 2_667, alone: 4_000 };
+/// A fleet wakes up so long before its turn: each agent has reported by then.
+const WAKE_MS: u64 = 1_250;
+
+struct Turns {
+    udp: u64,
+    tls: u64,
+    wire: u64,
+    squall: u64,
+    alone: u64,
+}
+
 /// Descriptors that an agent needs in this process, over all subjects.
-const DESCRIPTORS: u64 = 4;
+const DESCRIPTORS: u64 = 5;
 
 /// How large.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +67,7 @@ impl Options {
 struct Subjects {
     udp: Udp,
     tls: Tls,
+    wire: Wire,
     squall: Fleet,
     alone: Fleet,
 }
@@ -89,7 +101,7 @@ pub fn run(options: Options) -> Outcome<Report> {
     // As many threads as a coordinator has. Whoever asks has this one.
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut subjects = Subjects::start(&runtime, dir.path(), options.agents)?;
-    let mut seen: [Seen; 4] = Default::default();
+    let mut seen: [Seen; 5] = Default::default();
     for round in 1..=options.rounds {
         eprint!("\rround {round} of {}", options.rounds);
         subjects.round(runtime.handle(), options.agents, &mut seen)?;
@@ -103,35 +115,46 @@ pub fn run(options: Options) -> Outcome<Report> {
 impl Subjects {
     fn start(runtime: &Runtime, dir: &Path, n: usize) -> Outcome<Subjects> {
         let handle = runtime.handle();
-        eprintln!("starting {n} clients of each of four servers");
+        eprintln!("starting {n} clients of each of five servers");
         let udp = Udp::start(handle, n)?;
         let authority = ClusterAuthority::create("bench")?;
         let (server, client) = (dir.join("server"), dir.join("client"));
         authority.issue(Role::Coordinator, "c1", 1)?.save(&server)?;
         authority.issue(Role::Agent, "h1", 1)?.save(&client)?;
         let tls = Tls::start(handle, n, &server, &client, "c1.bench")?;
+        let wire = Wire::start(handle, n, &authority, &server, "c1")?;
         let squall = Fleet::start(handle, &dir.join("squall"), 1, n)?;
         let mut alone = Fleet::start(handle, &dir.join("alone"), 3, n)?;
         alone.cluster.lose_quorum();
         // Until it has noticed.
         std::thread::sleep(Duration::from_secs(2));
-        Ok(Subjects { udp, tls, squall, alone })
+        Ok(Subjects { udp, tls, wire, squall, alone })
     }
 
     /// Each subject once.
-    fn round(&mut self, handle: &Handle, n: usize, seen: &mut [Seen; 4]) -> Outcome<()> {
-        let [udp, tls, squall, alone] = seen;
-        std::thread::sleep(PAUSE);
+    fn round(&mut self, handle: &Handle, n: usize, seen: &mut [Seen; 5]) -> Outcome<()> {
+        let [udp, tls, wire, squall, alone] = seen;
+        let round = Instant::now();
+        wait(round, TURNS.udp);
         let began = Instant::now();
         udp.lost += self.udp.round()?;
         udp.note(began.elapsed(), n);
-        std::thread::sleep(PAUSE);
+        wait(round, TURNS.tls);
         let began = Instant::now();
         self.tls.round()?;
         tls.note(began.elapsed(), n);
-        self.squall.round(handle, n, squall)?;
-        self.alone.round(handle, n, alone)
+        wait(round, TURNS.wire);
+        let began = Instant::now();
+        self.wire.round()?;
+        wire.note(began.elapsed(), n);
+        self.squall.round(handle, n, round, TURNS.squall, squall)?;
+        self.alone.round(handle, n, round, TURNS.alone, alone)
     }
+}
+
+/// Waits until so many milliseconds of `round` have passed.
+fn wait(round: Instant, ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms).saturating_sub(round.elapsed()));
 }
 
 impl Seen {
@@ -151,9 +174,17 @@ impl Fleet {
         Ok(Fleet { cluster, agents, empty_kib })
     }
 
-    fn round(&self, handle: &Handle, n: usize, seen: &mut Seen) -> Outcome<()> {
+    fn round(
+        &self,
+        handle: &Handle,
+        n: usize,
+        round: Instant,
+        turn: u64,
+        seen: &mut Seen,
+    ) -> Outcome<()> {
+        wait(round, turn - WAKE_MS);
         self.agents.set_quiet(false);
-        std::thread::sleep(SETTLE);
+        wait(round, turn);
         let stopped = handle.block_on(self.cluster.operator.stop_all(n))?;
         self.agents.set_quiet(true);
         let missing = || Failure::from(format!("{} of {n} hosts answered", stopped.receipts));
@@ -166,10 +197,10 @@ impl Fleet {
 /// Agents that the goals are about.
 const GOAL_AGENTS: usize = 1_000;
 
-fn report(options: Options, seen: &[Seen; 4], rss_kib_per_agent: f64) -> Report {
+fn report(options: Options, seen: &[Seen; 5], rss_kib_per_agent: f64) -> Report {
     let medians = seen.each_ref().map(|s| median_ms(&s.took));
-    let [udp, tls, squall, alone] = medians;
-    let names = ["udp echo", "tokio-rustls", "squall", "squall, no quorum"];
+    let [udp, tls, _, squall, alone] = medians;
+    let names = ["udp echo", "tokio-rustls", "wire alone", "squall", "squall, no quorum"];
     let rows = names.into_iter().zip(seen).enumerate().map(|(n, (subject, seen))| Row {
         subject,
         median_ms: rounded(medians[n]),
@@ -178,7 +209,7 @@ fn report(options: Options, seen: &[Seen; 4], rss_kib_per_agent: f64) -> Report 
         slowest_ms: rounded(ms(seen.took.iter().max())),
         acks: seen.acks,
         lost: (n == 0).then_some(seen.lost),
-        committed: (n >= 2).then_some(seen.committed),
+        committed: (n >= 3).then_some(seen.committed),
     });
     let goals = [
         Goal::new("squall, times UDP", 5.0, squall / udp),

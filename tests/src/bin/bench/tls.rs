@@ -1,17 +1,15 @@
 //! TLS over TCP, with certificates on both sides: the server writes one frame to each connection in
 //! one loop, each client answers.
 
-use std::io::{self, BufRead, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use squall_wire::identity::IDENTITY_FILE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::Notify;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -22,10 +20,8 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::child::Child;
-use crate::{ANSWER, Outcome, PUSH};
-
-/// Connections made at once, at most.
-const AT_ONCE: usize = 32;
+use crate::serve::{self, Answers, Crowd};
+use crate::{ANSWER, AT_ONCE, Outcome, PUSH};
 
 /// Key, chain and roots of an identity's directory.
 struct Papers {
@@ -120,8 +116,7 @@ fn answer_for_ever(connected: Option<Connected>) {
     });
 }
 
-/// The server: says its address, hears how many clients will come, says when they are there; then
-/// rounds.
+/// The server.
 pub fn serve(dir: &Path) -> Outcome<()> {
     let papers = Papers::read(dir)?;
     let provider = Arc::new(default_provider());
@@ -132,28 +127,16 @@ pub fn serve(dir: &Path) -> Outcome<()> {
         .with_client_cert_verifier(clients)
         .with_single_cert(vec![papers.leaf], papers.key)?;
     config.send_tls13_tickets = 0;
-    // As many threads as a coordinator has.
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
-    println!("{}", listener.local_addr()?);
-    let mut lines = io::stdin().lock().lines();
-    let n: usize = lines.next().ok_or("how many?")??.parse()?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
-    let mut connections = runtime.block_on(accept_all(n, &listener, acceptor))?;
-    println!("ready");
-    for line in lines {
-        drop(line?);
-        connections = runtime.block_on(runtime.spawn(connections.round()))??;
-        println!("done");
-        io::stdout().flush()?;
-    }
-    Ok(())
+    let runtime = serve::runtime()?;
+    let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
+    let address = listener.local_addr()?;
+    serve::serve(&runtime, address, async |n| accept_all(n, &listener, acceptor).await)
 }
 
 struct Connections {
     writers: Vec<WriteHalf<server::TlsStream<TcpStream>>>,
-    heard: Arc<AtomicUsize>,
-    all: Arc<Notify>,
+    answers: Answers,
 }
 
 async fn accept_all(
@@ -161,7 +144,7 @@ async fn accept_all(
     listener: &TcpListener,
     acceptor: TlsAcceptor,
 ) -> Outcome<Connections> {
-    let (heard, all) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let answers = Answers::of(n);
     let mut shaking = JoinSet::new();
     for _ in 0..n {
         let (tcp, _) = listener.accept().await?;
@@ -172,35 +155,27 @@ async fn accept_all(
     while let Some(stream) = shaking.join_next().await {
         let (reader, writer) = split(stream??);
         writers.push(writer);
-        tokio::spawn(hear(reader, n, heard.clone(), all.clone()));
+        tokio::spawn(hear(reader, answers.clone()));
     }
-    Ok(Connections { writers, heard, all })
+    Ok(Connections { writers, answers })
 }
 
-/// Counts this connection's answers; says when the last of a round is there.
-async fn hear(
-    mut reader: ReadHalf<server::TlsStream<TcpStream>>,
-    n: usize,
-    heard: Arc<AtomicUsize>,
-    all: Arc<Notify>,
-) {
+async fn hear(mut reader: ReadHalf<server::TlsStream<TcpStream>>, answers: Answers) {
     let mut answer = [0; ANSWER];
     while reader.read_exact(&mut answer).await.is_ok() {
-        if heard.fetch_add(1, Ordering::AcqRel) + 1 == n {
-            all.notify_one();
-        }
+        answers.heard();
     }
 }
 
-impl Connections {
-    async fn round(mut self) -> io::Result<Connections> {
+impl Crowd for Connections {
+    async fn round(mut self) -> Outcome<Connections> {
         let frame = [7; PUSH];
-        self.heard.store(0, Ordering::Release);
+        self.answers.begin();
         for writer in &mut self.writers {
             writer.write_all(&frame).await?;
             writer.flush().await?;
         }
-        self.all.notified().await;
+        self.answers.all().await;
         Ok(self)
     }
 }
