@@ -16,12 +16,13 @@ use squall_core::ids::{HostName, StopId};
 use squall_core::message::{FromAgent, Hello, Report, StopProgress, ToAgent};
 use squall_core::registry::HostRecord;
 use squall_core::time::Time;
-use squall_wire::{Sender, codec};
+use squall_wire::{Connection, Sender, codec};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
 use crate::node::Node;
 use crate::outbox::Outboxes;
+use crate::server::refuse;
 use crate::sessions::peers_of;
 use leading::Leading;
 pub(crate) use leading::{leadership, new_command};
@@ -38,7 +39,7 @@ const TICK_MS: u64 = 500;
 /// What happened.
 pub(crate) enum Event {
     /// An agent said hello on a new control stream.
-    Connected { connection: u64, hello: Box<Hello>, sender: Sender },
+    Connected { connection: Connection, hello: Box<Hello>, sender: Sender },
     /// An agent said something else.
     Said { connection: u64, words: Box<FromAgent> },
     /// An agent's control stream has ended.
@@ -133,7 +134,7 @@ impl Driver {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Connected { connection, hello, sender } => {
-                self.connected(connection, *hello, sender);
+                self.connected(&connection, *hello, sender);
             }
             Event::Said { connection, words } => self.said(connection, *words),
             Event::Gone { connection } => self.disconnected(connection),
@@ -164,8 +165,13 @@ impl Driver {
         self.tick_leader();
     }
 
-    fn connected(&mut self, connection: u64, hello: Hello, sender: Sender) {
+    fn connected(&mut self, connection: &Connection, hello: Hello, sender: Sender) {
         let host = hello.host.name.clone();
+        let admitted = self.node.sessions().admits(clock::now(), &hello);
+        if !admitted {
+            return self.twins(&host, connection);
+        }
+        let connection = connection.id();
         tracing::info!(%host, connection, "agent connected");
         let capabilities = hello.capabilities.clone();
         let replaced = self.node.sessions().add(connection, hello);
@@ -178,6 +184,17 @@ impl Driver {
         }
         let peers = self.node.applied.read(|registry| peers_of(&host, registry));
         self.send(connection, &ToAgent::Peers(peers));
+    }
+
+    /// Two agents speak for one host: neither is heard, and what either said counts for nothing.
+    fn twins(&mut self, host: &HostName, connection: &Connection) {
+        refuse(connection, &format!("two agents run with {host}'s certificate: stop one of them"));
+        let other = self.node.sessions().get(host).map(|session| session.connection);
+        if let Some(other) = other {
+            self.disconnected(other);
+        }
+        self.node.sessions().disbelieve(host);
+        self.broadcasts.disbelieve(host);
     }
 
     fn disconnected(&mut self, connection: u64) {

@@ -118,6 +118,19 @@ impl Broadcast {
         }
     }
 
+    /// What was said in this host's name counts for nothing: it has not answered, and may hold
+    /// something. False where that changes nothing.
+    pub fn disbelieve(&mut self, host: &HostName) -> bool {
+        let Some(target) = self.hosts.get_mut(host) else { return false };
+        let doubted = target.receipt.take().is_some();
+        target.may_hold = true;
+        if doubted {
+            self.missing += 1;
+            self.answered_at = None;
+        }
+        doubted
+    }
+
     /// Whether every host has answered.
     #[must_use]
     pub fn is_answered(&self) -> bool {
@@ -394,6 +407,19 @@ mod tests {
         assert!(b.is_answered());
         assert_eq!(b.first_until(), Time(0));
         assert!(Broadcast::new(BEGAN, stop(), std::iter::empty(), 5_000).is_answered());
+    }
+
+    #[test]
+    fn a_host_that_is_disbelieved_has_not_answered_until_it_answers_anew() {
+        let mut b = broadcast();
+        for h in [1, 2] {
+            b.handle_receipt(BEGAN, &host(h), receipt(Latched::Durable, &[]));
+        }
+        assert!(b.disbelieve(&host(1)) && !b.disbelieve(&host(1)) && !b.disbelieve(&host(9)));
+        assert!(!b.is_answered() && !b.is_over(BEGAN.plus(COMMIT_GRACE_MS)));
+        assert_eq!(b.progress(BEGAN).hosts[0].state, StopState::Lapsing);
+        b.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
+        assert!(b.is_answered());
     }
 
     #[test]

@@ -63,6 +63,16 @@ impl Broadcasts {
         self.keep(receipt.stop).insert(host.clone(), receipt);
     }
 
+    /// Nobody knows whose receipts these were.
+    pub(super) fn disbelieve(&mut self, host: &HostName) {
+        for running in &mut self.running {
+            running.dirty |= running.machine.disbelieve(host);
+        }
+        for receipts in self.receipts.values_mut() {
+            receipts.remove(host);
+        }
+    }
+
     fn keep(&mut self, stop: StopId) -> &mut BTreeMap<HostName, Receipt> {
         if !self.receipts.contains_key(&stop) {
             self.kept.push(stop);

@@ -23,7 +23,8 @@ pub(super) async fn serve(node: &Node, connection: &Connection) {
         return refuse(connection, &why);
     }
     let id = connection.id();
-    let connected = Event::Connected { connection: id, hello: Box::new(hello), sender };
+    let connected =
+        Event::Connected { connection: connection.clone(), hello: Box::new(hello), sender };
     if node.events.send(connected).await.is_err() {
         return;
     }

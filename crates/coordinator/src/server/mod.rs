@@ -30,7 +30,7 @@ pub(crate) async fn serve(node: Arc<Node>, endpoint: Endpoint) {
 }
 
 /// Ends a connection whose other side did what its role may not, or what makes no sense.
-fn refuse(connection: &Connection, why: &str) {
+pub(crate) fn refuse(connection: &Connection, why: &str) {
     tracing::warn!(peer = %connection.peer(), remote = %connection.remote(), why, "refused");
     connection.close(why);
 }

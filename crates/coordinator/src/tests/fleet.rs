@@ -37,13 +37,24 @@ pub(super) fn record(name: &str) -> HostRecord {
 impl Agent {
     /// Connects as `certificate` and says hello as `name`.
     pub async fn connect(cluster: &Cluster, to: usize, certificate: &str, name: &str) -> Agent {
+        let run = AgentRun(uuid::Uuid::from_u128(rand::random()));
+        Agent::connect_as(run, cluster, to, certificate, name).await
+    }
+
+    /// The same in this life of the agent.
+    pub async fn connect_as(
+        run: AgentRun,
+        cluster: &Cluster,
+        to: usize,
+        certificate: &str,
+        name: &str,
+    ) -> Agent {
         let identity = cluster.authority.issue(Role::Agent, certificate, 1).unwrap();
         let endpoint = endpoint(&identity, loopback());
         let coordinator = format!("c{}", to + 1);
         let connection =
             endpoint.connect(cluster.addresses[to], Role::Coordinator, &coordinator).await.unwrap();
         let mut channel = connection.open().await.unwrap();
-        let run = AgentRun(uuid::Uuid::from_u128(rand::random()));
         let hello =
             Hello { run, host: record(name), version: "test".into(), capabilities: Vec::new() };
         channel.send(&FromAgent::Hello(hello)).await.unwrap();
@@ -70,6 +81,11 @@ impl Agent {
     /// The next message, or why there is none.
     pub async fn next(&mut self) -> Result<Option<ToAgent>, WireError> {
         timeout(PATIENCE, self.channel.recv()).await.expect("a message in time")
+    }
+
+    /// Waits until the other side has ended the stream.
+    pub async fn end(&mut self) {
+        while let Ok(Some(_)) = self.next().await {}
     }
 
     /// Waits for a message that `pick` takes, reporting each second like a real agent.
@@ -138,6 +154,22 @@ async fn a_hello_under_another_name_is_refused() {
     assert!(liar.next().await.is_err(), "the connection is closed");
     assert!(liar.connection.closed().await.contains("h2"));
     assert!(cluster.status(0).await.hosts.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_agents_with_one_certificate_are_both_refused() {
+    let mut cluster = Cluster::started(1).await;
+    let mut first = Agent::connect(&cluster, 0, "h1", "h1").await;
+    cluster.until(0, "h1 is there", |s| s.hosts.iter().any(|h| h.connected)).await;
+    let mut second = Agent::connect(&cluster, 0, "h1", "h1").await;
+    // As if the first had ended: a life that begins replaces an earlier one.
+    first.end().await;
+    second.expect(|m| matches!(m, ToAgent::Peers(_)).then_some(())).await;
+    let again = Agent::connect_as(first.run, &cluster, 0, "h1", "h1").await;
+    assert!(again.connection.closed().await.contains("two agents run with h1's certificate"));
+    second.end().await;
+    let status = cluster.status(0).await;
+    assert!(!status.hosts[0].connected && status.hosts[0].report.is_none(), "{status:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

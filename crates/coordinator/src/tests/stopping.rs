@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use squall_core::ids::StopId;
 use squall_core::message::{Request, Response, StopProgress, StopState, ToAgent};
 use squall_core::registry::{Outcome, Refusal};
+use squall_wire::Connection;
 use tokio::time::timeout;
 
 use super::fleet::Agent;
@@ -14,7 +15,10 @@ fn stop() -> StopId {
 
 /// Stops everything through one coordinator; returns all that it says.
 async fn stop_all(cluster: &mut Cluster, at: usize, stop: StopId) -> Vec<StopProgress> {
-    let connection = cluster.connection(at).await;
+    stop_over(&cluster.connection(at).await, stop).await
+}
+
+async fn stop_over(connection: &Connection, stop: StopId) -> Vec<StopProgress> {
     let mut channel = connection.open().await.unwrap();
     channel.send(&Request::StopAll(stop)).await.unwrap();
     let mut steps = Vec::new();
@@ -40,6 +44,30 @@ fn latching(mut agent: Agent) -> tokio::task::JoinHandle<(Agent, StopId)> {
         agent.latch(stop.0).await;
         (agent, stop.0)
     })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receipt_of_a_host_that_turns_out_to_have_two_agents_counts_for_nothing() {
+    let mut cluster = Cluster::started(1).await;
+    let mut first = Agent::connect(&cluster, 0, "h1", "h1").await;
+    let silent = Agent::connect(&cluster, 0, "h2", "h2").await;
+    cluster
+        .until(0, "both are there", |s| s.hosts.iter().filter(|h| h.connected).count() == 2)
+        .await;
+    let second = Agent::connect(&cluster, 0, "h1", "h1").await;
+    first.end().await;
+    let answering = latching(second);
+    let id = stop();
+    let operator = cluster.connection(0).await;
+    let (steps, ()) = tokio::join!(stop_over(&operator, id), async {
+        answering.await.unwrap();
+        Agent::connect_as(first.run, &cluster, 0, "h1", "h1").await.end().await;
+        latching(silent).await.unwrap();
+    });
+    let answered = |s: &StopProgress| s.hosts.iter().map(|h| h.receipt.is_some()).collect();
+    let seen: Vec<Vec<bool>> = steps.iter().map(answered).collect();
+    assert_eq!(seen.last().unwrap(), &[false, true], "{seen:?}");
+    assert!(!squall_core::stopping::is_done(steps.last().unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
