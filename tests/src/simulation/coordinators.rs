@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use squall_core::experiment::{DEFAULT_LEASE_MS, LEASE_MS};
 use squall_core::fence::Fence;
 use squall_core::ids::{HostName, StopId};
 use squall_core::leader::Action;
@@ -15,7 +16,7 @@ use squall_core::time::Time;
 use super::weather::{Link, What};
 use super::{NODES, Simulation};
 use crate::invariants::nothing_after_receipt::admitted;
-use crate::world::{Leading, epoch};
+use crate::world::{Leading, epoch, host_record};
 
 /// How often what is level-triggered is looked at.
 const TICK_MS: u64 = 500;
@@ -107,6 +108,26 @@ impl Node {
     }
 }
 
+/// Tells a stop-all that its stop is in the log, where that is so and it was not told.
+fn note_committed<'a>(
+    now: Time,
+    broadcast: &mut Broadcast,
+    registry: &Registry,
+    sessions: &BTreeMap<HostName, Session>,
+    receipts: impl Iterator<Item = (&'a (StopId, HostName), &'a Receipt)>,
+) {
+    if broadcast.is_committed() || !registry.stops.contains_key(&broadcast.stop()) {
+        return;
+    }
+    let hosts = registry.hosts.keys();
+    broadcast.handle_committed(now, hosts.map(|host| (host, last_of(sessions, host))));
+    for ((_, host), receipt) in receipts {
+        broadcast.handle_receipt(now, host, receipt.clone());
+    }
+    let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
+    broadcast.handle_longest_lease(now, leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS));
+}
+
 impl Simulation {
     pub(super) fn crash_node(&mut self, c: usize) {
         let node = &mut self.nodes[c];
@@ -119,6 +140,13 @@ impl Simulation {
         node.sessions.clear();
         node.broadcasts.clear();
         node.receipts.clear();
+        if self.weather.odds(10) {
+            // Its disk is lost, and it begins anew.
+            node.registry = Registry::default();
+            node.applied = 0;
+            node.fence = Fence::default();
+            node.lacking.clear();
+        }
         for h in 0..self.agents.len() {
             self.agents[h].streams[c] = 0;
         }
@@ -130,7 +158,8 @@ impl Simulation {
         if std::mem::replace(&mut self.nodes[c].alive, true) {
             return;
         }
-        self.after(0, What::Learns { node: c });
+        let ms = self.weather.between(0, 3_000);
+        self.after(ms, What::Learns { node: c });
         for host in 0..self.agents.len() {
             let ms = self.weather.between(1, 500);
             self.after(ms, What::LinkUp { host, node: c });
@@ -244,6 +273,15 @@ impl Simulation {
         }
     }
 
+    /// Hosts that are connected to a leader and that the registry lacks.
+    fn propose_registrations(&mut self, c: usize) {
+        let node = &self.nodes[c];
+        let new = node.sessions.keys().filter(|host| !node.registry.hosts.contains_key(*host));
+        for host in new.cloned().collect::<Vec<_>>() {
+            self.propose(c, Command::Register(host_record(host)));
+        }
+    }
+
     fn propose(&mut self, c: usize, command: Command) {
         let Some(leading) = &self.nodes[c].leading else { return };
         let term = leading.machine.leadership().term;
@@ -260,11 +298,8 @@ impl Simulation {
         let logged: Vec<StopId> = node.registry.fence.stops().collect();
         node.lacking.retain(|stop| !node.registry.fence.knows(*stop));
         for broadcast in &mut node.broadcasts {
-            if logged.contains(&broadcast.stop()) && !broadcast.is_committed() {
-                let hosts = node.registry.hosts.keys();
-                broadcast
-                    .handle_committed(node.clock, hosts.map(|h| (h, last_of(&node.sessions, h))));
-            }
+            let receipts = node.receipts.iter();
+            note_committed(node.clock, broadcast, &node.registry, &node.sessions, receipts);
         }
         if let Some(leading) = &mut node.leading {
             leading.machine.handle_change(node.clock);
@@ -280,6 +315,7 @@ impl Simulation {
                 self.propose_lacking(c);
                 self.forward(c);
             }
+            self.propose_registrations(c);
         }
         self.drain_node(c);
     }
@@ -327,17 +363,15 @@ impl Simulation {
         let names: BTreeSet<&HostName> =
             node.registry.hosts.keys().chain(node.sessions.keys()).collect();
         let hosts = names.into_iter().map(|host| (host, last_of(&node.sessions, host)));
-        let longest = node.registry.running().map(|e| e.experiment.safety.lease_ms).max();
-        let mut broadcast = Broadcast::new(node.clock, stop, hosts, longest.unwrap_or(5_000));
-        for ((of, host), receipt) in &node.receipts {
-            if *of == stop {
-                broadcast.handle_receipt(node.clock, host, receipt.clone());
-            }
+        let mut broadcast = Broadcast::new(node.clock, stop, hosts, *LEASE_MS.end());
+        if node.sessions.keys().any(|host| !node.registry.hosts.contains_key(host)) {
+            broadcast.handle_stranger();
         }
-        if node.registry.stops.contains_key(&stop) {
-            let hosts = node.registry.hosts.keys();
-            broadcast.handle_committed(node.clock, hosts.map(|h| (h, last_of(&node.sessions, h))));
+        for ((_, host), receipt) in &node.receipts {
+            broadcast.handle_receipt(node.clock, host, receipt.clone());
         }
+        let receipts = node.receipts.iter();
+        note_committed(node.clock, &mut broadcast, &node.registry, &node.sessions, receipts);
         node.broadcasts.push(broadcast);
     }
 
@@ -353,8 +387,10 @@ impl Simulation {
                 }
                 let stop = broadcast.stop();
                 let named = |name: &HostName| progress.hosts.iter().any(|h| h.host == *name);
-                // The log has every host: where it has the stop, all must be named.
-                let counts = |name: &HostName| progress.committed || named(name);
+                // The log has every host that was there before a stop that it has: all must be named.
+                let counts = |name: &HostName| {
+                    named(name) || progress.committed && self.raft.registered_before(name, stop)
+                };
                 for host in self.world.hosts.iter().filter(|host| counts(&host.name)) {
                     let holds = |id| admitted(&self.world.log, id, &[stop].into()).is_err();
                     if !host.has_latched(stop) || host.holders.keys().any(holds) {

@@ -25,6 +25,9 @@ impl Simulation {
             if !machine.is_idle() {
                 return Err(format!("{} is not idle", host.name));
             }
+            if !self.world.log.registry.hosts.contains_key(&host.name) {
+                return Err(format!("{} is not registered", host.name));
+            }
             let known = known_stops(host);
             if known != self.world.log.stopped {
                 let differ: Vec<&StopId> =

@@ -1,7 +1,7 @@
-//! The whole protocol over time, one random history a seed: hosts with slow disks and holders, three
-//! coordinators of which some may lead, a network that delays, reorders, repeats and loses, people
-//! who start, stop, resume and drain, and a storm of crashes, cuts, full disks and clock jumps. Then
-//! the storm passes, and all must end well.
+//! The whole protocol over time, one random history a seed: hosts that join, with slow disks and
+//! holders, three coordinators of which some may lead, a network that delays, reorders, repeats and
+//! loses, people who start, stop, resume and drain, and a storm of crashes, cuts, lost and full disks
+//! and clock jumps. Then the storm passes, and all must end well.
 //!
 //! Raft is played by `raft`: one log, elections at will, and rounds that succeed only where a
 //! quorum could answer. What the drivers of agent and coordinator do around their machines is played
@@ -30,6 +30,8 @@ use weather::{Queue, Weather, What};
 
 /// How long the storm lasts, at most, in milliseconds.
 const STORM_MS: u64 = 60_000;
+/// When the last host joins, at most.
+const JOIN_MS: u64 = 20_000;
 /// How long it may take after the storm until all is at rest. The longest chain is a preflight that
 /// waits, an injection that waits, a fault that lapses, and the phases between.
 const CALM_MS: u64 = 120_000;
@@ -149,9 +151,16 @@ impl Simulation {
             broken: None,
             story: tell.then(Vec::new),
         };
+        let founders = simulation.weather.between(1, hosts as u64) as usize;
         for h in 0..hosts {
-            simulation.commit_new(Command::Register(host_record(host_name(h))));
-            simulation.queue.push(0, What::Start { host: h });
+            let mut at = 0;
+            if h < founders {
+                simulation.commit_new(Command::Register(host_record(host_name(h))));
+            } else {
+                // It joins, and is registered by whoever leads then.
+                at = simulation.weather.between(0, JOIN_MS);
+            }
+            simulation.queue.push(at, What::Start { host: h });
         }
         simulation.queue.push(0, What::Election);
         simulation.queue.push(500, What::Gust);

@@ -41,7 +41,7 @@ impl Simulation {
     }
 
     fn by_operator_as(&mut self, id: CommandId, command: Command) -> Option<Outcome> {
-        let (leader, _) = self.leader()?;
+        let leader = self.confirmed_leader()?;
         for stop in self.nodes[leader].lacking.clone() {
             self.commit_new(Command::Stop(stop));
         }
@@ -94,7 +94,7 @@ impl Simulation {
     }
 
     fn resume(&mut self) {
-        let Some((leader, _)) = self.leader() else { return };
+        let Some(leader) = self.confirmed_leader() else { return };
         for stop in self.nodes[leader].lacking.clone() {
             self.commit_new(Command::Stop(stop));
         }

@@ -3,7 +3,7 @@
 //! committed entry that every node applies sooner or later. Everything else is chance: when a leader
 //! is unseated, when it notices, and what becomes of what it proposed.
 
-use squall_core::ids::{Leadership, NodeId};
+use squall_core::ids::{HostName, Leadership, NodeId, StopId};
 use squall_core::registry::{Command, Entry, Outcome};
 
 use super::weather::What;
@@ -53,6 +53,12 @@ impl Raft {
 
     pub(super) fn leads(&self, node: usize, term: u64) -> bool {
         self.elected == Some((node, term))
+    }
+
+    /// Whether the log had the host when it came to have the stop.
+    pub(super) fn registered_before(&self, host: &HostName, stop: StopId) -> bool {
+        let mut before = self.entries.iter().take_while(|e| e.command != Command::Stop(stop));
+        before.any(|e| matches!(&e.command, Command::Register(record) if record.name == *host))
     }
 }
 
@@ -182,6 +188,13 @@ impl Simulation {
         } else {
             self.after(500, What::Learns { node });
         }
+    }
+
+    /// Who leads, with all that was committed applied: what a quorum has just confirmed.
+    pub(super) fn confirmed_leader(&mut self) -> Option<usize> {
+        let (leader, _) = self.leader()?;
+        self.apply(leader, self.raft.entries.len());
+        Some(leader)
     }
 
     fn apply(&mut self, node: usize, upto: usize) {
