@@ -84,6 +84,9 @@ pub struct Tally {
     pub failed: u64,
     /// Those of `failed` that were not sent because too many were outstanding.
     pub overrun: u64,
+    /// Those that are not decided, and outstanding for longer than any good one took: not in `sent`,
+    /// and bad unless shown good.
+    pub hanging: u64,
     /// Median latency of the good ones, in microseconds.
     pub p50_us: u64,
     /// 99th percentile of it.
@@ -109,9 +112,19 @@ pub enum Steadiness {
 }
 
 impl Expect {
-    /// Judges one stage. No data is never steady.
+    /// Judges one stage. No data is never steady, and neither is what would be off were every hanging
+    /// sample a bad one.
     #[must_use]
     pub fn judge(&self, tally: &Tally) -> Steadiness {
+        let (sent, failed) = (tally.sent + tally.hanging, tally.failed + tally.hanging);
+        let at_worst = self.judge_decided(&Tally { sent, failed, ..tally.clone() });
+        match (self.judge_decided(tally), at_worst) {
+            (Steadiness::Steady, Steadiness::Deviated) => Steadiness::Unknown,
+            (decided, _) => decided,
+        }
+    }
+
+    fn judge_decided(&self, tally: &Tally) -> Steadiness {
         if tally.sent < MIN_SAMPLES {
             return Steadiness::Unknown;
         }
@@ -132,6 +145,22 @@ impl Expect {
         }
     }
 
+    /// Whether hanging samples decide how a stage is judged: they will be decided themselves, by their
+    /// time-out at the latest.
+    #[must_use]
+    pub fn waits_for_more(&self, tally: &Tally) -> bool {
+        tally.hanging > 0 && self.judge(tally) == Steadiness::Unknown
+    }
+
+    /// Whether so many samples, one each `every_ms`, cover a stage that was to last `wanted_ms`: all but
+    /// a tenth, and what a host may go without orders. A probe whose host was not heard, or began anew,
+    /// has seen only a part of it.
+    #[must_use]
+    pub fn covers(tally: &Tally, every_ms: u64, wanted_ms: u64) -> bool {
+        let seen_ms = (tally.sent + tally.hanging).saturating_mul(every_ms);
+        seen_ms + wanted_ms / 10 + crate::leader::FRESH_MS >= wanted_ms
+    }
+
     /// Whether a stage of `planned` samples in all is lost already. Errors are a budget: a burst at the
     /// moment of the cut, which the rest of the stage can make up for, ends nothing; one that no rest
     /// can make up for ends it at once. Percentiles count from [`MIN_PERCENTILE`] samples on; where no
@@ -147,7 +176,7 @@ impl Expect {
         let latency = Expect { max_errors_per_million: None, ..*self };
         let slow = tally.sent >= MIN_PERCENTILE
             && tally.ok > 0
-            && latency.judge(tally) == Steadiness::Deviated;
+            && latency.judge_decided(tally) == Steadiness::Deviated;
         tally.sent >= MIN_SAMPLES && (over_budget || slow)
     }
 
@@ -200,6 +229,22 @@ mod tests {
         let expect = Expect { max_p99_ms: Some(250), ..Expect::default() };
         assert!(!expect.is_lost(&tally(99, 0, 250_001), 1_000));
         assert!(expect.is_lost(&tally(100, 0, 250_001), 1_000));
+    }
+
+    #[test]
+    fn what_hangs_is_bad_unless_shown_good() {
+        let expect = Expect { max_errors_per_million: Some(100_000), ..Expect::default() };
+        let hangs = |failed, hanging| Tally { hanging, ..tally(90, failed, 0) };
+        for (failed, hanging, judged) in [
+            (0, 10, Steadiness::Steady),
+            (0, 11, Steadiness::Unknown),
+            (10, 0, Steadiness::Deviated),
+        ] {
+            let seen = hangs(failed, hanging);
+            assert_eq!(expect.judge(&seen), judged, "{seen:?}");
+            assert_eq!(expect.waits_for_more(&seen), judged == Steadiness::Unknown);
+            assert!(!expect.is_lost(&hangs(0, hanging), 100), "they may still be good");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ impl Probe {
     fn end(&mut self) {
         if let Some(task) = self.task.take() {
             task.abort();
+            self.shared.tallies().forget_outstanding();
         }
     }
 }
@@ -87,12 +88,12 @@ impl Probes {
             }
             let probe = self.probes.entry(key).or_insert_with(|| Probe {
                 spec: order.probe.clone(),
-                shared: Arc::new(Shared::new(order.stage)),
+                shared: Arc::new(Shared::new(now, order.stage)),
                 task: None,
                 named: now,
             });
             probe.named = now;
-            probe.shared.set_stage(order.stage);
+            probe.shared.set_stage(now, order.stage);
             if probe.task.is_none() || probe.spec != order.probe {
                 probe.end();
                 probe.spec = order.probe.clone();

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use squall_core::leader::FRESH_MS;
 use squall_core::policy::Policy;
 use squall_core::probe::{ProbeKind, ProbeSpec, Stage};
+use squall_core::time::Time;
 use squall_faults::clock;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -34,21 +36,25 @@ pub(super) struct Means {
 
 /// What a probe's task and its owner share.
 pub(super) struct Shared {
-    stage: Mutex<Stage>,
+    /// And when an order said so last.
+    stage: Mutex<(Stage, Time)>,
     tallies: Mutex<Tallies>,
 }
 
 impl Shared {
-    pub(super) fn new(stage: Stage) -> Shared {
-        Shared { stage: Mutex::new(stage), tallies: Mutex::default() }
+    pub(super) fn new(now: Time, stage: Stage) -> Shared {
+        Shared { stage: Mutex::new((stage, now)), tallies: Mutex::default() }
     }
 
-    pub(super) fn set_stage(&self, stage: Stage) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = stage;
+    pub(super) fn set_stage(&self, now: Time, stage: Stage) {
+        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = (stage, now);
     }
 
-    fn stage(&self) -> Stage {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    /// To which stage a sample counts that is due now; none where no order has said so lately: the
+    /// experiment may have gone on without this host.
+    fn stage(&self, now: Time) -> Option<Stage> {
+        let (stage, said) = *self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        (now.since(said) < FRESH_MS).then_some(stage)
     }
 
     pub(super) fn tallies(&self) -> MutexGuard<'_, Tallies> {
@@ -57,10 +63,10 @@ impl Shared {
     }
 }
 
-/// Takes samples for ever, open-loop: one is due each `every_ms` whatever became of those before,
-/// also where this process was not run for a while, and each one's latency counts from when it was
-/// due. Dropping the future ends all samples that are outstanding; they are not counted. The
-/// timer's grain adds up to a millisecond to each latency.
+/// Takes samples for as long as orders say to which stage, open-loop: one is due each `every_ms`
+/// whatever became of those before, also where this process was not run for a while, and each one's
+/// latency counts from when it was due. Dropping the future ends all samples that are outstanding;
+/// they are not counted. The timer's grain adds up to a millisecond to each latency.
 pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
     let limit = match spec.kind {
         ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => MAX_OUTSTANDING,
@@ -74,12 +80,13 @@ pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
     loop {
         let due = schedule.tick().await;
         while outstanding.try_join_next().is_some() {}
-        let stage = shared.stage();
-        shared.tallies().due(clock::now(), stage);
+        let now = clock::now();
+        let Some(stage) = shared.stage(now) else { continue };
+        let ticket = shared.tallies().due(now, stage);
         let place = match means.places.clone().try_acquire_owned() {
             Ok(place) if outstanding.len() < limit => place,
             Ok(_) | Err(_) => {
-                shared.tallies().decide(stage, Outcome::Overrun);
+                shared.tallies().decide(&ticket, Outcome::Overrun);
                 continue;
             }
         };
@@ -94,7 +101,7 @@ pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
                 Ok(Err(why)) => Outcome::Bad(why),
                 Err(_) => Outcome::Bad(format!("no answer within {} ms", spec.timeout_ms)),
             };
-            shared.tallies().decide(stage, outcome);
+            shared.tallies().decide(&ticket, outcome);
             drop(place);
         });
     }

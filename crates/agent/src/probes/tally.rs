@@ -1,5 +1,7 @@
 //! What one probe has seen, stage by stage.
 
+use std::collections::BTreeMap;
+
 use hdrhistogram::Histogram;
 use squall_core::probe::{Stage, Tally};
 use squall_core::time::Time;
@@ -11,6 +13,11 @@ const MAX_LATENCY_US: u64 = 600_000_000;
 const DIGITS: u8 = 2;
 /// Characters of an error that are kept.
 const MAX_ERROR: usize = 200;
+/// A sample that is outstanding for less than this does not hang, however fast others were.
+const HANGS_MS: u64 = 1_000;
+
+/// A sample that is due and not decided.
+pub(super) struct Ticket(u64);
 
 /// How a sample went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,39 +40,65 @@ struct OfStage {
     failed: u64,
     overrun: u64,
     last_error: String,
+    /// When each sample was due that is not decided.
+    outstanding: BTreeMap<u64, Time>,
+}
+
+impl OfStage {
+    /// Samples that are outstanding for twice as long as any good one took.
+    fn hanging(&self, now: Time) -> u64 {
+        let longest_ms = if self.ok == 0 { 0 } else { self.latencies.max() / 1_000 };
+        let limit_ms = HANGS_MS.max(2 * longest_ms);
+        self.outstanding.values().filter(|due| now.since(**due) > limit_ms).count() as u64
+    }
 }
 
 /// All stages so far.
 #[derive(Default)]
 pub(super) struct Tallies {
     stages: Vec<OfStage>,
+    tickets: u64,
 }
 
 impl Tallies {
     /// A sample of `stage` is due.
-    pub(super) fn due(&mut self, now: Time, stage: Stage) {
+    pub(super) fn due(&mut self, now: Time, stage: Stage) -> Ticket {
+        self.tickets += 1;
         for other in self.stages.iter_mut().filter(|s| s.stage != stage) {
             other.left.get_or_insert(now);
         }
-        match self.stages.iter_mut().find(|s| s.stage == stage) {
-            Some(known) => known.left = None,
-            None => self.stages.push(OfStage {
-                stage,
-                first_due: now,
-                left: None,
-                latencies: Histogram::new_with_bounds(1, MAX_LATENCY_US, DIGITS)
-                    .expect("constant bounds that hdrhistogram allows"),
-                ok: 0,
-                failed: 0,
-                overrun: 0,
-                last_error: String::new(),
-            }),
-        }
+        let of = match self.stages.iter().position(|s| s.stage == stage) {
+            Some(known) => known,
+            None => {
+                self.stages.push(OfStage {
+                    stage,
+                    first_due: now,
+                    left: None,
+                    latencies: Histogram::new_with_bounds(1, MAX_LATENCY_US, DIGITS)
+                        .expect("constant bounds that hdrhistogram allows"),
+                    ok: 0,
+                    failed: 0,
+                    overrun: 0,
+                    last_error: String::new(),
+                    outstanding: BTreeMap::new(),
+                });
+                self.stages.len() - 1
+            }
+        };
+        self.stages[of].left = None;
+        self.stages[of].outstanding.insert(self.tickets, now);
+        Ticket(self.tickets)
     }
 
-    /// A sample that was due in `stage` is decided.
-    pub(super) fn decide(&mut self, stage: Stage, outcome: Outcome) {
-        let Some(of) = self.stages.iter_mut().find(|s| s.stage == stage) else { return };
+    /// What is outstanding will not be decided.
+    pub(super) fn forget_outstanding(&mut self) {
+        self.stages.iter_mut().for_each(|of| of.outstanding.clear());
+    }
+
+    /// A sample is decided; it counts to the stage in which it was due.
+    pub(super) fn decide(&mut self, ticket: &Ticket, outcome: Outcome) {
+        let of = self.stages.iter_mut().find_map(|of| of.outstanding.remove(&ticket.0).map(|_| of));
+        let Some(of) = of else { return };
         match outcome {
             Outcome::Good(us) => {
                 of.ok += 1;
@@ -89,6 +122,7 @@ impl Tallies {
             ok: of.ok,
             failed: of.failed,
             overrun: of.overrun,
+            hanging: of.hanging(now),
             p50_us: of.latencies.value_at_quantile(0.5),
             p99_us: of.latencies.value_at_quantile(0.99),
             max_us: if of.ok == 0 { 0 } else { of.latencies.max() },
@@ -106,11 +140,11 @@ mod tests {
     #[test]
     fn samples_count_to_the_stage_in_which_they_were_due() {
         let mut tallies = Tallies::default();
-        tallies.due(Time(1_000), Stage::Before);
-        tallies.due(Time(2_000), Stage::During);
-        tallies.decide(Stage::Before, Outcome::Good(1_500));
-        tallies.decide(Stage::During, Outcome::Bad("refused".into()));
-        tallies.decide(Stage::During, Outcome::Overrun);
+        let before = tallies.due(Time(1_000), Stage::Before);
+        let during = [2_000, 3_000].map(|t| tallies.due(Time(t), Stage::During));
+        tallies.decide(&before, Outcome::Good(1_500));
+        tallies.decide(&during[0], Outcome::Bad("refused".into()));
+        tallies.decide(&during[1], Outcome::Overrun);
         let report = tallies.report(Time(5_000));
         let (before, during) = (&report[0].1, &report[1].1);
         assert_eq!((before.sent, before.ok, before.elapsed_ms), (1, 1, 1_000));
@@ -120,10 +154,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_outstanding_for_longer_than_good_ones_take_hangs_until_it_is_decided() {
+        let mut tallies = Tallies::default();
+        let quick = tallies.due(Time(0), Stage::After);
+        tallies.decide(&quick, Outcome::Good(900_000));
+        let slow = tallies.due(Time(100), Stage::After);
+        tallies.due(Time(200), Stage::After);
+        let hanging = |tallies: &Tallies, t| tallies.report(Time(t))[0].1.hanging;
+        assert_eq!([1_800, 1_950, 3_000].map(|t| hanging(&tallies, t)), [0, 1, 2]);
+        tallies.decide(&slow, Outcome::Good(2_900_000));
+        assert_eq!(hanging(&tallies, 3_000), 0, "others are that slow");
+        tallies.forget_outstanding();
+        assert_eq!(hanging(&tallies, 60_000), 0);
+    }
+
+    #[test]
     fn errors_are_cut() {
         let mut tallies = Tallies::default();
-        tallies.due(Time(0), Stage::After);
-        tallies.decide(Stage::After, Outcome::Bad("ä".repeat(10_000)));
+        let ticket = tallies.due(Time(0), Stage::After);
+        tallies.decide(&ticket, Outcome::Bad("ä".repeat(10_000)));
         assert_eq!(tallies.report(Time(0))[0].1.last_error.chars().count(), MAX_ERROR);
     }
 }

@@ -282,12 +282,14 @@ impl Leader {
 
     /// A split-brain while an experiment has faults in place: an incident, unless it was asked for,
     /// and the end of the experiment, unless its file says otherwise.
-    fn report_split(&mut self, now: Time, wall: WallTime, record: &ExperimentRecord) {
-        let Some(evidence) = self.split.clone() else { return };
+    /// True where the log has nothing of that yet: no verdict may come before it has.
+    fn report_split(&mut self, now: Time, wall: WallTime, record: &ExperimentRecord) -> bool {
+        let Some(evidence) = self.split.clone() else { return false };
         let safety = &record.experiment.safety;
         if safety.expects_split || record.phase < Phase::Injecting {
-            return;
+            return false;
         }
+        let unknown = record.incidents.iter().all(|known| known.severity != Severity::P1);
         let (id, what) = (record.id, format!("split-brain: {evidence}"));
         if !record.incidents.iter().any(|known| known.what == what) {
             let incident = Incident { at: wall, severity: Severity::P1, what };
@@ -296,5 +298,6 @@ impl Leader {
         if safety.auto_rollback && record.ending.is_none() {
             self.propose(now, Command::End { id, why: EndReason::SplitBrain(evidence) });
         }
+        unknown
     }
 }

@@ -44,8 +44,9 @@ impl Leader {
             }
             let entered = entry.1;
             let in_phase_ms = now.since(entered);
-            self.report_split(now, wall, record);
-            if let Some(command) = self.next_step(now, record, in_phase_ms, registry) {
+            let news = self.report_split(now, wall, record);
+            let step = self.next_step(now, record, in_phase_ms, registry).filter(|_| !news);
+            if let Some(command) = step {
                 self.propose(now, command);
             }
             self.note_absent(now, record, registry);
@@ -145,11 +146,14 @@ impl Leader {
         let mut enough = true;
         for probe in &record.experiment.probes {
             let tally = self.tally(record, probe, Stage::Before);
+            let patient = in_phase_ms <= wanted_ms + PATIENCE_MS + probe.timeout_ms;
             if tally.elapsed_ms < wanted_ms {
                 enough = false;
-                if in_phase_ms > wanted_ms + PATIENCE_MS {
+                if !patient {
                     return end(EndReason::NoBaseline(format!("{}: no data", probe.name)));
                 }
+            } else if patient && probe.expect.waits_for_more(&tally) {
+                enough = false;
             } else if probe.expect.judge(&tally) != Steadiness::Steady {
                 let what = format!("{}: {}", probe.name, describe(&tally));
                 return end(EndReason::NoBaseline(what));
@@ -224,12 +228,15 @@ impl Leader {
             return Some(self.settlement(record));
         }
         let wanted_ms = record.experiment.recovery_ms;
-        let sampled = record
-            .experiment
-            .probes
-            .iter()
-            .all(|p| self.tally(record, p, Stage::After).elapsed_ms >= wanted_ms);
-        (sampled || in_phase_ms > wanted_ms + PATIENCE_MS).then(|| self.settlement(record))
+        let probes = &record.experiment.probes;
+        let decided = |p: &ProbeSpec, s| !p.expect.waits_for_more(&self.tally(record, p, s));
+        let sampled = probes.iter().all(|p| {
+            self.tally(record, p, Stage::After).elapsed_ms >= wanted_ms
+                && [Stage::During, Stage::After].into_iter().all(|stage| decided(p, stage))
+        });
+        let longest_ms = probes.iter().map(|p| p.timeout_ms).max().unwrap_or(0);
+        let patience_ms = wanted_ms + PATIENCE_MS + longest_ms;
+        (sampled || in_phase_ms > patience_ms).then(|| self.settlement(record))
     }
 
     /// Faults that were to begin, are ordered no more, and of which their host says that they are not
@@ -319,6 +326,9 @@ pub(super) fn describe(tally: &Tally) -> String {
         tally.p50_us as f64 / 1000.0,
         tally.p99_us as f64 / 1000.0
     );
+    if tally.hanging > 0 {
+        text.push_str(&format!(", {} without an answer yet", tally.hanging));
+    }
     if !tally.last_error.is_empty() {
         text.push_str(&format!(" (last: {})", tally.last_error));
     }

@@ -765,6 +765,10 @@ fn samples(b: &mut Bench, stage: Stage, ok: u64) {
 
 fn samples_of(b: &mut Bench, stage: Stage, sent: u64, ok: u64) {
     let tally = Tally { sent, ok, failed: sent - ok, elapsed_ms: 1_000, ..Tally::default() };
+    tells(b, stage, tally);
+}
+
+fn tells(b: &mut Bench, stage: Stage, tally: Tally) {
     let report = b.reports.get_mut(&2).expect("a host");
     let probe = crate::message::ProbeReport {
         experiment: experiment_id(1),
@@ -787,14 +791,70 @@ fn with_a_hypothesis_each_stage_is_sampled_and_judged() {
     samples(&mut b, Stage::Before, 10);
     b.wait(1_000);
     assert_eq!(b.phase(1), Phase::Injecting);
-    samples(&mut b, Stage::During, 10);
+    through_the_hold(&mut b, 600);
+    samples(&mut b, Stage::After, 10);
+    assert_eq!(b.verdict(1).0, Verdict::Held);
+}
+
+/// Held and lifted, with so many good samples meanwhile, of 600 that were due in its minute.
+fn through_the_hold(b: &mut Bench, during: u64) {
+    samples_of(b, Stage::During, during, during);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
     b.wait(1_000);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
     b.wait(1_500);
     assert_eq!(b.phase(1), Phase::Recovering);
-    samples(&mut b, Stage::After, 10);
-    assert_eq!(b.verdict(1).0, Verdict::Held);
+}
+
+/// At most half may fail.
+fn with_strict_probe(experiment: &mut Experiment) {
+    with_probe(experiment);
+    experiment.probes[0].expect.max_errors_per_million = Some(500_000);
+}
+
+fn sampled_before() -> Bench {
+    let mut b = Bench::new();
+    b.submit(1, &[1], with_strict_probe);
+    b.wait(1_000);
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    b
+}
+
+#[test]
+fn a_stage_that_was_seen_in_part_only_is_not_called_steady() {
+    for (during, verdict) in [(510, Verdict::Held), (509, Verdict::Unknown)] {
+        let mut b = sampled_before();
+        through_the_hold(&mut b, during);
+        samples(&mut b, Stage::After, 10);
+        assert_eq!(b.verdict(1).0, verdict, "{during} of 600");
+    }
+}
+
+#[test]
+fn samples_that_hang_are_waited_for() {
+    let hangs =
+        |hanging| Tally { sent: 10, ok: 10, hanging, elapsed_ms: 1_000, ..Tally::default() };
+    let mut b = Bench::new();
+    b.submit(1, &[1], with_strict_probe);
+    b.wait(1_000);
+    tells(&mut b, Stage::Before, hangs(11));
+    b.wait(1_500);
+    assert_eq!(b.phase(1), Phase::Baseline, "more than half may be bad");
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    through_the_hold(&mut b, 600);
+    tells(&mut b, Stage::After, hangs(11));
+    b.wait(1_500);
+    assert_eq!(b.phase(1), Phase::Recovering);
+    samples_of(&mut b, Stage::After, 21, 10);
+    assert_eq!(b.verdict(1).0, Verdict::Broken);
+
+    let mut b = sampled_before();
+    through_the_hold(&mut b, 600);
+    tells(&mut b, Stage::After, hangs(11));
+    b.wait(PATIENCE_MS + 3_000);
+    assert_eq!(b.verdict(1).0, Verdict::Unknown, "nobody ever said");
 }
 
 #[test]
@@ -863,8 +923,31 @@ fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
         let reports = |c: &&Command| matches!(c, Command::Report { .. });
         assert!(b.proposed.iter().filter(reports).count() <= 1, "an incident is one entry");
         b.leader.handle_judgement(b.now, &Judgement::Agree);
-        b.wait(1_000);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+        let (verdict, why) = b.verdict(1);
+        assert_eq!(verdict == Verdict::Broken, !expected, "{why}");
+        assert_eq!(why.matches("two leaders").count(), usize::from(!expected), "{why}");
     }
+}
+
+#[test]
+fn no_verdict_comes_before_a_split_that_is_seen_is_in_the_log() {
+    let authority = Authority { host: "c1".into(), claims: "leads".into(), of: "c1".into() };
+    let split = Judgement::SplitBrain {
+        authorities: vec![authority],
+        sides: vec![],
+        evidence: vec!["two leaders of term 4".into()],
+    };
+    let mut b = Bench::injecting(&[1]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.tick();
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+    while b.record(1).phase < Phase::Lifting {
+        b.tick();
+    }
+    b.leader.handle_judgement(b.now, &split);
+    let (verdict, why) = b.verdict(1);
+    assert_eq!(verdict, Verdict::Broken, "{why}");
 }
 
 #[test]

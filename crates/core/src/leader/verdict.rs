@@ -3,9 +3,10 @@
 use super::Leader;
 use super::progress::describe;
 use crate::experiment::{
-    EndReason, Ended, ExperimentRecord, FaultState, MAX_REASON, MAX_REASONS, ProbeOutcome, Verdict,
+    EndReason, Ended, ExperimentRecord, FaultState, MAX_REASON, MAX_REASONS, ProbeOutcome,
+    Severity, Verdict,
 };
-use crate::probe::{Stage, Steadiness};
+use crate::probe::{Expect, Stage, Steadiness};
 use crate::registry::Command;
 
 impl Leader {
@@ -21,7 +22,17 @@ impl Leader {
                     .into_iter()
                     .map(|stage| {
                         let tally = self.tally(record, probe, stage);
-                        let steadiness = probe.expect.judge(&tally);
+                        let wanted_ms = match stage {
+                            Stage::Before => record.experiment.baseline_ms,
+                            Stage::During => record.experiment.duration_ms,
+                            Stage::After => record.experiment.recovery_ms,
+                        };
+                        let whole = Expect::covers(&tally, probe.every_ms, wanted_ms)
+                            || record.ending.is_some();
+                        let steadiness = match probe.expect.judge(&tally) {
+                            Steadiness::Steady if !whole => Steadiness::Unknown,
+                            judged => judged,
+                        };
                         (stage, tally, steadiness)
                     })
                     .collect(),
@@ -61,6 +72,10 @@ pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verd
             findings.push((Verdict::Broken, why.to_string()));
         }
         Some(why @ EndReason::FaultLost(_)) => findings.push((Verdict::Unknown, why.to_string())),
+    }
+    let rolled_back = matches!(record.ending, Some(EndReason::SplitBrain(_)));
+    for incident in record.incidents.iter().filter(|i| i.severity == Severity::P1 && !rolled_back) {
+        findings.push((Verdict::Broken, incident.what.clone()));
     }
     for (id, state) in &record.faults {
         let place = format!("{} fault {}", id.host, id.fault);

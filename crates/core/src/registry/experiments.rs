@@ -217,6 +217,10 @@ impl Registry {
             return Ok(Outcome::Unchanged);
         }
         *known = state.clone();
+        if matches!(state, FaultState::Stuck(_)) {
+            // It had lapsed, and its share was given back.
+            record.reserved.insert(fault.host.clone());
+        }
         record.note(at, format!("{} fault {}: {}", fault.host, fault.fault, brief(state)));
         record.release(record.phase >= Phase::Injecting);
         Ok(Outcome::Done(index))

@@ -492,6 +492,12 @@ fn a_share_that_is_not_given_back_still_counts() {
     assert_eq!((over.targeted, over.of, over.holders.len()), (2, 3, 1));
     log.done(observe(1, "h1", clean()));
     log.done(submit(2, &["h2"]));
+    // Lapsed, its share given back; then its host is back, and something is left there.
+    let mut log = at_phase(Phase::Injecting);
+    log.done(observe(1, "h1", FaultState::Lapsed));
+    log.done(observe(1, "h1", stuck()));
+    log.done(settle(1, Verdict::Unknown));
+    assert!(matches!(log.refused(submit(2, &["h2"])), Refusal::Radius(_)));
 }
 
 #[test]
@@ -605,7 +611,10 @@ fn check_step(before: &Registry, after: &Registry, command: &Command, outcome: &
     for (id, old) in &before.experiments {
         let new = &after.experiments[id];
         assert!(new.phase >= old.phase, "{old:?} went back");
-        assert!(new.reserved.is_subset(&old.reserved), "a share grew");
+        let found_stuck = |host: &&HostName| {
+            new.faults.iter().any(|(f, s)| f.host == **host && matches!(s, FaultState::Stuck(_)))
+        };
+        assert!(new.reserved.difference(&old.reserved).all(|h| found_stuck(&h)), "a share grew");
         assert!(old.ending.is_none() || new.ending == old.ending, "the reason changed");
         assert!(old.verdict.is_none() || new.verdict == old.verdict, "the verdict changed");
         for (fault, state) in &old.faults {

@@ -8,7 +8,7 @@ use squall_core::ids::ExperimentId;
 use squall_core::message::{Request, Shown};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::operate::{ask_show, ask_status, find, view};
+use super::operate::{ask_show, ask_status, find, say_unheard, view};
 use super::{command_id, runtime_error};
 use crate::cli::Format;
 use crate::client::Client;
@@ -184,7 +184,9 @@ pub async fn clear(client: &Client, format: Format) -> Outcome {
             worst = Exit::NotClean;
         }
     }
-    let faults = output::faults::views(&ask_status(client).await?);
+    let status = ask_status(client).await?;
+    let faults = output::faults::views(&status);
+    say_unheard(&status);
     if !faults.is_empty() && worst == Exit::Held {
         let hosts: std::collections::BTreeSet<&str> =
             faults.iter().map(|f| f.host.as_str()).collect();
@@ -193,6 +195,6 @@ pub async fn clear(client: &Client, format: Format) -> Outcome {
         worst = Exit::NotClean;
     }
     talk(format!("{} ended", words::count(running.len(), "experiment")));
-    output::emit(format, &faults, |f| output::faults::faults_table(f))?;
+    output::emit(format, &faults, |f| output::faults::faults_table(f, &status))?;
     Ok(worst)
 }

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 use serde_json::Value;
+use squall_core::experiment::{ExperimentRecord, FaultState, Phase, Placement};
 use squall_core::hold::Achieved;
+use squall_core::ids::FaultId;
 use squall_core::message::{FaultReport, Status};
 
 use super::table::{NONE, or_none, table};
@@ -21,26 +23,59 @@ pub struct FaultView {
     pub params: Value,
     /// Its experiment's id; `null` where a person on the host injected it.
     pub experiment: Option<String>,
-    /// Where it stands.
+    /// Where it stands; `unheard` where its host says nothing now and the log does not have it gone.
     pub phase: String,
-    /// Milliseconds of lease left.
+    /// Milliseconds of lease left; at most so many where the host is unheard.
     pub lease_ms: u64,
     /// The last measurement.
     pub achieved: Option<Achieved>,
 }
 
-/// Every fault that may be on a host, by the hosts' last reports.
+/// Every fault that may be on a host: by its report, and where nobody hears it by the log.
 #[must_use]
 pub fn views(status: &Status) -> Vec<FaultView> {
     let reports = status.hosts.iter().flat_map(|h| h.report.iter().flat_map(|r| &r.faults));
-    reports.filter(|f| !f.phase.is_over()).map(|f| view(f, status)).collect()
+    let heard = reports.filter(|f| !f.phase.is_over()).map(|f| view(f, status));
+    let unheard = status.experiments.iter().flat_map(|record| {
+        let begun = record.phase >= Phase::Injecting;
+        let silent = |host| status.hosts.iter().any(|h| h.host.name == host && h.report.is_none());
+        let may_be = move |state: &FaultState| {
+            !state.is_released() && (begun || *state != FaultState::Pending)
+        };
+        let faults =
+            record.faults.iter().filter(move |(id, s)| may_be(s) && silent(id.host.clone()));
+        faults.map(move |(id, _)| unheard(id, record))
+    });
+    heard.chain(unheard).collect()
+}
+
+/// Hosts that nobody here hears: what a person holds there is not listed either.
+#[must_use]
+pub fn unheard_hosts(status: &Status) -> Vec<&str> {
+    status.hosts.iter().filter(|h| h.report.is_none()).map(|h| h.host.name.as_str()).collect()
+}
+
+fn unheard(id: &FaultId, record: &ExperimentRecord) -> FaultView {
+    let placed = placed(id, record);
+    FaultView {
+        host: id.host.to_string(),
+        id: id.to_string(),
+        kind: placed.map(|p| p.spec.kind().name().to_owned()),
+        params: placed.map_or(Value::Null, |p| params(&p.spec)),
+        experiment: Some(record.id.to_string()),
+        phase: "unheard".to_owned(),
+        lease_ms: record.experiment.safety.lease_ms,
+        achieved: None,
+    }
+}
+
+fn placed<'a>(id: &FaultId, record: &'a ExperimentRecord) -> Option<&'a Placement> {
+    record.experiment.faults.iter().find(|p| p.fault == id.fault && p.host == id.host)
 }
 
 fn view(fault: &FaultReport, status: &Status) -> FaultView {
     let record = status.experiments.iter().find(|e| e.id == fault.id.experiment);
-    let placed = record.and_then(|r| {
-        r.experiment.faults.iter().find(|p| p.fault == fault.id.fault && p.host == fault.id.host)
-    });
+    let placed = record.and_then(|record| placed(&fault.id, record));
     FaultView {
         host: fault.id.host.to_string(),
         id: fault.id.to_string(),
@@ -65,9 +100,11 @@ pub fn params(fault: &squall_core::fault::Fault) -> Value {
 
 /// For people.
 #[must_use]
-pub fn faults_table(faults: &[FaultView]) -> String {
+pub fn faults_table(faults: &[FaultView], status: &Status) -> String {
     if faults.is_empty() {
-        return "nothing is held\n".into();
+        let all = unheard_hosts(status).is_empty();
+        let whole = if all { "nothing is held\n" } else { "nothing is known to be held\n" };
+        return whole.into();
     }
     let rows = faults.iter().map(|f| {
         let achieved = f.achieved.as_ref().map(|a| {

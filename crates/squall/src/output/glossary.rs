@@ -138,7 +138,7 @@ pub const WORDS: &[Word] = &[
     word("simplex", "Of a partition: packets pass one way only. See complete."),
     word(
         "phases",
-        "Of an experiment: submitted, preflight, baseline (the hypothesis before), injecting, holding, lifting, recovering (the hypothesis after), settled. Of a fault on its host: journaling, applying, held, reverting, then clean, lost, stuck or not-held.",
+        "Of an experiment: submitted, preflight, baseline (the hypothesis before), injecting, holding, lifting, recovering (the hypothesis after), settled. Of a fault on its host: journaling, applying, held, reverting, then clean, lost, stuck or not-held; unheard where the host says nothing and the log does not have the fault gone.",
     ),
     word(
         "view",
@@ -202,7 +202,7 @@ pub const WORDS: &[Word] = &[
 ];
 
 /// Phases that have no word of their own.
-const PHASES: [&str; 12] = [
+const PHASES: [&str; 13] = [
     "submitted",
     "preflight",
     "baseline",
@@ -214,6 +214,7 @@ const PHASES: [&str; 12] = [
     "journaling",
     "applying",
     "reverting",
+    "unheard",
     "notheld",
 ];
 
