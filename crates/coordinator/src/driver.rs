@@ -182,7 +182,13 @@ impl Driver {
         if let Some(leading) = &mut self.leading {
             leading.machine.handle_capabilities(host.clone(), capabilities);
         }
-        let peers = self.node.applied.read(|registry| peers_of(&host, registry));
+        let (known, peers) = self
+            .node
+            .applied
+            .read(|registry| (registry.hosts.contains_key(&host), peers_of(&host, registry)));
+        if !known {
+            self.broadcasts.handle_stranger(clock::now(), &host);
+        }
         self.send(connection, &ToAgent::Peers(peers));
     }
 

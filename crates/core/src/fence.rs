@@ -51,6 +51,12 @@ impl Fence {
         self.stops.iter().copied().filter(|s| !self.resumes.values().any(|c| c.contains(s)))
     }
 
+    /// Whether this one was heard and no resume has cleared it.
+    #[must_use]
+    pub fn is_outstanding(&self, stop: StopId) -> bool {
+        self.outstanding().any(|outstanding| outstanding == stop)
+    }
+
     /// Whether every stop heard is cleared.
     #[must_use]
     pub fn armed(&self) -> bool {

@@ -513,6 +513,8 @@ pub struct StopProgress {
     /// Whoever says so knows of hosts, and of none that is connected and not registered. False at a
     /// coordinator that has lost its disk: there may be others than those it names.
     pub whole: bool,
+    /// A resume has released it meanwhile: hosts may hold what was started since.
+    pub released: bool,
     /// Every host that is registered or connected.
     pub hosts: Vec<StopHost>,
     /// Nothing further will be said.

@@ -27,6 +27,8 @@ pub struct Broadcast {
     committed: bool,
     /// A host is connected that the registry does not know.
     strangers: bool,
+    /// A resume has named the stop: what hosts hold since is not its affair.
+    released: bool,
     /// Hosts without a receipt, counted: a receipt must not cost a look at the whole fleet.
     missing: usize,
     /// When the last host answered.
@@ -55,7 +57,7 @@ impl Target {
         Target {
             may_hold: last.is_none_or(|(report, arrived)| {
                 let old = now.since(arrived) >= crate::leader::FRESH_MS;
-                old || report.faults.iter().any(|f| f.lease_ms > 0)
+                old || report.faults.iter().any(|f| !f.phase.is_over())
             }),
             by_person: deadlines.max().unwrap_or(now),
             receipt: None,
@@ -82,6 +84,7 @@ impl Broadcast {
             lapses_at: now.plus(longest_lease_ms + SLACK_MS),
             committed: false,
             strangers: false,
+            released: false,
             missing: hosts.len(),
             answered_at: hosts.is_empty().then_some(now),
             hosts,
@@ -166,9 +169,21 @@ impl Broadcast {
         self.committed
     }
 
-    /// A host is connected that the registry here does not know, so that there may be others.
-    pub fn handle_stranger(&mut self) {
+    /// A host is connected that the registry here does not know, so that there may be others. Until
+    /// the stop is in the log it may have been there before it, and must answer too.
+    pub fn handle_stranger(&mut self, now: Time, host: &HostName) {
         self.strangers = true;
+        if !self.committed && !self.hosts.contains_key(host) {
+            self.hosts.insert(host.clone(), Target::new(now, None));
+            self.missing += 1;
+            self.answered_at = None;
+        }
+    }
+
+    /// A resume that names the stop is in the log: nothing more is to be said of this one. False
+    /// where that was known.
+    pub fn handle_released(&mut self) -> bool {
+        !std::mem::replace(&mut self.released, true)
     }
 
     /// All experiments that were there before the stop are known now, and no lease of theirs is
@@ -183,7 +198,7 @@ impl Broadcast {
     pub fn is_over(&self, now: Time) -> bool {
         let answered =
             self.answered_at.is_some_and(|at| self.committed || now.since(at) >= COMMIT_GRACE_MS);
-        answered || now >= self.lapses_at
+        self.released || answered || now >= self.lapses_at
     }
 
     /// When to look again.
@@ -208,6 +223,7 @@ impl Broadcast {
             stop: self.stop,
             committed: self.committed,
             whole: !self.strangers && !self.hosts.is_empty(),
+            released: self.released,
             hosts: hosts.collect(),
             last: self.is_over(now),
         }
@@ -237,16 +253,26 @@ pub fn merge(parts: &[StopProgress]) -> Option<StopProgress> {
         of_name()
             .find(durable)
             .or_else(|| of_name().find(|h| h.receipt.is_some()))
-            .or_else(|| of_name().max_by_key(|h| (h.state == StopState::Lapsing, h.lapses_in_ms)))
+            .or_else(|| of_name().max_by_key(|h| (gravity(h.state), h.lapses_in_ms)))
             .cloned()
     });
     Some(StopProgress {
         stop: first.stop,
         committed: parts.iter().any(|p| p.committed),
         whole: parts.iter().any(|p| p.whole),
+        released: parts.iter().any(|p| p.released),
         hosts: hosts.collect(),
         last: parts.iter().all(|p| p.last),
     })
+}
+
+fn gravity(state: StopState) -> u8 {
+    match state {
+        StopState::Lifted => 0,
+        StopState::Unreached => 1,
+        StopState::Lapsed => 2,
+        StopState::Lapsing => 3,
+    }
 }
 
 /// Whether a stop-all may be called done: every host that is registered answered, clean and durable. A
@@ -254,7 +280,7 @@ pub fn merge(parts: &[StopProgress]) -> Option<StopProgress> {
 /// hosts are registered.
 #[must_use]
 pub fn is_done(progress: &StopProgress) -> bool {
-    (progress.committed || progress.whole) && all_answered(progress)
+    !progress.released && (progress.committed || progress.whole) && all_answered(progress)
 }
 
 /// Whether every host that is named answered, clean and durable.
@@ -354,7 +380,7 @@ mod tests {
     fn a_coordinator_that_has_lost_its_disk_calls_nothing_done() {
         let none = Broadcast::new(BEGAN, stop(), std::iter::empty(), 5_000);
         let mut strange = broadcast();
-        strange.handle_stranger();
+        strange.handle_stranger(BEGAN, &host(1));
         strange.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
         strange.handle_receipt(BEGAN, &host(2), receipt(Latched::Durable, &[]));
         for mut b in [none, strange] {
@@ -372,6 +398,35 @@ mod tests {
             }
             assert!(is_done(&b.progress(at)) && b.is_over(at));
         }
+    }
+
+    #[test]
+    fn a_stranger_who_comes_before_the_log_has_the_stop_must_answer() {
+        let mut b = broadcast();
+        for h in [1, 2] {
+            b.handle_receipt(BEGAN, &host(h), receipt(Latched::Durable, &[]));
+        }
+        b.handle_stranger(BEGAN, &host(9));
+        assert!(!b.is_answered() && !b.progress(BEGAN).whole);
+        b.handle_receipt(BEGAN, &host(9), receipt(Latched::Durable, &[]));
+        assert!(b.is_answered());
+        b.handle_committed(BEGAN, std::iter::empty());
+        b.handle_stranger(BEGAN, &host(8));
+        assert!(b.is_answered(), "whoever joins later has heard of it before it holds anything");
+    }
+
+    #[test]
+    fn a_stop_that_was_released_is_not_done_whoever_answers() {
+        let mut b = broadcast();
+        b.handle_committed(BEGAN, std::iter::empty());
+        assert!(b.handle_released() && !b.handle_released());
+        for h in [1, 2] {
+            b.handle_receipt(BEGAN, &host(h), receipt(Latched::Durable, &[]));
+        }
+        let progress = b.progress(BEGAN);
+        assert!(progress.last && progress.released && !is_done(&progress));
+        let unaware = StopProgress { released: false, ..progress.clone() };
+        assert!(merge(&[unaware, progress]).is_some_and(|m| !is_done(&m)));
     }
 
     #[test]

@@ -26,7 +26,8 @@ pub(super) fn check(world: &World) -> Result<(), String> {
             | Command::Report { .. }
             | Command::Settle { .. }
             | Command::Stop(_)
-            | Command::Resume { .. } => false,
+            | Command::Resume { .. }
+            | Command::Barrier => false,
         };
         if starts {
             return Err(format!("{command:?} committed at {} while stopped", at.0));

@@ -116,7 +116,11 @@ fn note_committed<'a>(
     sessions: &BTreeMap<HostName, Session>,
     receipts: impl Iterator<Item = (&'a (StopId, HostName), &'a Receipt)>,
 ) {
-    if broadcast.is_committed() || !registry.stops.contains_key(&broadcast.stop()) {
+    let (fence, stop) = (&registry.fence, broadcast.stop());
+    if fence.knows(stop) && !fence.is_outstanding(stop) {
+        broadcast.handle_released();
+    }
+    if broadcast.is_committed() || !registry.stops.contains_key(&stop) {
         return;
     }
     let hosts = registry.hosts.keys();
@@ -176,6 +180,11 @@ impl Simulation {
         if words == Words::Hello {
             // A newer stream replaces an older one.
             let session = Session { link, report: None, arrived: node.clock };
+            if !node.registry.hosts.contains_key(&name) {
+                for broadcast in &mut node.broadcasts {
+                    broadcast.handle_stranger(node.clock, &name);
+                }
+            }
             node.sessions.insert(name, session);
             return;
         }
@@ -364,8 +373,8 @@ impl Simulation {
             node.registry.hosts.keys().chain(node.sessions.keys()).collect();
         let hosts = names.into_iter().map(|host| (host, last_of(&node.sessions, host)));
         let mut broadcast = Broadcast::new(node.clock, stop, hosts, *LEASE_MS.end());
-        if node.sessions.keys().any(|host| !node.registry.hosts.contains_key(host)) {
-            broadcast.handle_stranger();
+        for host in node.sessions.keys().filter(|h| !node.registry.hosts.contains_key(*h)) {
+            broadcast.handle_stranger(node.clock, host);
         }
         for ((_, host), receipt) in &node.receipts {
             broadcast.handle_receipt(node.clock, host, receipt.clone());

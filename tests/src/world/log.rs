@@ -96,7 +96,8 @@ impl Log {
             | Command::Observe { .. }
             | Command::Report { .. }
             | Command::Settle { .. }
-            | Command::Stop(_) => before,
+            | Command::Stop(_)
+            | Command::Barrier => before,
         };
         self.registry.applied = if matches!(outcome, Outcome::Done(_)) { numbered } else { before };
         for record in self.registry.experiments.values_mut() {

@@ -63,6 +63,14 @@ impl Broadcasts {
         self.keep(receipt.stop).insert(host.clone(), receipt);
     }
 
+    /// A host has connected that the registry lacks.
+    pub(super) fn handle_stranger(&mut self, now: Time, host: &HostName) {
+        for running in &mut self.running {
+            running.machine.handle_stranger(now, host);
+            running.dirty = true;
+        }
+    }
+
     /// Nobody knows whose receipts these were.
     pub(super) fn disbelieve(&mut self, host: &HostName) {
         for running in &mut self.running {
@@ -96,7 +104,11 @@ impl Broadcasts {
     /// The registry has changed. One that has the stop has every experiment that was before it.
     pub(super) fn note_committed(&mut self, now: Time, registry: &Registry, sessions: &Sessions) {
         let (kept, none) = (&self.receipts, BTreeMap::new());
+        let released = |stop| registry.fence.knows(stop) && !registry.fence.is_outstanding(stop);
         for running in &mut self.running {
+            if released(running.machine.stop()) {
+                running.dirty |= running.machine.handle_released();
+            }
             let receipts = kept.get(&running.machine.stop()).unwrap_or(&none);
             running.dirty |=
                 note_committed(now, &mut running.machine, registry, sessions, receipts);
@@ -265,8 +277,8 @@ impl Driver {
             let hosts = names.into_iter().map(|host| (host, sessions.last_report(host)));
             // There may be experiments that this registry has not heard of.
             let mut machine = Broadcast::new(now, stop, hosts, *LEASE_MS.end());
-            if sessions.iter().any(|(host, _)| !registry.hosts.contains_key(host)) {
-                machine.handle_stranger();
+            for (host, _) in sessions.iter().filter(|(h, _)| !registry.hosts.contains_key(*h)) {
+                machine.handle_stranger(now, host);
             }
             machine
         })

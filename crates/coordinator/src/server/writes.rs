@@ -13,7 +13,7 @@ use squall_core::stopping;
 use squall_core::time::{Time, WallTime};
 
 use crate::clock;
-use crate::driver::propose_lacking;
+use crate::driver::{new_command, propose_lacking};
 use crate::node::Node;
 use crate::raft::{self, NotWritten};
 
@@ -102,7 +102,7 @@ async fn submit(
     // Before anything about the fleet: a stop is the reason that a person must hear.
     let outstanding: Vec<StopId> = node.stops().fence().outstanding().collect();
     if !outstanding.is_empty() {
-        return Response::Refused(Refusal::Disarmed(outstanding));
+        return refuse(node, by, command, Refusal::Disarmed(outstanding)).await;
     }
     // A repeat draws the same hosts.
     let seed = command.0.as_u128();
@@ -111,7 +111,18 @@ async fn submit(
             let experiment = Box::new(experiment);
             propose(node, by, command, Command::Submit { id, experiment }).await
         }
-        Err(refusal) => Response::Refused(refusal),
+        Err(refusal) => refuse(node, by, command, refusal).await,
+    }
+}
+
+/// A refusal that is none of the log's. An earlier try of this very command may be under way to the
+/// log still, and take effect after it was called refused: what stands before the barrier is known
+/// once that is in, and nothing of it comes behind.
+async fn refuse(node: &Arc<Node>, by: &str, command: CommandId, refusal: Refusal) -> Response {
+    let barrier = raft::entry(new_command(), by, Command::Barrier);
+    match raft::propose(&node.raft, node.config.id, barrier).await {
+        Ok(_) => at_once(node, command).unwrap_or(Response::Refused(refusal)),
+        Err(not_written) => refused(node, not_written),
     }
 }
 
@@ -138,7 +149,7 @@ async fn resume(
         })
     };
     if !blockers.is_empty() {
-        return Response::Refused(Refusal::NotStopped(blockers));
+        return refuse(node, by, command, Refusal::NotStopped(blockers)).await;
     }
     propose(node, by, command, Command::Resume { stops, despite }).await
 }

@@ -47,6 +47,7 @@ impl fmt::Display for Proposal {
             Command::Settle { .. } => "settle",
             Command::Stop(_) => "stop",
             Command::Resume { .. } => "resume",
+            Command::Barrier => "barrier",
         };
         write!(f, "{what} {} by {}", self.0.id, self.0.by)
     }

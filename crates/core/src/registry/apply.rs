@@ -71,6 +71,7 @@ impl Registry {
             }
             Command::Stop(stop) => self.stop(index, entry, *stop),
             Command::Resume { stops, despite: _ } => self.resume(index, stops),
+            Command::Barrier => Ok(Outcome::Unchanged),
         }
     }
 

@@ -130,6 +130,8 @@ pub enum Command {
         /// Hosts that the person gave up on.
         despite: BTreeSet<HostName>,
     },
+    /// Changes nothing: what stands before it in the log is settled, and what does not never will be.
+    Barrier,
 }
 
 /// A registered host.

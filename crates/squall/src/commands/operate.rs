@@ -14,7 +14,7 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::doctor::{CapabilityView, DoctorView};
 use crate::output::experiment::ExperimentView;
-use crate::output::faults::{FaultView, faults_table, views as held};
+use crate::output::faults::{FaultView, faults_table, unheard_hosts, views as held};
 use crate::output::judgement::ViewsView;
 use crate::output::status::{ExperimentRow, HostView, StatusView, host_view, hosts, row, rows};
 use crate::output::table::{blocks, table};
@@ -66,8 +66,18 @@ pub async fn nodes(client: &Client, format: Format) -> Outcome {
 
 /// `squall faults`.
 pub async fn faults(client: &Client, format: Format) -> Outcome {
-    let faults: Vec<FaultView> = held(&ask_status(client).await?);
-    print(format, &faults, |f| faults_table(f))
+    let status = ask_status(client).await?;
+    let faults: Vec<FaultView> = held(&status);
+    say_unheard(&status);
+    print(format, &faults, |f| faults_table(f, &status))
+}
+
+/// Names the hosts of which this answer knows nothing.
+pub fn say_unheard(status: &Status) {
+    let hosts = unheard_hosts(status);
+    if !hosts.is_empty() {
+        talk(format!("not heard by the coordinator that answered: {}", hosts.join(", ")));
+    }
 }
 
 /// `squall views`.
@@ -97,7 +107,8 @@ pub async fn ls(client: &Client, format: Format) -> Outcome {
     )
 }
 
-/// The experiment whose id begins like this, or whose name this is (the newest of that name).
+/// The experiment whose id begins like this, or whose name this is: of several of one name the one
+/// that runs, else the newest. Where more than one can be meant, none is guessed.
 pub async fn find(client: &Client, text: &str) -> Result<ExperimentId, Failure> {
     if let Ok(id) = text.parse() {
         return Ok(id);
@@ -107,18 +118,23 @@ pub async fn find(client: &Client, text: &str) -> Result<ExperimentId, Failure> 
         let hex = text.replace('-', "").to_lowercase();
         !hex.is_empty() && e.id.0.simple().to_string().starts_with(&hex)
     };
-    let found: Vec<ExperimentId> = list.iter().filter(begins).map(|e| e.id).collect();
-    let named = list.iter().rev().find(|e| e.experiment.name == text).map(|e| e.id);
-    match (found.as_slice(), named) {
-        ([id], _) => Ok(*id),
-        ([], Some(id)) => Ok(id),
-        ([], None) => {
-            Err(Failure::usage(format!("no experiment `{text}`"), "squall ls lists them"))
+    let named = |e: &&ExperimentRecord| e.experiment.name == text;
+    let mut meant: BTreeSet<ExperimentId> =
+        list.iter().filter(|e| named(e) && e.is_running()).map(|e| e.id).collect();
+    if meant.is_empty() {
+        meant.extend(list.iter().rev().find(named).map(|e| e.id));
+    }
+    meant.extend(list.iter().filter(begins).map(|e| e.id));
+    match meant.first() {
+        Some(id) if meant.len() == 1 => Ok(*id),
+        None => Err(Failure::usage(format!("no experiment `{text}`"), "squall ls lists them")),
+        Some(_) => {
+            let ids: Vec<String> = meant.iter().map(ToString::to_string).collect();
+            Err(Failure::usage(
+                format!("`{text}` may be any of {}", ids.join(", ")),
+                "type the id of the one that is meant; squall ls tells them apart",
+            ))
         }
-        (several, _) => Err(Failure::usage(
-            format!("`{text}` is the beginning of {} ids", several.len()),
-            "type more of the id; squall ls lists them",
-        )),
     }
 }
 
@@ -171,7 +187,8 @@ fn host_name(text: &str) -> Result<HostName, Failure> {
 #[derive(Serialize)]
 struct Resumed {
     resumed: Vec<String>,
-    armed: bool,
+    /// No stop is outstanding; `null` where no quorum said so.
+    armed: Option<bool>,
 }
 
 /// `squall resume`.
@@ -184,27 +201,41 @@ pub async fn resume(client: &Client, resume: &Resume, format: Format) -> Outcome
     };
     let mut stops: BTreeSet<StopId> = resume.stops.iter().map(stop).collect::<Result<_, _>>()?;
     if stops.is_empty() {
-        let outstanding = ask_status(client).await?.outstanding;
+        let status = ask_status(client).await?;
+        if !status.confirmed {
+            return Err(Failure::new(
+                Exit::Unreachable,
+                "no quorum of coordinators says which stops are outstanding",
+                "squall status shows who answers; resume once a quorum is back",
+            ));
+        }
+        let outstanding = status.outstanding;
         if outstanding.is_empty() {
             talk("nothing is stopped");
-            return print(format, &Resumed { resumed: Vec::new(), armed: true }, |_| String::new());
+            return print(format, &Resumed { resumed: Vec::new(), armed: Some(true) }, |_| {
+                String::new()
+            });
         }
         confirm(&outstanding)?;
         stops.extend(outstanding);
     }
     let request = Request::Resume { command: command_id(), stops: stops.clone(), despite };
     client.write(&request).await?;
-    let left = ask_status(client).await?.outstanding;
+    let left = ask_status(client).await.ok().filter(|s| s.confirmed).map(|s| s.outstanding);
     let view = Resumed {
         resumed: stops.iter().map(ToString::to_string).collect(),
-        armed: left.is_empty(),
+        armed: left.as_ref().map(Vec::is_empty),
     };
-    print(format, &view, |view| match left.as_slice() {
-        [] => "armed: experiments may start again\n".to_owned(),
-        left => {
+    print(format, &view, |view| match left.as_deref() {
+        Some([]) => "armed: experiments may start again\n".to_owned(),
+        Some(left) => {
             let left: Vec<_> = left.iter().map(ToString::to_string).collect();
             let resumed = view.resumed.join(", ");
             format!("released {resumed}; still stopped by {}\n", left.join(", "))
+        }
+        None => {
+            let resumed = view.resumed.join(", ");
+            format!("released {resumed}; no quorum says whether others are outstanding\n")
         }
     })
 }

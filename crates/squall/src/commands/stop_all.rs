@@ -19,6 +19,8 @@ use crate::output::{self, talk};
 
 /// How long is tried until some coordinator has taken the stop.
 const FIRST: Duration = Duration::from_secs(12);
+/// By then every coordinator that runs and can be reached has said something.
+const TRIED: Duration = Duration::from_secs(2);
 /// How long the whole may take: the longest lease, and time to connect.
 const WHOLE: Duration = Duration::from_secs(45);
 /// Between two tries at one coordinator.
@@ -153,7 +155,8 @@ impl State {
     }
 
     /// Nothing more is to be learnt: done and in the log, or those that took the stop have said their
-    /// last word and it is done or every coordinator has been tried, or time is up.
+    /// last word and every coordinator has been tried, or time is up. One that answers knows perhaps
+    /// of a host of which those that have spoken know nothing.
     fn is_over(&self, elapsed: Duration) -> bool {
         let Some(merged) = self.merged() else {
             let refused = self.trouble.len() == self.members.len()
@@ -166,7 +169,8 @@ impl State {
         let spoken = self.parts.values().any(|p| p.last)
             && self.parts.iter().all(|(place, p)| p.last || self.trouble.contains_key(place));
         let done = is_done(&merged);
-        (done && merged.committed) || (spoken && (done || all_answered)) || elapsed >= WHOLE
+        let tried = all_answered || (done && elapsed >= TRIED);
+        (done && merged.committed) || (spoken && tried) || elapsed >= WHOLE
     }
 }
 

@@ -22,6 +22,8 @@ pub struct StopView {
     pub committed: bool,
     /// A coordinator that answered knows which hosts are registered.
     pub whole: bool,
+    /// A resume has released it meanwhile: hosts may hold what was started since.
+    pub released: bool,
     /// Every registered host answered lifted, without residue, durably latched.
     pub done: bool,
     /// Every registered host.
@@ -58,6 +60,7 @@ impl StopView {
             took_ms,
             committed: progress.committed,
             whole: progress.whole,
+            released: progress.released,
             done: is_done(progress),
             hosts: progress.hosts.iter().map(host_view).collect(),
         }
@@ -102,6 +105,12 @@ impl StopView {
         }
         let silent = self.named(|h| h.lifted.is_none());
         let mut parts = Vec::new();
+        if self.released {
+            parts.push(
+                "a resume has released this stop meanwhile: hosts may hold what was started since"
+                    .to_owned(),
+            );
+        }
         let lapsed = self.named(|h| h.state == StopState::Lapsed);
         if !lapsed.is_empty() {
             parts.push(format!("{}: lapsed by time, not seen", lapsed.join(", ")));

@@ -102,6 +102,7 @@ fn tally() -> Tally {
         ok: 8,
         failed: 2,
         overrun: 1,
+        hanging: 2,
         p50_us: 1_000,
         p99_us: 2_000,
         max_us: 3_000,
@@ -319,6 +320,7 @@ fn progress() -> StopProgress {
         stop: stop(2),
         committed: true,
         whole: true,
+        released: false,
         hosts: vec![
             one("h1", StopState::Lifted, Some(receipt())),
             one("h2", StopState::Lapsing, None),
