@@ -17,6 +17,10 @@ const RTM_GETQDISC: u16 = 38;
 const NAME: u16 = 3;
 /// `IFLA_MTU`.
 const MTU: u16 = 4;
+/// `IFA_ADDRESS`: the far end's own where a device has one far end.
+const ADDRESSED: u16 = 1;
+/// `IFA_LOCAL`; left out where it is the same.
+const LOCAL: u16 = 2;
 /// Lengths of `struct ifinfomsg`, `ifaddrmsg`, `rtmsg` (and `fib_rule_hdr`), `tcmsg`.
 const INFO: usize = 16;
 const ADDRESS: usize = 8;
@@ -69,6 +73,20 @@ pub fn names() -> io::Result<BTreeMap<u32, String>> {
     Ok(links.iter().filter_map(named).collect())
 }
 
+fn own(found: &[u8]) -> Option<IpAddr> {
+    address(found, ADDRESS, LOCAL).or_else(|| address(found, ADDRESS, ADDRESSED))
+}
+
+/// Every address of every device of the calling thread's network namespace.
+///
+/// # Errors
+/// The kernel's.
+pub fn addresses() -> io::Result<BTreeSet<IpAddr>> {
+    let mut socket = Socket::open(NETLINK_ROUTE)?;
+    let found = socket.dump(RTM_GETADDR, Payload::new(&[0; ADDRESS]), MAX_OBJECTS)?;
+    Ok(found.iter().filter_map(|f| own(&f.payload)).collect())
+}
+
 /// What is set up in the calling thread's network namespace, a line each: devices, addresses,
 /// routes, rules and queueing disciplines. Nothing that changes by itself (counters, ages) is in it.
 ///
@@ -88,8 +106,7 @@ pub fn setup() -> io::Result<BTreeSet<String>> {
     let on = |index: u32| names.get(&index).map_or("nowhere", String::as_str);
     for found in socket.dump(RTM_GETADDR, Payload::new(&[0; ADDRESS]), MAX_OBJECTS)? {
         let found = &found.payload;
-        let ours = address(found, ADDRESS, 2).or_else(|| address(found, ADDRESS, 1));
-        let ours = ours.map(|a| a.to_string()).unwrap_or_default();
+        let ours = own(found).map(|a| a.to_string()).unwrap_or_default();
         lines.insert(format!("address {ours}/{} on {}", byte(found, 1), on(word(found, 4))));
     }
     for rule in socket.dump(RTM_GETRULE, Payload::new(&[0; ROUTE]), MAX_OBJECTS)? {

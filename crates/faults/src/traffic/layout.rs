@@ -14,6 +14,8 @@ const HOOK: &str = "hook";
 /// The chain that every hook's chain jumps to.
 const RULES: &str = "rules";
 const ICMPV6: u8 = 58;
+/// Addresses of one message, at most: an attribute holds less than 64 KiB of them.
+const KEYS: usize = 1_024;
 
 /// Peers of one family and prefix length.
 #[derive(Clone, Debug)]
@@ -34,32 +36,29 @@ pub(crate) struct Layout {
     protocols: Vec<Protocol>,
     all_ports: bool,
     protected: Vec<(Protocol, u16)>,
-    spared: Vec<IpNet>,
+    spared: Vec<PeerSet>,
     per_million: Option<u32>,
 }
 
 impl Layout {
     pub(crate) fn new(protect: &Protect, loss: &Loss<'_>) -> Layout {
-        let mut severed = peer_sets(loss.severed);
-        for set in &mut severed {
-            set.name = format!("c{}", set.name);
-        }
         let protocols = match loss.traffic.protocol {
             Some(one) => vec![one],
             None => vec![Protocol::Tcp, Protocol::Udp],
         };
         Layout {
-            peers: peer_sets(&loss.traffic.peers),
-            severed,
+            peers: peer_sets("", &loss.traffic.peers),
+            severed: peer_sets("c", loss.severed),
             ports: loss.traffic.ports.clone(),
             all_ports: loss.traffic.ports.is_empty() && loss.traffic.protocol.is_none(),
             protocols,
             protected: protect.ports.clone(),
-            spared: protect.peers.clone(),
+            spared: peer_sets("s", &protect.peers),
             per_million: loss.per_million,
         }
     }
 
+    /// Those whose elements time out.
     pub(crate) fn sets(&self) -> Vec<PeerSet> {
         self.peers.iter().chain(&self.severed).cloned().collect()
     }
@@ -74,9 +73,13 @@ impl Layout {
     ) -> Vec<Change> {
         let inbound = matches!(hook, Hook::Prerouting);
         let mut changes = vec![table.create(), table.chain(CUT), table.chain(RULES)];
-        for (number, set) in (1..).zip(self.peers.iter().chain(&self.severed)) {
+        let cut = self.sets();
+        for (number, set) in (1..).zip(cut.iter().chain(&self.spared)) {
             changes.push(table.address_set(&set.name, if set.v4 { 4 } else { 16 }, number));
-            changes.push(table.add(&set.name, &set.keys, lease_ms));
+        }
+        changes.extend(cut.iter().map(|set| table.add(&set.name, &set.keys, lease_ms)));
+        for set in &self.spared {
+            changes.extend(set.keys.chunks(KEYS).map(|keys| table.keep(&set.name, keys)));
         }
         for rule in self.spared(table, inbound) {
             changes.push(table.rule(RULES, &rule.accept()));
@@ -112,7 +115,7 @@ impl Layout {
         changes
     }
 
-    /// What passes whatever is asked: what the host's policy protects, and neighbour discovery.
+    /// What passes whatever is asked: what is protected, and neighbour discovery.
     fn spared(&self, table: &Table, inbound: bool) -> Vec<Rule> {
         let mut rules = vec![discovery()];
         for (protocol, port) in &self.protected {
@@ -122,10 +125,7 @@ impl Layout {
                 rules.push(ports.cmp(Compare::Equal, &port));
             }
         }
-        for peer in &self.spared {
-            let set = PeerSet::of(peer);
-            rules.push(far_end(table, inbound, &set).cmp(Compare::Equal, &key(peer)));
-        }
+        rules.extend(self.spared.iter().map(|s| far_end(table, inbound, s).lookup(&s.name)));
         rules
     }
 
@@ -216,18 +216,18 @@ fn key(peer: &IpNet) -> Vec<u8> {
 }
 
 impl PeerSet {
-    fn of(peer: &IpNet) -> PeerSet {
+    fn of(kind: &str, peer: &IpNet) -> PeerSet {
         let v4 = peer.addr().is_ipv4();
-        let name = format!("v{}p{}", if v4 { 4 } else { 6 }, peer.prefix_len());
+        let name = format!("{kind}v{}p{}", if v4 { 4 } else { 6 }, peer.prefix_len());
         PeerSet { name, keys: vec![key(peer)], v4, prefix: peer.prefix_len() }
     }
 }
 
-/// One set a family and prefix length: a lookup of the masked address, with a time-out an element.
-fn peer_sets(peers: &[IpNet]) -> Vec<PeerSet> {
+/// One set a family and prefix length: a lookup of the masked address. `kind` begins their names.
+fn peer_sets(kind: &str, peers: &[IpNet]) -> Vec<PeerSet> {
     let mut sets: BTreeMap<String, PeerSet> = BTreeMap::new();
     for peer in peers {
-        let one = PeerSet::of(peer);
+        let one = PeerSet::of(kind, peer);
         match sets.get_mut(&one.name) {
             Some(set) if !set.keys.contains(&one.keys[0]) => set.keys.extend(one.keys),
             Some(_) => {}
@@ -264,7 +264,7 @@ mod tests {
             .iter()
             .map(|n| n.parse().unwrap())
             .collect();
-        let sets = peer_sets(&nets);
+        let sets = peer_sets("", &nets);
         let names: Vec<_> = sets.iter().map(|s| (s.name.as_str(), s.keys.len())).collect();
         assert_eq!(names, [("v4p16", 1), ("v4p32", 2), ("v6p128", 1)]);
     }

@@ -3,16 +3,17 @@
 //! One owner table in the family `inet` for what arrives, before connection tracking, so that
 //! established flows are hurt too; one in the family `netdev` for what leaves, so that the sender
 //! sees plain loss. Where a kernel has no netdev egress the output hook stands in, and its senders
-//! see EPERM. Peers are elements of sets, each with the lease as its own time-out.
+//! see EPERM. Peers are elements of sets, each with the lease as its own time-out. What a host says
+//! to itself passes, whatever network its addresses are in.
 
 mod layout;
 mod probe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use squall_core::fault::{Direction, Kind, Traffic};
 use squall_core::hold::{Achieved, Capability, Failure, Hold, Holding, Protect};
 use squall_core::time::Time;
@@ -30,6 +31,8 @@ const CUT: &str = "cut";
 pub(crate) const OUT_SUFFIX: char = 'o';
 /// The chain in which packets of severed coordinators are counted and lost.
 const SEVER: &str = "sever";
+
+const LOOPBACK_V4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));
 
 /// What is to happen to the packets that match.
 #[derive(Clone, Debug)]
@@ -85,7 +88,9 @@ pub(crate) fn apply(
     loss: &Loss<'_>,
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let mut nft = Nft::open().map_err(|e| unsupported("nf_tables", &e))?;
-    let layout = Layout::new(&hold.protect, loss);
+    let protect =
+        with_own(&hold.protect).map_err(|e| Failure::System(format!("list of addresses: {e}")))?;
+    let layout = Layout::new(&protect, loss);
     let lease_ms = clock::now().until(hold.lease_until.min(hold.deadline)).max(1);
     let mut sides = Vec::new();
     let mut note = String::new();
@@ -111,8 +116,17 @@ pub(crate) fn apply(
         probes: String::new(),
         look_at: clock::now().plus(DEVICES_MS),
     };
-    let achieved = lost.prove(hold, loss)?;
+    let achieved = lost.prove(&protect, loss)?;
     Ok((Box::new(lost), achieved))
+}
+
+/// What the policy protects, and the loopback's and this host's own addresses: arriving, a packet
+/// from one of those is what the host says to itself.
+fn with_own(protect: &Protect) -> io::Result<Protect> {
+    let mut protect = protect.clone();
+    protect.peers.extend([LOOPBACK_V4, IpAddr::from(Ipv6Addr::LOCALHOST).into()]);
+    protect.peers.extend(crate::sys::devices::addresses()?.into_iter().map(IpNet::from));
+    Ok(protect)
 }
 
 fn unsupported(what: &str, error: &io::Error) -> Failure {
@@ -195,9 +209,9 @@ fn devices() -> io::Result<BTreeMap<u32, String>> {
 }
 
 impl Lost {
-    fn prove(&mut self, hold: &Hold, loss: &Loss<'_>) -> Result<Achieved, Failure> {
+    fn prove(&mut self, protect: &Protect, loss: &Loss<'_>) -> Result<Achieved, Failure> {
         let sides = self.sides_of();
-        let seen = probe::run(&mut self.nft, &sides, hold, loss)
+        let seen = probe::run(&mut self.nft, &sides, protect, loss)
             .map_err(|e| Failure::System(format!("probe: {e}")))?;
         self.bit = seen.bit;
         self.probes.clone_from(&seen.words);

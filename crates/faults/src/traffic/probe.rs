@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use squall_core::fault::Protocol;
-use squall_core::hold::Hold;
+use squall_core::hold::Protect;
 
 use super::{CUT, Loss, SEVER};
 use crate::sys::nft::{Nft, Table};
@@ -20,6 +20,8 @@ const ALL: u64 = 4;
 const SHARE: u64 = 500;
 /// The discard service: where nothing is expected to listen.
 const DISCARD: u16 = 9;
+/// What is said where every peer is spared.
+const NOTHING: &str = "nothing to cut: every peer is this host itself or protected by its policy";
 /// How long a neighbour may take to be found before packets to it reach the rules.
 const SETTLE_MS: u64 = 300;
 
@@ -38,7 +40,7 @@ pub(super) struct Seen {
 pub(super) fn run(
     nft: &mut Nft,
     sides: &[(Table, bool)],
-    hold: &Hold,
+    protect: &Protect,
     loss: &Loss<'_>,
 ) -> io::Result<Seen> {
     let partial = loss.per_million.filter(|n| *n < 1_000_000);
@@ -46,13 +48,21 @@ pub(super) fn run(
     let mut words = Vec::new();
     let mut notes = Vec::new();
     let mut bitten = 0;
+    let far_ends = |peers: &[IpNet]| -> Vec<IpAddr> {
+        peers.iter().filter_map(|p| far_end(p, &protect.peers)).take(PEERS).collect()
+    };
+    let far_ends = [far_ends(&loss.traffic.peers), far_ends(loss.severed)].concat();
+    if far_ends.is_empty() {
+        seen.note = NOTHING.into();
+        return Ok(seen);
+    }
+    let each = partial.map_or(ALL, |_| SHARE.div_ceil(far_ends.len() as u64));
     for (table, inbound) in sides {
         let way = if *inbound { "in" } else { "out" };
         let before = totals(nft, table)?;
         let mut sent = 0;
-        let severed = loss.severed.iter().take(PEERS);
-        for peer in loss.traffic.peers.iter().take(PEERS).chain(severed) {
-            sent += probe(peer, *inbound, loss, hold, partial.is_some(), &mut notes);
+        for far in &far_ends {
+            sent += probe(*far, *inbound, loss, protect, each, &mut notes);
         }
         if sent == 0 {
             notes.push(format!("{way}: no probe could be sent"));
@@ -129,19 +139,37 @@ fn await_counts(
     }
 }
 
-/// Sends the probes of one peer and direction; returns how many went.
+/// The first host of a network that is not spared. Each step leaps over one that is.
+fn far_end(peer: &IpNet, spared: &[IpNet]) -> Option<IpAddr> {
+    let last = peer.hosts().last()?;
+    // The first address of an IPv6 network is its routers', and this host may be one.
+    let routers = peer.addr().is_ipv6() && peer.prefix_len() < 127;
+    let mut far = peer.hosts().nth(usize::from(routers))?;
+    while let Some(over) = spared.iter().filter(|s| s.contains(&far)).map(IpNet::broadcast).max() {
+        far = next(over).filter(|a| *a <= last)?;
+    }
+    Some(far)
+}
+
+fn next(address: IpAddr) -> Option<IpAddr> {
+    Some(match address {
+        IpAddr::V4(a) => Ipv4Addr::from_bits(a.to_bits().checked_add(1)?).into(),
+        IpAddr::V6(a) => Ipv6Addr::from_bits(a.to_bits().checked_add(1)?).into(),
+    })
+}
+
+/// Sends `wanted` probes of one far end and direction; returns how many went.
 fn probe(
-    peer: &IpNet,
+    far: IpAddr,
     inbound: bool,
     loss: &Loss<'_>,
-    hold: &Hold,
-    partial: bool,
+    protect: &Protect,
+    wanted: u64,
     notes: &mut Vec<String>,
 ) -> u64 {
-    let far = peer.hosts().next().unwrap_or_else(|| peer.addr());
     let protocol = loss.traffic.protocol.unwrap_or(Protocol::Udp);
-    let wanted = loss.traffic.ports.first().map_or(DISCARD, |p| p.from);
-    let port = free_of_protection(wanted, loss, hold, protocol);
+    let port = loss.traffic.ports.first().map_or(DISCARD, |p| p.from);
+    let port = free_of_protection(port, loss, protect, protocol);
     let loopback: IpAddr = match far {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
@@ -155,8 +183,6 @@ fn probe(
         };
         Packet { from: near, to: far, protocol, port }
     };
-    let peers = loss.traffic.peers.len().min(PEERS) as u64;
-    let wanted = if partial { SHARE.div_ceil(peers) } else { ALL };
     let mut sent = 0;
     for number in 0..wanted {
         match raw::send(&packet) {
@@ -177,8 +203,8 @@ fn probe(
     sent
 }
 
-fn free_of_protection(wanted: u16, loss: &Loss<'_>, hold: &Hold, protocol: Protocol) -> u16 {
-    let protected = |port| hold.protect.ports.contains(&(protocol, port));
+fn free_of_protection(wanted: u16, loss: &Loss<'_>, protect: &Protect, protocol: Protocol) -> u16 {
+    let protected = |port| protect.ports.contains(&(protocol, port));
     let within = loss.traffic.ports.iter().flat_map(|p| p.from..=p.to).find(|p| !protected(*p));
     if protected(wanted) { within.unwrap_or(wanted) } else { wanted }
 }
@@ -197,6 +223,29 @@ fn source_towards(far: IpAddr) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_far_end_is_the_first_that_is_not_spared() {
+        let spared = ["10.0.0.1/32", "10.0.0.2/32", "10.1.0.0/16", "10.1.7.0/24", "::1/128"];
+        let spared = spared.map(|n| n.parse().unwrap());
+        for (peer, far) in [
+            ("10.0.0.0/24", Some("10.0.0.3")),
+            ("10.0.0.0/30", None),
+            ("10.0.0.1/32", None),
+            ("10.0.0.9/32", Some("10.0.0.9")),
+            ("10.1.0.0/15", Some("10.0.0.3")),
+            ("10.1.7.0/24", None),
+            ("0.0.0.0/0", Some("0.0.0.1")),
+            ("::/0", Some("::2")),
+            ("fd09::/64", Some("fd09::1")),
+            ("fd09::4/127", Some("fd09::4")),
+            ("fd09::4/128", Some("fd09::4")),
+            ("::1/128", None),
+        ] {
+            let found = far_end(&peer.parse().unwrap(), &spared);
+            assert_eq!(found, far.map(|a| a.parse().unwrap()), "{peer}");
+        }
+    }
 
     #[test]
     fn a_share_that_no_fair_draw_makes_is_not_plausible() {

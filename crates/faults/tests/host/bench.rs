@@ -110,6 +110,14 @@ impl Pair {
         (crosses(&a, to_b, &b), crosses(&b, to_a, &a))
     }
 
+    /// Whether a datagram from h1 to this address of its own arrives, and whether its answer does.
+    pub fn alone(&self, at: &str, mark: Option<u32>) -> bool {
+        let at = at.parse().expect("an address");
+        let (a, b) = (self.socket(&self.h1, at, mark), self.socket(&self.h1, at, mark));
+        let (to_a, to_b) = (a.local_addr().unwrap(), b.local_addr().unwrap());
+        crosses(&a, to_b, &b) && crosses(&b, to_a, &a)
+    }
+
     /// Says again and again whether nothing passes either way; each answer takes some milliseconds.
     pub fn watch(&self) -> impl FnMut() -> bool {
         let [a, b] = [(&self.h1, "10.9.0.1"), (&self.h2, "10.9.0.2")].map(|(host, at)| {

@@ -25,6 +25,9 @@ fn both() -> Fault {
     cut(&["10.9.0.2/32", "fd09::2/128"], Direction::Both)
 }
 
+/// What h1 is to itself.
+const SELF: [&str; 4] = ["10.9.0.1", "fd09::1", "127.0.0.1", "::1"];
+
 fn v4() -> IpAddr {
     "10.9.0.2".parse().unwrap()
 }
@@ -152,6 +155,55 @@ fn severed_peers_are_cut_marked_or_not_and_policy_has_the_last_word() {
 }
 
 #[test]
+fn what_a_host_says_to_itself_passes_whatever_the_peers() {
+    let pair = Pair::new();
+    pair.h1.sh("ip route add default via 10.9.0.2");
+    pair.h1.sh("ip route add default via fd09::2");
+    let networks = ["10.9.0.0/24", "fd09::/64"];
+    let everything = ["0.0.0.0/0", "::/0"];
+    let severing = Fault::Partition(Partition {
+        traffic: traffic(&["10.9.0.77/32"], Direction::In),
+        severed: networks.iter().map(|n| n.parse().unwrap()).collect(),
+    });
+    let faults = [
+        (cut(&networks, Direction::Both), None, "8 of 8 probes lost in, 8 of 8 probes lost out"),
+        // Multicast may be counted here too, and in the last one a peer that is not there is not.
+        (cut(&everything, Direction::Both), None, " lost out"),
+        (severing, mark(), " lost out"),
+    ];
+    for (number, (fault, mark, measured)) in (22..).zip(faults) {
+        let held = Held::start(&pair.h1, task(fault, number, 10_000, 60_000));
+        let achieved = held.achieved();
+        // Each way was measured, and nothing that goes out is to h1 itself.
+        assert!(achieved.note.is_empty(), "{achieved:?}");
+        assert!(achieved.measured.contains(measured), "{achieved:?}");
+        for at in SELF {
+            assert!(pair.alone(at, mark), "{at} {achieved:?}");
+        }
+        assert_eq!(pair.ways(v4(), mark), (false, false), "{achieved:?}");
+        assert_eq!(pair.ways(v6(), mark), (false, false), "{achieved:?}");
+        held.lift();
+        assert_eq!(pair.ways(v4(), None), (true, true));
+    }
+}
+
+#[test]
+fn a_host_that_is_its_only_peer_has_nothing_to_cut() {
+    let pair = Pair::new();
+    let fault = cut(&["10.9.0.1/32", "127.0.0.0/8", "::1/128"], Direction::Both);
+    let held = Held::start(&pair.h1, task(fault, 25, 10_000, 60_000));
+    match held.next(5_000) {
+        Some(HolderEvent::Report(HolderReport::Held(achieved))) => {
+            assert!(!achieved.bit, "{achieved:?}");
+            assert!(achieved.note.starts_with("nothing to cut: "), "{achieved:?}");
+        }
+        other => panic!("not held: {other:?}"),
+    }
+    assert!(SELF.iter().all(|at| pair.alone(at, None)));
+    assert!(!held.lift().bit);
+}
+
+#[test]
 fn as_many_peers_as_there_may_be_are_renewed() {
     let pair = Pair::new();
     let many = (0..squall_core::fault::MAX_PEERS).map(|n| format!("fd09::1:{n:x}/128"));
@@ -230,13 +282,15 @@ fn with_more_devices_than_a_chain_takes_the_output_hook_stands_in() {
     pair.h1.sh(&format!("ip -batch {}", file.display()));
     std::fs::remove_file(&file).unwrap();
     let before = pair.h1.snapshot();
-    let held = Held::start(&pair.h1, task(both(), 21, 10_000, 60_000));
+    let fault = cut(&["10.9.0.0/24", "fd09::/64"], Direction::Both);
+    let held = Held::start(&pair.h1, task(fault, 21, 10_000, 60_000));
     let achieved = held.achieved();
     assert!(achieved.note.starts_with("visible: EPERM (netdev egress: "), "{achieved:?}");
     let near = pair.h1.run(|| std::net::UdpSocket::bind("10.9.0.1:0").unwrap());
     let refused = near.send_to(b"hello", "10.9.0.2:9").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     assert_eq!(pair.ways(v4(), mark()), (true, true));
+    assert!(SELF.iter().all(|at| pair.alone(at, None)), "the output hook sees these too");
     held.holder.kill();
     held.gone(2_000);
     until(1_000, || pair.h1.snapshot() == before);

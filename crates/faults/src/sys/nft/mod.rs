@@ -135,7 +135,7 @@ impl Table {
         })
     }
 
-    /// Adds an empty set of addresses of `key_len` bytes whose elements time out. `number` tells
+    /// Adds an empty set of addresses of `key_len` bytes whose elements may time out. `number` tells
     /// sets of one batch apart.
     #[must_use]
     pub fn address_set(&self, name: &str, key_len: u32, number: u32) -> Change {
@@ -152,6 +152,14 @@ impl Table {
     pub fn add(&self, set: &str, keys: &[Vec<u8>], timeout_ms: u64) -> Change {
         self.change(NEW_ELEMENT, CREATE, |p| {
             p.text(2, set).nest(3, |list| elements(list, keys, Some(timeout_ms)));
+        })
+    }
+
+    /// Adds elements that stay.
+    #[must_use]
+    pub fn keep(&self, set: &str, keys: &[Vec<u8>]) -> Change {
+        self.change(NEW_ELEMENT, CREATE, |p| {
+            p.text(2, set).nest(3, |list| elements(list, keys, None));
         })
     }
 
