@@ -166,9 +166,7 @@ pub struct Loss {
 
 /// Which processes. Every condition that is given must hold; at least one is given. Squall itself,
 /// pid 1 and what the host's policy protects never match.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Processes {
     /// The command's name, as `ps -o comm` shows it.

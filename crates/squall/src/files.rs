@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Read};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use squall_core::spec::Filled;
 
 use crate::exit::Failure;
 
@@ -55,13 +56,18 @@ fn position(text: &str, byte: usize) -> String {
     format!(":{line}:{column}")
 }
 
-/// A YAML (or JSON) document; unknown keys are refused where the type refuses them, anchors and
-/// depth are bounded.
+/// A YAML (or JSON) document; keys with nothing behind them are refused, unknown ones where the type
+/// refuses them; anchors and depth are bounded.
 ///
 /// # Errors
 /// Where it is wrong, with line and column and the lines around.
 pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<T, Failure> {
-    serde_saphyr::from_str(text).map_err(|e| {
+    // No type says here that `1e999` may be a text: it must not be refused as a number too large.
+    let texts = serde_saphyr::options! {
+        non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::AsString
+    };
+    let filled = serde_saphyr::from_str_with_options::<Filled>(text, texts);
+    filled.and_then(|Filled| serde_saphyr::from_str(text)).map_err(|e| {
         let Some(l) = e.location() else {
             return Failure::usage(format!("{}: {}", path.display(), e.render().trim_end()), next);
         };
@@ -94,6 +100,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
+    use squall_core::spec::File;
 
     use super::*;
 
@@ -117,6 +124,56 @@ mod tests {
         assert!(refused("name: [\n").contains("x.yaml:"));
         let twice = refused("name: a\nname: b\nlist: []\n");
         assert!(twice.starts_with("x.yaml:2:1: duplicate mapping key: name\n"), "{twice}");
+    }
+
+    fn experiment(lines: &str) -> Result<File, Failure> {
+        let text = format!("name: x\nduration: 1s\n{lines}\n");
+        yaml(Path::new("x.yaml"), &text, "mend it")
+    }
+
+    #[test]
+    fn a_key_with_nothing_behind_it_is_refused_where_it_stands() {
+        let targets = "targets: {hosts: h1}";
+        let cpu = "faults: [{cpu: {}}]";
+        for (lines, place) in [
+            ("targets: {group: , count: 1}\nfaults: [{cpu: {}}]", "3:16"),
+            ("targets:\n  hosts:\n  count: 1\nfaults: [{cpu: {}}]", "4:8"),
+            ("targets: {labels: {zone: ~}}\nfaults: [{cpu: {}}]", "3:26"),
+            ("targets: {hosts: [h1, null]}\nfaults: [{cpu: {}}]", "3:23"),
+            (&format!("{targets}\nfaults:\n  - partition:\n      peers: h2\n      ports:"), "7:12"),
+            (&format!("{targets}\nfaults: [{{loss: {{percent: 5, peers: h2, ports: }}}}]"), "4:46"),
+            (&format!("{targets}\nfaults: [{{kill: {{cmdline: java, cgroup: }}}}]"), "4:39"),
+            (&format!("{targets}\nfaults: [{{pause: {{name: x, port: }}}}]"), "4:32"),
+            (&format!("{targets}\nfaults:\n  - cpu:"), "5:8"),
+            (&format!("{targets}\n{cpu}\nsafety: {{max-blast-radius: }}"), "5:26"),
+            (&format!("{targets}\n{cpu}\nsafety:"), "5:7"),
+            (&format!("{targets}\n{cpu}\nbaseline:"), "5:9"),
+            (&probe("error-rate: "), "5:56"),
+            (&probe("p99: "), "5:49"),
+        ] {
+            let what = experiment(lines).expect_err(lines).what;
+            let wanted = format!("x.yaml:{place}: nothing stands here: write a value, or leave");
+            assert!(what.starts_with(&wanted), "{lines}: {what}");
+        }
+    }
+
+    fn probe(bound: &str) -> String {
+        format!(
+            "targets: {{hosts: h1}}\nfaults: [{{cpu: {{}}}}]\n\
+             steady-state: [{{name: a, exec: [x], expect: {{{bound}}}}}]"
+        )
+    }
+
+    #[test]
+    fn what_is_left_out_and_what_only_looks_empty_is_read() {
+        for lines in [
+            "targets: {hosts: h1}\nfaults: [{partition: {peers: h2}}]",
+            "targets: {hosts: h1}\nfaults: [{loss: {percent: 5, peers: h2}}]",
+            "targets: {group: 'null'}\nobjective: ''\nfaults: [{cpu: {}}]",
+            "targets: {labels: {commit: 1e999}}\nfaults: [{kill: {name: x, exclude: []}}]",
+        ] {
+            assert!(experiment(lines).is_ok(), "{lines}: {:?}", experiment(lines));
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use squall_core::ids::{CommandId, ExperimentId, HostName, StopId};
 use squall_core::leader::FRESH_MS;
 use squall_core::message::{Request, Response};
 use squall_core::registry::{Command, MAX_TOKEN_MS, Outcome, Refusal};
-use squall_core::spec::{self, File, Fleet};
+use squall_core::spec::{self, File, Filled, Fleet};
 use squall_core::stopping;
 use squall_core::time::{Time, WallTime};
 
@@ -176,8 +176,7 @@ async fn clear(node: &Arc<Node>, by: &str, command: CommandId) -> Response {
 
 /// An experiment file (JSON) with every name resolved against the fleet as this node sees it now.
 pub(super) fn resolve(node: &Node, file: &str, seed: u128) -> Result<Experiment, Refusal> {
-    let file: File =
-        serde_json::from_str(file).map_err(|e| Refusal::Invalid(format!("not a file: {e}")))?;
+    let file = read(file).map_err(|e| Refusal::Invalid(format!("not a file: {e}")))?;
     spec::resolve(&file, &fleet(node), seed).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let words = lines.join("\n  ");
@@ -187,6 +186,11 @@ pub(super) fn resolve(node: &Node, file: &str, seed: u128) -> Result<Experiment,
             Refusal::Invalid(words)
         }
     })
+}
+
+fn read(file: &str) -> serde_json::Result<File> {
+    let Filled = serde_json::from_str(file)?;
+    serde_json::from_str(file)
 }
 
 fn fleet(node: &Node) -> Fleet {

@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use super::partition;
 use super::peers::{self, FarEnds};
 use super::problem::Problems;
-use super::{Control, CpuForm, FaultForm, Fleet, KillForm, Many, MemoryForm, PortRange, Signal};
+use super::{
+    Control, CpuForm, FaultForm, Fleet, KillForm, Many, MemoryForm, PauseForm, PortRange, Signal,
+};
 use crate::experiment::Placement;
 use crate::fault::{
     Amount, Cpu, Direction, Fault, Kill, Loss, Memory, Partition, Pause, Ports, Processes, Traffic,
@@ -29,6 +31,7 @@ pub(super) fn place(
     problems: &mut Problems,
 ) -> (Vec<Placement>, BTreeSet<HostName>) {
     let path = format!("faults[{index}].{}", form.kind());
+    check_ports(&path, form, problems);
     let mut touched = BTreeSet::new();
     let held: Vec<(HostName, Fault)> = match form {
         FaultForm::Partition(p) => partition::place(&path, p, around, &mut touched, problems),
@@ -61,6 +64,7 @@ pub(super) fn place(
 /// A fault that needs no fleet. Network faults take addresses only.
 pub(super) fn alone(form: &FaultForm, problems: &mut Problems) -> Option<Fault> {
     let path = form.kind().to_string();
+    check_ports(&path, form, problems);
     let fault = match form {
         FaultForm::Partition(p) => {
             if p.shape.is_some() {
@@ -91,6 +95,14 @@ pub(super) fn alone(form: &FaultForm, problems: &mut Problems) -> Option<Fault> 
         }
     };
     Some(fault)
+}
+
+/// An empty list would cut every port, as one that is left out does.
+fn check_ports(path: &str, form: &FaultForm, problems: &mut Problems) {
+    if form.ports().is_some_and(Many::is_empty) {
+        let remedy = "name at least one port, or leave it out for all of them";
+        problems.add(format!("{path}.ports"), "the list is empty", remedy);
+    }
 }
 
 pub(super) fn traffic(
@@ -130,7 +142,7 @@ pub(super) fn each_target(
 fn local(path: &str, form: &FaultForm, problems: &mut Problems) -> Option<Fault> {
     match form {
         FaultForm::Kill(kill) => self::kill(path, kill, problems).map(Fault::Kill),
-        FaultForm::Pause(processes) => Some(Fault::Pause(Pause { processes: processes.clone() })),
+        FaultForm::Pause(pause) => Some(Fault::Pause(self::pause(pause))),
         FaultForm::Cpu(CpuForm { workers, load }) => {
             let load_percent = match load {
                 None => 100,
@@ -159,6 +171,18 @@ fn whole(path: &str, percent: super::Percent, problems: &mut Problems) -> Option
         problems.add(path, format!("{percent} is not a whole percent"), "write 1 to 100");
     }
     whole
+}
+
+fn pause(form: &PauseForm) -> Pause {
+    let processes = Processes {
+        name: form.name.clone(),
+        cmdline: form.cmdline.clone(),
+        pid: form.pid,
+        port: form.port,
+        cgroup: form.cgroup.clone(),
+        exclude: form.exclude.0.clone(),
+    };
+    Pause { processes }
 }
 
 fn kill(path: &str, form: &KillForm, problems: &mut Problems) -> Option<Kill> {

@@ -7,7 +7,7 @@ use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Many, Millis, Peer, Percent, PortRange, Signal, Size};
-use crate::fault::{Direction, Kind, Processes, Protocol};
+use crate::fault::{Direction, Kind, Protocol};
 
 /// One fault: a map with its kind as the single key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -20,7 +20,7 @@ pub enum FaultForm {
     /// Processes get a signal.
     Kill(KillForm),
     /// Processes stand still.
-    Pause(Processes),
+    Pause(PauseForm),
     /// Processor time is burnt.
     Cpu(CpuForm),
     /// Memory is taken and kept in use.
@@ -38,6 +38,16 @@ impl FaultForm {
             FaultForm::Pause(_) => Kind::Pause,
             FaultForm::Cpu(_) => Kind::Cpu,
             FaultForm::Memory(_) => Kind::Memory,
+        }
+    }
+
+    /// The ports that its packets are narrowed to, where they are.
+    pub(super) fn ports(&self) -> Option<&Many<PortRange>> {
+        match self {
+            FaultForm::Partition(p) => p.ports.as_ref(),
+            FaultForm::Loss(l) => l.ports.as_ref(),
+            FaultForm::Kill(_) | FaultForm::Pause(_) => None,
+            FaultForm::Cpu(_) | FaultForm::Memory(_) => None,
         }
     }
 }
@@ -117,12 +127,14 @@ impl<'de> Deserialize<'de> for Second {
 pub struct PartitionForm {
     /// From whom each target is cut off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minItems" = 1))]
     pub peers: Option<Many<Peer>>,
     /// Which way; both where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
     /// Only these ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minItems" = 1))]
     pub ports: Option<Many<PortRange>>,
     /// Only this protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -178,9 +190,11 @@ pub struct LossForm {
     /// How many of the packets.
     pub percent: Percent,
     /// On the way to and from whom.
+    #[schemars(extend("minItems" = 1))]
     pub peers: Many<Peer>,
     /// Only these ports.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minItems" = 1))]
     pub ports: Option<Many<PortRange>>,
     /// Only this protocol.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,6 +238,30 @@ pub struct KillForm {
     /// Again so often until the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Millis>,
+}
+
+/// See [`FaultForm::Pause`]. Every condition that is given holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PauseForm {
+    /// The command's name, as `ps -o comm` shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A text that the command line contains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// The process id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// A TCP port that it listens on, or a UDP port that it is bound to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// A cgroup path, or a systemd unit, that it lives in or below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    /// Names that never match.
+    #[serde(default, skip_serializing_if = "Many::is_empty")]
+    pub exclude: Many<String>,
 }
 
 /// See [`FaultForm::Cpu`].

@@ -7,6 +7,7 @@
 //! [`resolve()`], all of it at once.
 
 mod faults;
+mod filled;
 mod fleet;
 mod forms;
 mod lists;
@@ -23,12 +24,14 @@ mod units;
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 
+pub use filled::Filled;
 pub use fleet::Fleet;
 pub use forms::{
-    Control, CpuForm, FaultForm, KillForm, LossForm, MemoryForm, PartitionForm, Shape,
+    Control, CpuForm, FaultForm, KillForm, LossForm, MemoryForm, PartitionForm, PauseForm, Shape,
 };
 pub use lists::{Many, Peer, PortRange, Selector};
 pub use problem::Problem;
@@ -55,8 +58,19 @@ pub const DEFAULT_TIMEOUT: Millis = Millis(2_000);
 
 /// The JSON Schema of a [`File`].
 #[must_use]
-pub fn schema() -> schemars::Schema {
-    schemars::schema_for!(File)
+pub fn schema() -> Schema {
+    let mut schema = schemars::schema_for!(File);
+    RecursiveTransform(without_null).transform(&mut schema);
+    schema
+}
+
+/// Takes null out, which schemars allows for every option and [`Filled`] for none.
+fn without_null(schema: &mut Schema) {
+    for key in ["type", "anyOf"] {
+        if let Some(ways) = schema.get_mut(key).and_then(|ways| ways.as_array_mut()) {
+            ways.retain(|way| way != "null" && way["type"] != "null");
+        }
+    }
 }
 
 /// An experiment as a person writes it.
@@ -72,6 +86,7 @@ pub struct File {
     /// The hosts that hold the faults.
     pub targets: Targets,
     /// What they hold, all at the same time.
+    #[schemars(extend("minItems" = 1))]
     pub faults: Vec<FaultForm>,
     /// How long.
     pub duration: Millis,
@@ -97,6 +112,7 @@ pub struct File {
 pub struct Targets {
     /// Hosts by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minItems" = 1))]
     pub hosts: Option<Many<String>>,
     /// Hosts by their label `group`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

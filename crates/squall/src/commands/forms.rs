@@ -1,8 +1,9 @@
 //! The flags of `squall inject` as the same form that a file has.
 
-use squall_core::fault::{Direction, Processes, Protocol};
+use squall_core::fault::{Direction, Protocol};
 use squall_core::spec::{
-    CpuForm, FaultForm, KillForm, LossForm, Many, MemoryForm, PartitionForm, Peer, PortRange,
+    CpuForm, FaultForm, KillForm, LossForm, Many, MemoryForm, PartitionForm, PauseForm, Peer,
+    PortRange,
 };
 
 use crate::cli::{InjectKind, Packets, Span, Transport, Way};
@@ -46,13 +47,13 @@ pub fn form(kind: InjectKind) -> (FaultForm, Span) {
             (FaultForm::Kill(form), span)
         }
         InjectKind::Pause { selector: s, span } => {
-            let form = Processes {
+            let form = PauseForm {
                 name: s.name,
                 cmdline: s.cmdline,
                 pid: s.pid,
                 port: s.port,
                 cgroup: s.cgroup,
-                exclude: s.exclude,
+                exclude: Many(s.exclude),
             };
             (FaultForm::Pause(form), span)
         }

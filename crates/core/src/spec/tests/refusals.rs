@@ -26,7 +26,6 @@ fn what_cannot_be_read_is_told_with_its_place() {
         ("duration: 0s", 1, 11, "is zero"),
         ("duration: -5s", 1, 11, "is negative"),
         ("duration: 5 days", 1, 11, "units are ms, s, m and h"),
-        ("duration:", 1, 9, "nothing stands here"),
         ("duraton: 3s", 1, 1, "unknown field `duraton`, expected one of name"),
         ("targets: {host: h1}", 1, 11, "unknown field `host`"),
         ("safety: {max-blast-radius: 34}", 1, 28, "for 34 % write 0.34"),
@@ -40,6 +39,44 @@ fn what_cannot_be_read_is_told_with_its_place() {
         let at = error.location().unwrap_or_else(|| panic!("{text}: no place: {said}"));
         assert_eq!((at.line(), at.column()), (line, column), "{text}: {said}");
     }
+}
+
+#[test]
+fn nothing_behind_a_key_is_told_with_its_place() {
+    for (text, line, column) in [
+        ("duration:", 1, 9),
+        ("name: x\nduration: ~", 2, 11),
+        ("targets:\n  group:\n  count: 1", 2, 8),
+        ("targets: {group: , count: 1}", 1, 16),
+        ("targets: {hosts: }", 1, 16),
+        ("targets: {hosts: [h1, ~]}", 1, 23),
+        ("targets: {labels: {zone: }}", 1, 24),
+        ("faults:\n  - cpu:", 2, 8),
+        ("faults:\n  -", 2, 4),
+        ("faults: [{partition: {peers: h2, ports: }}]", 1, 39),
+        ("faults: [{loss: {percent: 5, peers: h2, ports: null}}]", 1, 48),
+        ("faults: [{kill: {cmdline: java, cgroup: }}]", 1, 39),
+        ("faults: [{pause: {name: x, exclude: }}]", 1, 35),
+        ("steady-state: [{name: a, expect: {error-rate: }}]", 1, 45),
+        ("steady-state: [{name: a, expect: {p99: }}]", 1, 38),
+        ("safety: {max-blast-radius: }", 1, 26),
+    ] {
+        let error = serde_saphyr::from_str::<Filled>(text).expect_err(text);
+        let said = error.to_string();
+        assert!(said.contains("nothing stands here: write a value"), "{text}: {said}");
+        let at = error.location().unwrap_or_else(|| panic!("{text}: no place: {said}"));
+        assert_eq!((at.line(), at.column()), (line, column), "{text}: {said}");
+    }
+    for (json, column) in [
+        (r#"{"targets": {"group": null, "count": 1}}"#, 26),
+        (r#"{"faults": [{"partition": {"peers": ["h2"], "ports": null}}]}"#, 57),
+        (r#"{"faults": [null]}"#, 16),
+    ] {
+        let error = serde_json::from_str::<Filled>(json).expect_err(json);
+        assert!(error.to_string().contains("nothing stands here"), "{json}: {error}");
+        assert_eq!((error.line(), error.column()), (1, column), "{json}");
+    }
+    assert_eq!(serde_json::from_str(r#"{"a": ["", 0, -1, 0.5, true, {}, []]}"#).ok(), Some(Filled));
 }
 
 #[test]
@@ -103,6 +140,14 @@ fn every_problem_is_told_with_its_path_and_remedy() {
         (
             "faults: [{partition: {peers: []}}]",
             "faults[0].partition.peers: the list is empty; name at least one host, group or address",
+        ),
+        (
+            "faults: [{partition: {peers: h2, ports: []}}]",
+            "faults[0].partition.ports: the list is empty; name at least one port, or leave it out for all of them",
+        ),
+        (
+            "faults: [{loss: {percent: 5, peers: h2, ports: []}}]",
+            "faults[0].loss.ports: the list is empty; name at least one port, or leave it out for all of them",
         ),
         (
             "faults: [{partition: {peers: [h2, h9]}}]",
@@ -367,6 +412,10 @@ fn one_host_alone_takes_addresses_only() {
         (
             "partition: {peers: 10.0.0.2, control: severed}",
             "partition.control: no coordinator is known here; leave it out, or use `squall run` on a fleet",
+        ),
+        (
+            "partition: {peers: 10.0.0.2, ports: []}",
+            "partition.ports: the list is empty; name at least one port, or leave it out for all of them",
         ),
         ("kill: {}", "kill: say which processes: name, cmdline, pid, port or cgroup"),
         (

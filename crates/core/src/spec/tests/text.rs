@@ -34,6 +34,7 @@ fn a_file_reads_back_from_json_and_yaml() {
     let file = parse(EVERYTHING);
     let json = serde_json::to_string(&file).unwrap();
     assert_eq!(serde_json::from_str::<File>(&json).unwrap(), file);
+    assert_eq!(serde_json::from_str::<Filled>(&json).unwrap(), Filled);
     let yaml = serde_saphyr::to_string(&file).unwrap();
     assert_eq!(parse(&yaml), file);
 }
@@ -44,6 +45,22 @@ fn the_schema_knows_every_key_of_the_file() {
     assert_eq!(schema["additionalProperties"], false);
     let file = serde_json::to_value(parse(EVERYTHING)).unwrap();
     check_keys(&schema, &schema, &file, "");
+}
+
+#[test]
+fn the_schema_has_no_null_and_no_empty_list_that_would_widen_a_fault() {
+    let schema = serde_json::to_value(schema()).unwrap();
+    assert!(!schema.to_string().contains("null"), "{schema:#}");
+    for list in [
+        "/properties/faults",
+        "/$defs/Targets/properties/hosts",
+        "/$defs/PartitionForm/properties/peers",
+        "/$defs/PartitionForm/properties/ports",
+        "/$defs/LossForm/properties/peers",
+        "/$defs/LossForm/properties/ports",
+    ] {
+        assert_eq!(schema.pointer(&format!("{list}/minItems")), Some(&1.into()), "{list}");
+    }
 }
 
 /// Every key of `value` is a property of `schema`, and unknown ones are refused there.
