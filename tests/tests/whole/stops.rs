@@ -175,6 +175,22 @@ fn cut_from_coordinators(fleet: &Fleet, host: &str) {
 }
 
 #[test]
+fn what_may_be_held_on_a_host_that_nobody_hears_is_listed() {
+    let fleet = fleet(3, 1);
+    let id = fleet.start(&long("h3", "cpu: { workers: 1, load: 20 }", "20s"));
+    cut_from_coordinators(&fleet, "h3");
+    until(12_000, "h3 is unheard", || {
+        let faults = fleet.json(&["faults"]);
+        let one = faults.as_array()?.first()?.clone();
+        assert_eq!((&one["host"], &one["experiment"]), (&"h3".into(), &id.as_str().into()));
+        (one["phase"] == "unheard").then_some(())
+    });
+    assert_eq!(fleet.pids("h3", "hold").len(), 1, "it is held all the while");
+    let said = fleet.squall(&["faults", "-o", "json"]).ended(0);
+    assert!(said.err.contains("not heard by the coordinator that answered: h3"), "{said:#?}");
+}
+
+#[test]
 fn a_host_that_no_coordinator_reaches_is_stopped_by_its_neighbours() {
     let fleet = fleet(4, 3);
     // A lease so long that it cannot be what lifts.

@@ -59,10 +59,11 @@ async fn a_receipt_of_a_host_that_turns_out_to_have_two_agents_counts_for_nothin
     let answering = latching(second);
     let id = stop();
     let operator = cluster.connection(0).await;
-    let (steps, ()) = tokio::join!(stop_over(&operator, id), async {
-        answering.await.unwrap();
+    // Whoever is dropped may take his last words with him.
+    let (steps, _kept) = tokio::join!(stop_over(&operator, id), async {
+        let second = answering.await.unwrap();
         Agent::connect_as(first.run, &cluster, 0, "h1", "h1").await.end().await;
-        latching(silent).await.unwrap();
+        (second, latching(silent).await.unwrap())
     });
     let answered = |s: &StopProgress| s.hosts.iter().map(|h| h.receipt.is_some()).collect();
     let seen: Vec<Vec<bool>> = steps.iter().map(answered).collect();

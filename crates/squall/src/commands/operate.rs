@@ -114,17 +114,23 @@ pub async fn find(client: &Client, text: &str) -> Result<ExperimentId, Failure> 
         return Ok(id);
     }
     let list = list(client).await?;
-    let begins = |e: &&ExperimentRecord| {
-        let hex = text.replace('-', "").to_lowercase();
-        !hex.is_empty() && e.id.0.simple().to_string().starts_with(&hex)
-    };
-    let named = |e: &&ExperimentRecord| e.experiment.name == text;
+    let known = list.iter().map(|e| (e.id, e.experiment.name.as_str(), e.is_running()));
+    meant(&known.collect::<Vec<_>>(), text)
+}
+
+/// Of experiments in the order of their starts: id, name, and whether it runs.
+fn meant(known: &[(ExperimentId, &str, bool)], text: &str) -> Result<ExperimentId, Failure> {
+    let hex = text.replace('-', "").to_lowercase();
+    let begins = |id: &ExperimentId| id.0.simple().to_string().starts_with(&hex);
+    let named = || known.iter().filter(|(_, name, _)| *name == text);
     let mut meant: BTreeSet<ExperimentId> =
-        list.iter().filter(|e| named(e) && e.is_running()).map(|e| e.id).collect();
+        named().filter(|(.., runs)| *runs).map(|(id, ..)| *id).collect();
     if meant.is_empty() {
-        meant.extend(list.iter().rev().find(named).map(|e| e.id));
+        meant.extend(named().next_back().map(|(id, ..)| *id));
     }
-    meant.extend(list.iter().filter(begins).map(|e| e.id));
+    if !hex.is_empty() {
+        meant.extend(known.iter().map(|(id, ..)| *id).filter(begins));
+    }
     match meant.first() {
         Some(id) if meant.len() == 1 => Ok(*id),
         None => Err(Failure::usage(format!("no experiment `{text}`"), "squall ls lists them")),
@@ -254,4 +260,35 @@ fn confirm(outstanding: &[StopId]) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::usage("nothing was released", by_name))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_name_means_what_runs_and_nothing_is_guessed() {
+        let id = |hex: &str| ExperimentId(Uuid::parse_str(&format!("{hex:0<32}")).unwrap());
+        let old = (id("a1"), "cut", true);
+        let new = (id("db2"), "cut", false);
+        let other = (id("db3"), "db", true);
+        let newest = (id("c4"), "cut", false);
+        let all = [old, new, other, newest];
+        for (text, found) in [
+            ("cut", Some(old.0)),
+            ("a1", Some(old.0)),
+            ("DB-2", Some(new.0)),
+            ("db", None),
+            ("d", None),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(meant(&all, text).ok(), found, "{text}");
+        }
+        assert_eq!(meant(&[new, newest], "cut").ok(), Some(newest.0));
+        let both = meant(&[old, (id("a2"), "cut", true)], "cut").unwrap_err();
+        assert!(both.what.contains(&old.0.to_string()), "{}", both.what);
+    }
 }
