@@ -16,7 +16,7 @@ mod ways;
 
 use std::path::PathBuf;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use round::Row;
 use stage::{Blow, Stage};
@@ -25,6 +25,8 @@ use stage::{Blow, Stage};
 const BURST: usize = 3_000;
 /// What openraft logs where a snapshot of the leader's was put in place.
 const INSTALLED: &str = "Done install complete snapshot";
+/// How long a coordinator that starts may take until it has one, on a busy machine.
+const INSTALL: Duration = Duration::from_secs(15);
 /// How often all coordinators are killed at once, in the long form.
 const BLACKOUTS: usize = 10;
 /// How long clients work between two blackouts.
@@ -90,6 +92,11 @@ fn snapshot(stage: &mut Stage) -> Row {
     stage.strike(Blow::Kill, &away);
     let clients = stage.clients(Some(BURST));
     stage.mend(Blow::Kill, &away);
+    // It starts, hears who leads, and is sent a snapshot, while the clients go on.
+    let began = Instant::now();
+    while stage.logged(&away, INSTALLED) == installed && began.elapsed() < INSTALL {
+        sleep(Duration::from_millis(100));
+    }
     let mut row = Row { events: vec![format!("{away} away for {BURST} writes")], ..Row::default() };
     row.judge(&clients.end(), &[]);
     if stage.logged(&away, INSTALLED) == installed {

@@ -225,7 +225,12 @@ fn a_host_that_no_coordinator_reaches_is_stopped_by_its_neighbours() {
     let _ = fleet.on("h3", &["nft", "delete table ip foreign"]).ended(0);
     fleet.await_state("h3", "latched");
     let second = done(stop_all(&fleet), 4);
-    let _ = fleet.squall(&["resume", &stop, &second]).ended(0);
+    // Whoever leads may be the last to whom h3 comes back.
+    until(10_000, "h3 is back at the leader, and both stops are released", || {
+        let said = fleet.squall(&["resume", &stop, &second]);
+        assert!(said.code == 0 || said.err.contains("not seen stopped: h3"), "{said:#?}");
+        (said.code == 0).then_some(())
+    });
     fleet.await_state("h3", "armed");
     runs_short(&fleet);
 }
