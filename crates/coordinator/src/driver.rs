@@ -264,7 +264,7 @@ impl Driver {
             self.push(stop);
         }
         let sessions = self.node.sessions();
-        let note = |registry: &_| self.broadcasts.note_committed(now, registry, &sessions);
+        let note = |registry: &_| self.broadcasts.handle_registry(now, registry, &sessions);
         self.node.applied.read(note);
         drop(sessions);
         if let Some(leading) = &mut self.leading {

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use squall_core::ids::{AgentRun, HostName};
+use squall_core::ids::HostName;
+use squall_core::lives::Lives;
 use squall_core::message::{Hello, PeerHost, Report};
 use squall_core::registry::{HostRecord, Registry};
 use squall_core::time::Time;
@@ -10,9 +11,6 @@ use squall_core::time::Time;
 /// Other hosts that one host is told of, at most: gossip and relay need enough of them, not all,
 /// and a fleet of thousands must not be told of itself at every change.
 pub(crate) const MAX_PEERS: usize = 64;
-
-/// An agent that is told to go away is back sooner: it pauses for five seconds at most.
-const AWAY_MS: u64 = 15_000;
 
 /// A host whose control stream is open here.
 #[derive(Clone, Debug)]
@@ -34,36 +32,12 @@ pub(crate) struct Sessions {
     lives: BTreeMap<HostName, Lives>,
 }
 
-/// The lives of one host's agent. One that was replaced does not come back: where it does, two agents
-/// run with one certificate, on a copied disk perhaps, and nobody can tell whose word is the host's.
-#[derive(Debug)]
-struct Lives {
-    newest: AgentRun,
-    /// Those before it, and until when each was.
-    earlier: BTreeMap<AgentRun, Time>,
-    twins: bool,
-}
-
-impl Lives {
-    /// A life says hello. False where it has a twin that was heard lately.
-    fn admits(&mut self, now: Time, run: AgentRun) -> bool {
-        self.earlier.retain(|_, until| now.since(*until) < AWAY_MS);
-        if run != self.newest {
-            self.twins |= self.earlier.remove(&run).is_some();
-            self.earlier.insert(std::mem::replace(&mut self.newest, run), now);
-        }
-        self.twins &= !self.earlier.is_empty();
-        !self.twins
-    }
-}
-
 impl Sessions {
     /// Whether this may be added: false where two agents speak for one host, until one of them has
     /// been silent for a while.
     pub(crate) fn admits(&mut self, now: Time, hello: &Hello) -> bool {
-        let run = hello.run;
-        let first = || Lives { newest: run, earlier: BTreeMap::new(), twins: false };
-        self.lives.entry(hello.host.name.clone()).or_insert_with(first).admits(now, run)
+        let lives = self.lives.entry(hello.host.name.clone()).or_default();
+        lives.handle_hello(now, hello.run)
     }
 
     /// Adds a session; returns the connection that it replaces.
@@ -172,23 +146,6 @@ mod tests {
 
     fn names(peers: &[PeerHost]) -> Vec<&str> {
         peers.iter().map(|p| p.name.as_str()).collect()
-    }
-
-    #[test]
-    fn a_life_that_comes_back_has_a_twin_and_neither_is_heard_until_one_is_silent() {
-        let run = |n| AgentRun(uuid::Uuid::from_u128(n));
-        let mut lives = Lives { newest: run(1), earlier: BTreeMap::new(), twins: false };
-        let mut admits = |t, n| lives.admits(Time(t), run(n));
-        assert!(admits(0, 1) && admits(1_000, 2), "started anew");
-        assert!(admits(1_500, 2) && admits(2_000, 3) && admits(2_500, 3), "connected anew");
-        assert!(!admits(3_000, 2), "the one before the last");
-        assert!(
-            !admits(3_100, 3) && !admits(8_000, 2) && !admits(13_000, 3),
-            "as long as both try"
-        );
-        assert!(!admits(18_000, 3) && !admits(27_999, 3));
-        assert!(admits(28_000, 3), "the other one was silent for a while");
-        assert!(admits(29_000, 2) && !admits(29_100, 3), "it is back");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod hold;
 pub mod host;
 pub mod ids;
 pub mod leader;
+pub mod lives;
 pub mod message;
 pub mod policy;
 pub mod probe;

@@ -3,8 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::experiment::DEFAULT_LEASE_MS;
 use crate::ids::{HostName, StopId};
 use crate::message::{HostPhase, Latched, Receipt, Report, StopHost, StopProgress, StopState};
+use crate::registry::Registry;
 use crate::time::Time;
 
 /// How much longer than the longest lease is waited, for clocks and queues.
@@ -146,9 +148,35 @@ impl Broadcast {
         if self.is_answered() { Time(0) } else { self.began.plus(FIRST_MS) }
     }
 
+    /// The registry is this now. One that has the stop has every host and every experiment that was
+    /// before it; `last` is a host's last report and when it arrived, `receipts` are all that were
+    /// heard. False where that changes nothing.
+    pub fn handle_registry<'a>(
+        &mut self,
+        now: Time,
+        registry: &'a Registry,
+        last: impl Fn(&HostName) -> Option<(&'a Report, Time)>,
+        receipts: impl Iterator<Item = (&'a HostName, &'a Receipt)>,
+    ) -> bool {
+        let fence = &registry.fence;
+        let released = fence.knows(self.stop) && !fence.is_outstanding(self.stop);
+        let mut changed = released && self.handle_released();
+        if !self.committed && registry.stops.contains_key(&self.stop) {
+            self.handle_committed(now, registry.hosts.keys().map(|host| (host, last(host))));
+            for (host, receipt) in receipts {
+                self.handle_receipt(now, host, receipt.clone());
+            }
+            let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
+            // A person's fault has the usual one.
+            self.handle_longest_lease(now, leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS));
+            changed = true;
+        }
+        changed
+    }
+
     /// The stop is in the log, and with it every host that was registered before: `hosts` are all of
     /// them, with their last reports. Whoever was not named yet is, and must answer too. Call it once.
-    pub fn handle_committed<'a>(
+    fn handle_committed<'a>(
         &mut self,
         now: Time,
         hosts: impl Iterator<Item = (&'a HostName, Option<(&'a Report, Time)>)>,
@@ -161,12 +189,6 @@ impl Broadcast {
                 self.answered_at = None;
             }
         }
-    }
-
-    /// Whether the log has it, as far as is known here.
-    #[must_use]
-    pub fn is_committed(&self) -> bool {
-        self.committed
     }
 
     /// A host is connected that the registry here does not know, so that there may be others. Until
@@ -182,13 +204,13 @@ impl Broadcast {
 
     /// A resume that names the stop is in the log: nothing more is to be said of this one. False
     /// where that was known.
-    pub fn handle_released(&mut self) -> bool {
+    fn handle_released(&mut self) -> bool {
         !std::mem::replace(&mut self.released, true)
     }
 
     /// All experiments that were there before the stop are known now, and no lease of theirs is
     /// longer than this. Until the stop was in the log they may have been renewed.
-    pub fn handle_longest_lease(&mut self, now: Time, longest_lease_ms: u64) {
+    fn handle_longest_lease(&mut self, now: Time, longest_lease_ms: u64) {
         self.lapses_at = self.lapses_at.min(now.plus(longest_lease_ms + SLACK_MS));
     }
 
@@ -330,8 +352,10 @@ pub fn explain(blockers: &[HostName]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{AgentRun, ExperimentId, FaultId};
+    use crate::ids::{AgentRun, CommandId, ExperimentId, FaultId, LogIndex};
     use crate::message::FaultReport;
+    use crate::registry::{Command, Entry};
+    use crate::time::WallTime;
     use uuid::Uuid;
 
     const BEGAN: Time = Time(1_000);
@@ -427,6 +451,34 @@ mod tests {
         assert!(progress.last && progress.released && !is_done(&progress));
         let unaware = StopProgress { released: false, ..progress.clone() };
         assert!(merge(&[unaware, progress]).is_some_and(|m| !is_done(&m)));
+    }
+
+    #[test]
+    fn the_registry_says_what_the_log_has() {
+        let stop_entry = |index| Entry {
+            id: CommandId(Uuid::from_u128(index)),
+            at: WallTime(0),
+            by: "o".into(),
+            command: Command::Stop(stop()),
+        };
+        let mut registry = Registry::default();
+        let (h1, answer) = (host(1), receipt(Latched::Durable, &[]));
+        let mut b = broadcast();
+        let mut tell = |registry: &Registry| {
+            let changed =
+                b.handle_registry(BEGAN, registry, |_| None, [(&h1, &answer)].into_iter());
+            (changed, b.progress(BEGAN))
+        };
+        assert!(!tell(&registry).0);
+        let _ = registry.apply(LogIndex(1), &stop_entry(1));
+        let (changed, progress) = tell(&registry);
+        assert!(changed && progress.committed && !progress.released);
+        assert!(progress.hosts[0].receipt.is_some() && progress.hosts[1].receipt.is_none());
+        assert!(!tell(&registry).0, "it was told");
+        let resume = Command::Resume { stops: [stop()].into(), despite: BTreeSet::new() };
+        let _ = registry.apply(LogIndex(2), &Entry { command: resume, ..stop_entry(2) });
+        let (changed, progress) = tell(&registry);
+        assert!(changed && progress.released);
     }
 
     #[test]

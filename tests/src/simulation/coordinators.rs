@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use squall_core::experiment::{DEFAULT_LEASE_MS, LEASE_MS};
+use squall_core::experiment::LEASE_MS;
 use squall_core::fence::Fence;
 use squall_core::ids::{HostName, StopId};
 use squall_core::leader::Action;
@@ -108,28 +108,16 @@ impl Node {
     }
 }
 
-/// Tells a stop-all that its stop is in the log, where that is so and it was not told.
-fn note_committed<'a>(
+/// Tells a stop-all how the registry is now.
+fn tell<'a>(
     now: Time,
     broadcast: &mut Broadcast,
-    registry: &Registry,
-    sessions: &BTreeMap<HostName, Session>,
-    receipts: impl Iterator<Item = (&'a (StopId, HostName), &'a Receipt)>,
+    registry: &'a Registry,
+    sessions: &'a BTreeMap<HostName, Session>,
+    receipts: &'a BTreeMap<(StopId, HostName), Receipt>,
 ) {
-    let (fence, stop) = (&registry.fence, broadcast.stop());
-    if fence.knows(stop) && !fence.is_outstanding(stop) {
-        broadcast.handle_released();
-    }
-    if broadcast.is_committed() || !registry.stops.contains_key(&stop) {
-        return;
-    }
-    let hosts = registry.hosts.keys();
-    broadcast.handle_committed(now, hosts.map(|host| (host, last_of(sessions, host))));
-    for ((_, host), receipt) in receipts {
-        broadcast.handle_receipt(now, host, receipt.clone());
-    }
-    let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
-    broadcast.handle_longest_lease(now, leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS));
+    let receipts = receipts.iter().map(|((_, host), receipt)| (host, receipt));
+    broadcast.handle_registry(now, registry, |host| last_of(sessions, host), receipts);
 }
 
 impl Simulation {
@@ -307,8 +295,7 @@ impl Simulation {
         let logged: Vec<StopId> = node.registry.fence.stops().collect();
         node.lacking.retain(|stop| !node.registry.fence.knows(*stop));
         for broadcast in &mut node.broadcasts {
-            let receipts = node.receipts.iter();
-            note_committed(node.clock, broadcast, &node.registry, &node.sessions, receipts);
+            tell(node.clock, broadcast, &node.registry, &node.sessions, &node.receipts);
         }
         if let Some(leading) = &mut node.leading {
             leading.machine.handle_change(node.clock);
@@ -379,8 +366,7 @@ impl Simulation {
         for ((_, host), receipt) in &node.receipts {
             broadcast.handle_receipt(node.clock, host, receipt.clone());
         }
-        let receipts = node.receipts.iter();
-        note_committed(node.clock, &mut broadcast, &node.registry, &node.sessions, receipts);
+        tell(node.clock, &mut broadcast, &node.registry, &node.sessions, &node.receipts);
         node.broadcasts.push(broadcast);
     }
 

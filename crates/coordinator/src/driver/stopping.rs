@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::experiment::{DEFAULT_LEASE_MS, LEASE_MS};
+use squall_core::experiment::LEASE_MS;
 use squall_core::ids::{CommandId, HostName, StopId};
 use squall_core::message::{FromCoordinator, Receipt, StopProgress, ToAgent};
 use squall_core::registry::{Command, Registry};
@@ -101,17 +101,13 @@ impl Broadcasts {
         machines.filter(|m| m.asks_again(now, host)).map(Broadcast::stop).collect()
     }
 
-    /// The registry has changed. One that has the stop has every experiment that was before it.
-    pub(super) fn note_committed(&mut self, now: Time, registry: &Registry, sessions: &Sessions) {
-        let (kept, none) = (&self.receipts, BTreeMap::new());
-        let released = |stop| registry.fence.knows(stop) && !registry.fence.is_outstanding(stop);
+    /// The registry has changed.
+    pub(super) fn handle_registry(&mut self, now: Time, registry: &Registry, sessions: &Sessions) {
+        let none = BTreeMap::new();
         for running in &mut self.running {
-            if released(running.machine.stop()) {
-                running.dirty |= running.machine.handle_released();
-            }
-            let receipts = kept.get(&running.machine.stop()).unwrap_or(&none);
-            running.dirty |=
-                note_committed(now, &mut running.machine, registry, sessions, receipts);
+            let receipts = self.receipts.get(&running.machine.stop()).unwrap_or(&none).iter();
+            let last = |host: &HostName| sessions.last_report(host);
+            running.dirty |= running.machine.handle_registry(now, registry, last, receipts);
         }
     }
 
@@ -255,7 +251,8 @@ impl Driver {
         }
         let sessions = self.node.sessions();
         self.node.applied.read(|registry| {
-            note_committed(now, &mut machine, registry, &sessions, &receipts);
+            let last = |host: &HostName| sessions.last_report(host);
+            machine.handle_registry(now, registry, last, receipts.iter());
         });
         drop(sessions);
         // The first answer comes after a gap too: while the stop is being pushed there is no news.
@@ -283,27 +280,6 @@ impl Driver {
             machine
         })
     }
-}
-
-/// Tells the machine that its stop is in the log, where it has come to be.
-fn note_committed(
-    now: Time,
-    machine: &mut Broadcast,
-    registry: &Registry,
-    sessions: &Sessions,
-    receipts: &BTreeMap<HostName, Receipt>,
-) -> bool {
-    if machine.is_committed() || !registry.stops.contains_key(&machine.stop()) {
-        return false;
-    }
-    machine.handle_committed(now, registry.hosts.keys().map(|h| (h, sessions.last_report(h))));
-    for (host, receipt) in receipts {
-        machine.handle_receipt(now, host, receipt.clone());
-    }
-    let leases = registry.running().map(|e| e.experiment.safety.lease_ms);
-    // A person's fault has the usual one.
-    machine.handle_longest_lease(now, leases.max().unwrap_or(0).max(DEFAULT_LEASE_MS));
-    true
 }
 
 /// Proposes every stop that the log lacks; all of them are in the log when this returns `Ok`.
