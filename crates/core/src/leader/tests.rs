@@ -896,14 +896,17 @@ fn without_a_steady_baseline_nothing_is_injected() {
     }
 }
 
-#[test]
-fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
+fn split() -> Judgement {
     let authority = Authority { host: "c1".into(), claims: "leads".into(), of: "c1".into() };
-    let split = Judgement::SplitBrain {
+    Judgement::SplitBrain {
         authorities: vec![authority],
         sides: vec![],
         evidence: vec!["two leaders of term 4".into()],
-    };
+    }
+}
+
+#[test]
+fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
     for (expected, rollback) in [(false, true), (false, false), (true, true)] {
         let mut b = Bench::new();
         b.submit(1, &[1], |e| {
@@ -914,7 +917,7 @@ fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
             b.tick();
         }
         b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
-        b.leader.handle_judgement(b.now, &split);
+        b.leader.handle_judgement(b.now, &split());
         b.wait(3_000);
         let record = b.record(1);
         assert_eq!(record.incidents.len(), usize::from(!expected));
@@ -932,12 +935,6 @@ fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
 
 #[test]
 fn no_verdict_comes_before_a_split_that_is_seen_is_in_the_log() {
-    let authority = Authority { host: "c1".into(), claims: "leads".into(), of: "c1".into() };
-    let split = Judgement::SplitBrain {
-        authorities: vec![authority],
-        sides: vec![],
-        evidence: vec!["two leaders of term 4".into()],
-    };
     let mut b = Bench::injecting(&[1]);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
     b.tick();
@@ -945,7 +942,7 @@ fn no_verdict_comes_before_a_split_that_is_seen_is_in_the_log() {
     while b.record(1).phase < Phase::Lifting {
         b.tick();
     }
-    b.leader.handle_judgement(b.now, &split);
+    b.leader.handle_judgement(b.now, &split());
     let (verdict, why) = b.verdict(1);
     assert_eq!(verdict, Verdict::Broken, "{why}");
 }

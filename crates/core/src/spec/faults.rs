@@ -7,9 +7,7 @@ use ipnet::IpNet;
 use super::partition;
 use super::peers::{self, FarEnds};
 use super::problem::Problems;
-use super::{
-    Control, CpuForm, FaultForm, Fleet, KillForm, Many, MemoryForm, PauseForm, PortRange, Signal,
-};
+use super::{Control, CpuForm, FaultForm, Fleet, KillForm, Many, MemoryForm, PortRange, Signal};
 use crate::experiment::Placement;
 use crate::fault::{
     Amount, Cpu, Direction, Fault, Kill, Loss, Memory, Partition, Pause, Ports, Processes, Traffic,
@@ -138,11 +136,25 @@ pub(super) fn each_target(
     held
 }
 
+/// What a form selects; two have the same keys for it.
+macro_rules! processes {
+    ($form:expr) => {
+        Processes {
+            name: $form.name.clone(),
+            cmdline: $form.cmdline.clone(),
+            pid: $form.pid,
+            port: $form.port,
+            cgroup: $form.cgroup.clone(),
+            exclude: $form.exclude.0.clone(),
+        }
+    };
+}
+
 /// The faults that touch no packets.
 fn local(path: &str, form: &FaultForm, problems: &mut Problems) -> Option<Fault> {
     match form {
         FaultForm::Kill(kill) => self::kill(path, kill, problems).map(Fault::Kill),
-        FaultForm::Pause(pause) => Some(Fault::Pause(self::pause(pause))),
+        FaultForm::Pause(form) => Some(Fault::Pause(Pause { processes: processes!(form) })),
         FaultForm::Cpu(CpuForm { workers, load }) => {
             let load_percent = match load {
                 None => 100,
@@ -173,18 +185,6 @@ fn whole(path: &str, percent: super::Percent, problems: &mut Problems) -> Option
     whole
 }
 
-fn pause(form: &PauseForm) -> Pause {
-    let processes = Processes {
-        name: form.name.clone(),
-        cmdline: form.cmdline.clone(),
-        pid: form.pid,
-        port: form.port,
-        cgroup: form.cgroup.clone(),
-        exclude: form.exclude.0.clone(),
-    };
-    Pause { processes }
-}
-
 fn kill(path: &str, form: &KillForm, problems: &mut Problems) -> Option<Kill> {
     let amount = match (form.count, form.percent) {
         (None, None) => Amount::All,
@@ -206,14 +206,7 @@ fn kill(path: &str, form: &KillForm, problems: &mut Problems) -> Option<Kill> {
         }
     };
     Some(Kill {
-        processes: Processes {
-            name: form.name.clone(),
-            cmdline: form.cmdline.clone(),
-            pid: form.pid,
-            port: form.port,
-            cgroup: form.cgroup.clone(),
-            exclude: form.exclude.0.clone(),
-        },
+        processes: processes!(form),
         amount,
         signal: form.signal.unwrap_or(Signal::KILL).0,
         interval_ms,

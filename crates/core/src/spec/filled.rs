@@ -25,7 +25,9 @@ impl<'de> Visitor<'de> for FilledVisitor {
         f.write_str("a value")
     }
     fn visit_unit<E: Error>(self) -> Result<Filled, E> {
-        Err(E::custom("nothing stands here: write a value, or leave the key out"))
+        Err(E::custom(
+            "nothing stands here: write a value, or leave the key out where none is needed",
+        ))
     }
     fn visit_bool<E: Error>(self, _: bool) -> Result<Filled, E> {
         Ok(Filled)

@@ -28,6 +28,9 @@ impl<T: Scalar> Visitor<'_> for ScalarVisitor<T> {
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
         T::from_text(text.trim()).map_err(E::custom)
     }
+    fn visit_unit<E: Error>(self) -> Result<T, E> {
+        Err(E::custom(format!("nothing stands here: write {}", T::EXPECTS)))
+    }
     fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
         T::from_number(&number.to_string()).map_err(E::custom)
     }

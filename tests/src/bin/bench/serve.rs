@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -9,10 +10,37 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 
 use crate::Outcome;
+use crate::child::Child;
 
 /// As many threads as a coordinator has.
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+/// A server seen from here: it runs, and all its clients are connected.
+pub struct Served(Child);
+
+impl Served {
+    /// Starts the server of this kind with what is in `dir`; `connect` connects `n` clients to it.
+    pub fn start(
+        kind: &str,
+        dir: &Path,
+        n: usize,
+        connect: impl FnOnce(SocketAddr) -> Outcome<()>,
+    ) -> Outcome<Served> {
+        let mut child = Child::serve(&[kind, &dir.display().to_string()])?;
+        let address = child.hear()?.parse()?;
+        child.say(&n.to_string())?;
+        connect(address)?;
+        child.hear()?;
+        Ok(Served(child))
+    }
+
+    /// One round.
+    pub fn round(&mut self) -> Outcome<()> {
+        self.0.say("go")?;
+        self.0.hear().map(drop)
+    }
 }
 
 /// All connections of a server.

@@ -11,10 +11,9 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use crate::agents::Agents;
 use crate::cluster::Cluster;
 use crate::report::{Goal, Report, Row, rounded};
-use crate::tls::Tls;
+use crate::serve::Served;
 use crate::udp::Udp;
-use crate::wire::Wire;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, tls, wire};
 
 /// When each subject has its turn in a round, in milliseconds. Connections that have fallen silent ping
 /// each other after a second, and those of one subject all at once, since a turn made them fall silent
@@ -66,8 +65,8 @@ impl Options {
 /// The subjects, in the order of their turns.
 struct Subjects {
     udp: Udp,
-    tls: Tls,
-    wire: Wire,
+    tls: Served,
+    wire: Served,
     squall: Fleet,
     alone: Fleet,
 }
@@ -121,8 +120,8 @@ impl Subjects {
         let (server, client) = (dir.join("server"), dir.join("client"));
         authority.issue(Role::Coordinator, "c1", 1)?.save(&server)?;
         authority.issue(Role::Agent, "h1", 1)?.save(&client)?;
-        let tls = Tls::start(handle, n, &server, &client, "c1.bench")?;
-        let wire = Wire::start(handle, n, &authority, &server, "c1")?;
+        let tls = tls::start(handle, n, &server, &client, "c1.bench")?;
+        let wire = wire::start(handle, n, &authority, &server, "c1")?;
         let squall = Fleet::start(handle, &dir.join("squall"), 1, n)?;
         let mut alone = Fleet::start(handle, &dir.join("alone"), 3, n)?;
         alone.cluster.lose_quorum();

@@ -19,8 +19,7 @@ use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
-use crate::child::Child;
-use crate::serve::{self, Answers, Crowd};
+use crate::serve::{self, Answers, Crowd, Served};
 use crate::{ANSWER, AT_ONCE, Outcome, PUSH};
 
 /// Key, chain and roots of an identity's directory.
@@ -42,39 +41,23 @@ impl Papers {
     }
 }
 
-/// The server and its clients.
-pub struct Tls(Child);
-
-impl Tls {
-    /// Starts `n` clients in `runtime`. All show the certificate in `client`: what is measured begins
-    /// after the handshakes. The server's is in `server` and holds for `name`.
-    pub fn start(
-        runtime: &Handle,
-        n: usize,
-        server: &Path,
-        client: &Path,
-        name: &str,
-    ) -> Outcome<Tls> {
-        let mut child = Child::serve(&["tls", &server.display().to_string()])?;
-        let address: SocketAddr = child.hear()?.parse()?;
-        child.say(&n.to_string())?;
-        let papers = Papers::read(client)?;
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_protocol_versions(&[&TLS13])?
-            .with_root_certificates(papers.roots)
-            .with_client_auth_cert(vec![papers.leaf], papers.key)?;
-        let connector = TlsConnector::from(Arc::new(config));
-        let name = ServerName::try_from(name.to_owned())?;
-        runtime.block_on(connect_all(n, address, connector, name))?;
-        child.hear()?;
-        Ok(Tls(child))
-    }
-
-    /// One round.
-    pub fn round(&mut self) -> Outcome<()> {
-        self.0.say("go")?;
-        self.0.hear().map(drop)
-    }
+/// Starts the server and `n` clients in `runtime`. All show the certificate in `client`: what is
+/// measured begins after the handshakes. The server's is in `server` and holds for `name`.
+pub fn start(
+    runtime: &Handle,
+    n: usize,
+    server: &Path,
+    client: &Path,
+    name: &str,
+) -> Outcome<Served> {
+    let papers = Papers::read(client)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(papers.roots)
+        .with_client_auth_cert(vec![papers.leaf], papers.key)?;
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = ServerName::try_from(name.to_owned())?;
+    Served::start("tls", server, n, |at| runtime.block_on(connect_all(n, at, connector, name)))
 }
 
 async fn connect_all(

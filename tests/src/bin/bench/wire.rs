@@ -11,37 +11,20 @@ use squall_wire::{
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use crate::child::Child;
 use crate::cluster::endpoint;
-use crate::serve::{self, Answers, Crowd};
+use crate::serve::{self, Answers, Crowd, Served};
 use crate::{ANSWER, AT_ONCE, DAYS, Outcome, PUSH};
 
-/// The server and its clients.
-pub struct Wire(Child);
-
-impl Wire {
-    /// Starts `n` clients in `runtime`, each with a certificate and a socket of its own. The server's
-    /// certificate is in `server` and holds for `name`.
-    pub fn start(
-        runtime: &Handle,
-        n: usize,
-        authority: &ClusterAuthority,
-        server: &Path,
-        name: &str,
-    ) -> Outcome<Wire> {
-        let mut child = Child::serve(&["wire", &server.display().to_string()])?;
-        let address: SocketAddr = child.hear()?.parse()?;
-        child.say(&n.to_string())?;
-        runtime.block_on(connect_all(n, address, authority, name))?;
-        child.hear()?;
-        Ok(Wire(child))
-    }
-
-    /// One round.
-    pub fn round(&mut self) -> Outcome<()> {
-        self.0.say("go")?;
-        self.0.hear().map(drop)
-    }
+/// Starts the server and `n` clients in `runtime`, each with a certificate and a socket of its own. The
+/// server's certificate is in `server` and holds for `name`.
+pub fn start(
+    runtime: &Handle,
+    n: usize,
+    authority: &ClusterAuthority,
+    server: &Path,
+    name: &str,
+) -> Outcome<Served> {
+    Served::start("wire", server, n, |at| runtime.block_on(connect_all(n, at, authority, name)))
 }
 
 async fn connect_all(

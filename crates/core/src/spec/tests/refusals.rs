@@ -26,6 +26,7 @@ fn what_cannot_be_read_is_told_with_its_place() {
         ("duration: 0s", 1, 11, "is zero"),
         ("duration: -5s", 1, 11, "is negative"),
         ("duration: 5 days", 1, 11, "units are ms, s, m and h"),
+        ("duration:", 1, 9, "nothing stands here"),
         ("duraton: 3s", 1, 1, "unknown field `duraton`, expected one of name"),
         ("targets: {host: h1}", 1, 11, "unknown field `host`"),
         ("safety: {max-blast-radius: 34}", 1, 28, "for 34 % write 0.34"),
