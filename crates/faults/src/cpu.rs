@@ -10,6 +10,7 @@ use squall_core::time::Time;
 use crate::burner::{Body, Burners};
 use crate::clock;
 use crate::held::HeldFault;
+use crate::holder::Lease;
 use crate::proc;
 
 /// How long burners are watched before they are said to burn.
@@ -22,10 +23,15 @@ const MAX_WATCHES: u64 = 8;
 /// be had: what they got, and what nobody did. The share that they got is told in any case.
 const ENOUGH: f64 = 4.0;
 
-pub(crate) fn apply(hold: &Hold, cpu: &Cpu) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+pub(crate) fn apply(
+    hold: &Hold,
+    lease: &Lease,
+    cpu: &Cpu,
+) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let processors = online();
     let workers = cpu.workers.unwrap_or(processors).min(MAX_WORKERS);
-    let burners = Burners::start(hold, Body::Cpu { load_percent: cpu.load_percent }, workers)?;
+    let burners =
+        Burners::start(hold, lease, Body::Cpu { load_percent: cpu.load_percent }, workers)?;
     let mut burning = Burning {
         burners,
         asked: u32::from(workers) * u32::from(cpu.load_percent),
@@ -36,12 +42,13 @@ pub(crate) fn apply(hold: &Hold, cpu: &Cpu) -> Result<(Box<dyn HeldFault>, Achie
         idle_base: None,
         last: Achieved::default(),
     };
-    let lease = clock::now().until(hold.lease_until.min(hold.deadline));
-    let watch_ms = WATCH_MS.min(lease / (2 * WATCHES)).max(1);
+    let left = clock::now().until(lease.until());
+    let watch_ms = WATCH_MS.min(left / (2 * WATCHES)).max(1);
     let watch = Duration::from_millis(watch_ms);
-    for _ in 0..(lease / 2 / watch_ms).min(MAX_WATCHES) {
+    for _ in 0..(left / 2 / watch_ms).min(MAX_WATCHES) {
         burning.begin()?;
         std::thread::sleep(watch);
+        burning.burners.renew(lease.until())?;
         let achieved = burning.look()?;
         if achieved.bit {
             burning.begin()?;

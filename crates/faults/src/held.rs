@@ -4,6 +4,8 @@ use squall_core::fault::Fault;
 use squall_core::hold::{Achieved, Failure, Hold};
 use squall_core::time::Time;
 
+use crate::holder::Lease;
+
 /// A fault that is in place. Dropping it, or the death of the process, lifts it: the kernel takes
 /// back what it stands on.
 pub(crate) trait HeldFault {
@@ -25,17 +27,18 @@ pub(crate) trait HeldFault {
     fn lift(self: Box<Self>) -> Achieved;
 }
 
-/// Puts the fault of `hold` in place and proves that it bites.
+/// Puts the fault of `hold` in place and proves that it bites. What has a time-out of its own takes it from
+/// `lease`, which may be renewed meanwhile.
 ///
 /// # Errors
 /// Why it is not in place; then nothing of it is left.
-pub(crate) fn apply(hold: &Hold) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+pub(crate) fn apply(hold: &Hold, lease: &Lease) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     match &hold.fault {
-        Fault::Partition(partition) => crate::partition::apply(hold, partition),
-        Fault::Loss(loss) => crate::loss::apply(hold, loss),
-        Fault::Kill(kill) => crate::kill::apply(hold, kill),
-        Fault::Pause(pause) => crate::pause::apply(hold, pause),
-        Fault::Cpu(cpu) => crate::cpu::apply(hold, cpu),
-        Fault::Memory(memory) => crate::memory::apply(hold, memory),
+        Fault::Partition(partition) => crate::partition::apply(hold, lease, partition),
+        Fault::Loss(loss) => crate::loss::apply(hold, lease, loss),
+        Fault::Kill(kill) => crate::kill::apply(hold, lease, kill),
+        Fault::Pause(pause) => crate::pause::apply(hold, lease, pause),
+        Fault::Cpu(cpu) => crate::cpu::apply(hold, lease, cpu),
+        Fault::Memory(memory) => crate::memory::apply(hold, lease, memory),
     }
 }

@@ -9,6 +9,7 @@ use squall_core::time::Time;
 
 use crate::clock;
 use crate::held::HeldFault;
+use crate::holder::Lease;
 use crate::processes::{self, Target};
 use crate::sys::pidfd::Process;
 
@@ -19,11 +20,15 @@ const PATIENCE_MS: u64 = 1_000;
 /// Victims whose death is watched for at the same time; each takes a descriptor.
 const MAX_WATCHED: usize = 512;
 
-pub(crate) fn apply(hold: &Hold, kill: &Kill) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+pub(crate) fn apply(
+    hold: &Hold,
+    lease: &Lease,
+    kill: &Kill,
+) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let mut killing = Killing::new(hold, kill);
     killing.round()?;
-    let lease = clock::now().until(hold.lease_until.min(hold.deadline));
-    let until = clock::now().plus(PATIENCE_MS.min(lease / 2));
+    let left = clock::now().until(lease.until());
+    let until = clock::now().plus(PATIENCE_MS.min(left / 2));
     while killing.is_meant_to_end() && !killing.watched.is_empty() && clock::now() < until {
         killing.look(clock::now().until(until));
     }

@@ -3,10 +3,12 @@
 use squall_core::hold::{Achieved, Failure, Hold};
 
 use crate::held::HeldFault;
+use crate::holder::Lease;
 use crate::traffic;
 
 pub(crate) fn apply(
     hold: &Hold,
+    lease: &Lease,
     loss: &squall_core::fault::Loss,
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let loss = traffic::Loss {
@@ -15,5 +17,5 @@ pub(crate) fn apply(
         severed: &[],
         requested: format!("{} % of packets lost", f64::from(loss.per_million) / 10_000.0),
     };
-    traffic::apply(hold, &loss)
+    traffic::apply(hold, lease, &loss)
 }

@@ -9,6 +9,7 @@ use squall_core::time::Time;
 use crate::burner::{Body, Burners};
 use crate::clock;
 use crate::held::HeldFault;
+use crate::holder::Lease;
 use crate::proc;
 
 /// How long the taking is watched before the fault is said to be held; it may go on after that.
@@ -23,6 +24,7 @@ const OWN: u64 = 512 << 10;
 
 pub(crate) fn apply(
     hold: &Hold,
+    lease: &Lease,
     memory: &Memory,
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let system = |e: std::io::Error| Failure::System(format!("the memory available: {e}"));
@@ -42,13 +44,14 @@ pub(crate) fn apply(
             mib(floor)
         )));
     }
-    let burners = Burners::start(hold, Body::Memory { bytes, floor }, 1)?;
+    let burners = Burners::start(hold, lease, Body::Memory { bytes, floor }, 1)?;
     let last = Achieved { requested, ..Achieved::default() };
     let mut taking = Taking { burners, bytes, floor, taken: 0, told: false, last };
-    let lease = clock::now().until(hold.lease_until.min(hold.deadline));
-    let (began, limit) = (Instant::now(), Duration::from_millis(WATCH_MS.min(lease / 2)));
+    let left = clock::now().until(lease.until());
+    let (began, limit) = (Instant::now(), Duration::from_millis(WATCH_MS.min(left / 2)));
     while taking.look()? && began.elapsed() < limit {
         std::thread::sleep(LOOK);
+        taking.burners.renew(lease.until())?;
     }
     if taking.taken == 0 {
         return Err(Failure::NoBite(taking.last.measured.clone()));

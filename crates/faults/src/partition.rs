@@ -4,10 +4,12 @@ use squall_core::fault::Partition;
 use squall_core::hold::{Achieved, Failure, Hold};
 
 use crate::held::HeldFault;
+use crate::holder::Lease;
 use crate::traffic::{self, Loss};
 
 pub(crate) fn apply(
     hold: &Hold,
+    lease: &Lease,
     partition: &Partition,
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let loss = Loss {
@@ -16,5 +18,5 @@ pub(crate) fn apply(
         severed: &partition.severed,
         requested: "every packet lost".into(),
     };
-    traffic::apply(hold, &loss)
+    traffic::apply(hold, lease, &loss)
 }

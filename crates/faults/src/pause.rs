@@ -4,7 +4,7 @@
 //! under way is begun anew when the pause ends, or ends with EINTR where the kernel never restarts
 //! it (`epoll_wait`, `semop`), as after any job control.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use squall_core::fault::Pause;
 use squall_core::hold::{Achieved, Failure, Hold};
@@ -12,6 +12,7 @@ use squall_core::time::Time;
 
 use crate::clock;
 use crate::held::HeldFault;
+use crate::holder::Lease;
 use crate::proc;
 use crate::processes::{self, Target};
 use crate::sys::trace::Tracees;
@@ -23,6 +24,8 @@ const MAX_THREADS: usize = 32_768;
 const MAX_ROUNDS: usize = 50;
 /// How long a thread may take to stop: one that waits for a disk does not.
 const STOP: Duration = Duration::from_millis(250);
+/// How long one may take that could run, in milliseconds; half of what is left of the lease, at most.
+const STARVED_MS: u64 = 2_000;
 /// A parent that waits for the child of a `vfork` stops only once the child runs a program, and we
 /// may just have stopped that child: let go and try again, so many times in all.
 const ATTEMPTS: usize = 3;
@@ -31,9 +34,24 @@ const WATCH: Duration = Duration::from_millis(100);
 /// How often the death of a victim is looked for, in milliseconds.
 const REAP_MS: u64 = 50;
 
-pub(crate) fn apply(hold: &Hold, pause: &Pause) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
-    let (victims, tracees) =
-        (1..ATTEMPTS).find_map(|_| stop(hold, pause).ok()).map_or_else(|| stop(hold, pause), Ok)?;
+pub(crate) fn apply(
+    hold: &Hold,
+    lease: &Lease,
+    pause: &Pause,
+) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
+    let mut tracees = Tracees::default();
+    let mut attempt = 1;
+    let victims = loop {
+        let left = clock::now().until(lease.until());
+        let patience = Duration::from_millis(STARVED_MS.min(left / 2));
+        match stop(hold, pause, patience, &mut tracees) {
+            Ok(victims) => break victims,
+            Err(failure) if attempt == ATTEMPTS => return Err(failure),
+            Err(_) => attempt += 1,
+        }
+        tracees.release();
+        std::thread::sleep(WATCH);
+    };
     let mut paused = Paused {
         began: clock::now(),
         used: victims.iter().map(cpu_time).collect(),
@@ -49,9 +67,13 @@ pub(crate) fn apply(hold: &Hold, pause: &Pause) -> Result<(Box<dyn HeldFault>, A
     Ok((Box::new(paused), achieved))
 }
 
-/// Stops everything that matches. Where that fails what was stopped runs again.
-fn stop(hold: &Hold, pause: &Pause) -> Result<(Vec<Target>, Tracees), Failure> {
-    let mut tracees = Tracees::default();
+/// Stops everything that matches.
+fn stop(
+    hold: &Hold,
+    pause: &Pause,
+    patience: Duration,
+    tracees: &mut Tracees,
+) -> Result<Vec<Target>, Failure> {
     let system = |what: &str, e: std::io::Error| Failure::System(format!("{what}: {e}"));
     for _ in 0..MAX_ROUNDS {
         let picked = processes::pick(&pause.processes, &hold.protect)
@@ -61,22 +83,34 @@ fn stop(hold: &Hold, pause: &Pause) -> Result<(Vec<Target>, Tracees), Failure> {
         }
         let mut new = 0;
         for target in &picked.targets {
-            new += seize(target, &mut tracees)?;
+            new += seize(target, tracees)?;
         }
         if tracees.len() > MAX_THREADS {
             return Err(Failure::System(format!(
                 "more than {MAX_THREADS} threads match: choose fewer processes"
             )));
         }
-        if let Some(tid) = tracees.await_stops(STOP).map_err(|e| system("stopping", e))? {
-            let state = proc::stat(tid).map_or('?', |s| s.state);
-            return Err(Failure::NoBite(format!("thread {tid} does not stop (state {state})")));
-        }
+        await_stops(tracees, patience)?;
         if new == 0 {
-            return Ok((picked.targets, tracees));
+            return Ok(picked.targets);
         }
     }
     Err(Failure::NoBite("the processes make threads faster than they can be stopped".into()))
+}
+
+/// Waits until every thread stands still. One that is about to run stops once it has a processor, which
+/// may take longer on a busy host.
+fn await_stops(tracees: &mut Tracees, patience: Duration) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        let late =
+            tracees.await_stops(STOP).map_err(|e| Failure::System(format!("stopping: {e}")))?;
+        let Some(tid) = late else { return Ok(()) };
+        let state = proc::stat(tid).map_or('?', |s| s.state);
+        if state != 'R' || began.elapsed() >= patience {
+            return Err(Failure::NoBite(format!("thread {tid} does not stop (state {state})")));
+        }
+    }
 }
 
 /// Seizes the threads of `target` that are not seized yet; returns how many those were.

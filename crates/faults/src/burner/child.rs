@@ -30,7 +30,9 @@ fn burn(parent: &str) -> io::Result<()> {
     let (line, early) = orders.task()?;
     let work: Work = serde_json::from_str(&line)?;
     let timer = KillTimer::new()?;
-    timer.arm(work.until)?;
+    if early.is_empty() {
+        timer.arm(work.until)?;
+    }
     let stdin = io::stdin();
     fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
     let mut leash = Leash { orders, timer };

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use squall_core::hold::{Failure, Hold};
 use squall_core::time::Time;
 
+use crate::holder::Lease;
 use crate::{proc, residue};
 
 pub use child::burn_main;
@@ -41,6 +42,7 @@ struct Work {
 #[derive(Debug)]
 pub(crate) struct Burners {
     children: Vec<(Child, ChildStdin)>,
+    until: Time,
 }
 
 impl Burners {
@@ -48,9 +50,14 @@ impl Burners {
     ///
     /// # Errors
     /// One could not be started; then none is left.
-    pub(crate) fn start(hold: &Hold, body: Body, count: u16) -> Result<Burners, Failure> {
-        let work = Work { body, until: hold.lease_until.min(hold.deadline) };
-        let mut burners = Burners { children: Vec::new() };
+    pub(crate) fn start(
+        hold: &Hold,
+        lease: &Lease,
+        body: Body,
+        count: u16,
+    ) -> Result<Burners, Failure> {
+        let work = Work { body, until: lease.until() };
+        let mut burners = Burners { children: Vec::new(), until: work.until };
         for _ in 0..count {
             let child = start_one(hold, &work);
             burners.children.push(child.map_err(|e| Failure::System(format!("a burner: {e}")))?);
@@ -58,11 +65,14 @@ impl Burners {
         Ok(burners)
     }
 
-    /// Moves the end of their lease.
+    /// Moves the end of their lease, where it is another one.
     ///
     /// # Errors
     /// One of them has died: the fault is no longer what was asked for.
     pub(crate) fn renew(&mut self, until: Time) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.until, until) == until {
+            return Ok(());
+        }
         for (child, stdin) in &mut self.children {
             match write_line(stdin, &until) {
                 Ok(()) => {}

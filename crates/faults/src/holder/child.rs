@@ -14,7 +14,7 @@ use squall_core::time::Time;
 
 use crate::clock;
 use crate::held::{self, HeldFault};
-use crate::sys::timer::KillTimer;
+use crate::holder::lease::{Lease, newest};
 
 /// How often a held fault is measured, in milliseconds.
 const MEASURE_MS: u64 = 1_000;
@@ -43,16 +43,18 @@ fn hold(parent: &str) -> io::Result<()> {
     let mut orders = Orders::new();
     let (line, early) = orders.task()?;
     let task: Hold = serde_json::from_str(&line)?;
-    let timer = KillTimer::new()?;
-    timer.arm(task.lease_until.min(task.deadline))?;
     let terminate = block_sigterm()?;
     let stdout = io::stdout();
     // A reader that has stopped reading must not keep the fault alive.
     fcntl_setfl(&stdout, fcntl_getfl(&stdout)? | OFlags::NONBLOCK)?;
-    match held::apply(&task) {
+    // A renewal that came with the task counts from the start: the task may have waited for long.
+    let lease = Lease::new(newest(&early)?.unwrap_or(task.lease_until), task.deadline)?;
+    let (found, heard) = lease.keep(&mut orders, || held::apply(&task, &lease))?;
+    match found {
         Ok((fault, achieved)) => {
             say(&HolderReport::Held(achieved));
-            Loop { task, orders, terminate, fault, timer }.run(early)
+            let heard = early.into_iter().chain(heard).collect();
+            Loop { task, orders, terminate, fault, lease }.run(heard)
         }
         Err(failure) => {
             say(&HolderReport::Failed(failure));
@@ -92,7 +94,7 @@ struct Loop {
     terminate: SignalFd,
     fault: Box<dyn HeldFault>,
     /// Last, since it is dropped last: letting a fault go must not outlive the lease either.
-    timer: KillTimer,
+    lease: Lease,
 }
 
 enum Next {
@@ -102,9 +104,9 @@ enum Next {
 }
 
 impl Loop {
-    /// Holds to the end. `early` are orders that came with the task.
-    fn run(mut self, early: Vec<Line>) -> io::Result<()> {
-        let mut next = self.obey(early)?;
+    /// Holds to the end. `heard` are orders that came before the fault was in place.
+    fn run(mut self, heard: Vec<Line>) -> io::Result<()> {
+        let mut next = self.obey(heard)?;
         let mut measure_at = clock::now().plus(MEASURE_MS);
         loop {
             match next {
@@ -171,11 +173,7 @@ impl Loop {
     }
 
     fn renew(&mut self, until: Time) -> io::Result<()> {
-        let until = until.min(self.task.deadline);
-        if until <= clock::now() {
-            return Ok(());
-        }
-        self.timer.arm(until)?;
+        let Some(until) = self.lease.renew(until)? else { return Ok(()) };
         self.fault.renew(until).map_err(|failure: Failure| io::Error::other(failure.to_string()))
     }
 }

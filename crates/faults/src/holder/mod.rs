@@ -5,7 +5,9 @@
 
 mod child;
 mod handle;
+mod lease;
 
 pub use child::hold_main;
 pub(crate) use child::{Line, Orders, die_with};
 pub use handle::{Holder, HolderEvent, Spawner};
+pub(crate) use lease::Lease;

@@ -13,6 +13,11 @@ pub struct KillTimer {
     id: libc::timer_t,
 }
 
+// SAFETY: the id is a name that the kernel gave, not memory of ours; any thread may set the timer.
+unsafe impl Send for KillTimer {}
+// SAFETY: as above, and `timer_settime` may be called from many threads at once.
+unsafe impl Sync for KillTimer {}
+
 impl KillTimer {
     /// Makes the timer, not armed yet.
     ///

@@ -1,6 +1,6 @@
 //! Threads that stand still because we trace them.
 //!
-//! Tracing belongs to the *thread* that seized: all of this is called from the holder's only one.
+//! Tracing belongs to the *thread* that seized: all of this is called from the holder's first one.
 //! When it dies the kernel detaches every thread and lets it run; one that job control had stopped
 //! before stays stopped.
 
@@ -127,14 +127,15 @@ impl Tracees {
         Ok(true)
     }
 
-    /// Lets every thread run again. Those that cannot be let go, because they have not stopped, go
-    /// when this thread ends.
+    /// Lets every thread that has stopped run again. Those that have not cannot be let go: they are still
+    /// asked to stop, and go when this thread ends.
     pub fn release(&mut self) {
-        for tid in std::mem::take(&mut self.threads).into_keys() {
-            if let Err(error) = ptrace::detach(Pid::from_raw(tid), None) {
+        self.threads.retain(|tid, stopped| {
+            if *stopped && let Err(error) = ptrace::detach(Pid::from_raw(*tid), None) {
                 tracing::debug!(tid, %error, "a thread was not there to be let go");
             }
-        }
+            !*stopped
+        });
     }
 }
 

@@ -20,6 +20,7 @@ use squall_core::time::Time;
 
 use crate::clock;
 use crate::held::HeldFault;
+use crate::holder::Lease;
 use crate::sys::nft::{Change, Family, Hook, Nft, Table};
 use layout::{Layout, PeerSet};
 
@@ -85,13 +86,14 @@ pub(crate) struct Lost {
 /// Puts the tables in place and proves that they lose packets.
 pub(crate) fn apply(
     hold: &Hold,
+    lease: &Lease,
     loss: &Loss<'_>,
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let mut nft = Nft::open().map_err(|e| unsupported("nf_tables", &e))?;
     let protect =
         with_own(&hold.protect).map_err(|e| Failure::System(format!("list of addresses: {e}")))?;
     let layout = Layout::new(&protect, loss);
-    let lease_ms = clock::now().until(hold.lease_until.min(hold.deadline)).max(1);
+    let lease_ms = clock::now().until(lease.until()).max(1);
     let mut sides = Vec::new();
     let mut note = String::new();
     let severs = !loss.severed.is_empty();

@@ -181,7 +181,8 @@ fn a_burner_touches_nothing_for_a_stranger_and_dies_with_its_thread() {
     assert_eq!(ended.unwrap().signal(), Some(9));
 }
 
-/// On a busy machine a child reads its task and the orders behind it in one piece.
+/// On a busy machine a child reads its task and the orders behind it in one piece, and the lease that
+/// the task names may have ended by then.
 #[test]
 fn orders_that_come_with_the_task_count() {
     let me = std::process::id().to_string();
@@ -196,18 +197,19 @@ fn orders_that_come_with_the_task_count() {
         child.stdin.as_mut().unwrap().write_all(lines.as_bytes()).unwrap();
         child
     };
-    let (early, late) = (soon(700).0, soon(20_000).0);
+    let (early, late) = (soon(0).0, soon(20_000));
     let work =
-        format!("{{\"body\":{{\"Cpu\":{{\"load_percent\":1}}}},\"until\":{early}}}\n{late}\n");
+        format!("{{\"body\":{{\"Cpu\":{{\"load_percent\":1}}}},\"until\":{early}}}\n{}\n", late.0);
     let mut renewed = start(&["burn"], work);
-    let hold = serde_json::to_string(&task(cpu(1, 5), 91, 30_000, 60_000)).unwrap();
+    let hold = serde_json::to_string(&task(cpu(1, 5), 91, 0, 60_000)).unwrap();
+    let renew = serde_json::to_string(&HolderOrder::Renew(late)).unwrap();
     let lift = serde_json::to_string(&HolderOrder::Lift).unwrap();
-    let mut lifted = start(&[], format!("{hold}\n{lift}\n"));
+    let mut lifted = start(&[], format!("{hold}\n{renew}\n{lift}\n"));
     until(3_000, || lifted.try_wait().unwrap().is_some());
     let mut said = String::new();
     lifted.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("Lifted"), "{said}");
-    std::thread::sleep(Duration::from_millis(700));
+    std::thread::sleep(Duration::from_millis(300));
     assert_eq!(renewed.try_wait().unwrap(), None, "its first lease has ended, not its second");
     drop(renewed.stdin.take());
     until(2_000, || renewed.try_wait().unwrap().is_some());

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use squall_core::fault::{Amount, Fault, Kill, Pause, Processes};
+use squall_core::hold::{Failure, HolderReport};
+use squall_faults::holder::HolderEvent;
 
-use crate::bench::{Held, TestHost, task, until};
+use crate::bench::{Held, TestHost, soon, task, until};
 use crate::victim::{Victim, with};
 
 fn pause(processes: Processes) -> Fault {
@@ -128,4 +130,33 @@ fn a_shell_that_forks_all_the_time_is_stopped_too() {
     println!("ten pauses of a forking shell took {:?}", began.elapsed());
     shell.kill().unwrap();
     shell.wait().unwrap();
+}
+
+/// A victim that does not stop is waited for longer than the first lease lasts.
+#[test]
+fn renewals_count_while_the_fault_is_being_put_in_place() {
+    let host = TestHost::new();
+    let victim = Victim::start(&host, 1, "pause-vfork vfork-30000");
+    let only = Processes { pid: Some(victim.pid() as u32), ..Processes::default() };
+    let held = Held::start(&host, task(pause(only), 65, 500, 20_000));
+    let said = (0..100).find_map(|_| {
+        held.holder.renew(soon(500));
+        held.next(50)
+    });
+    let Some(HolderEvent::Report(HolderReport::Failed(Failure::NoBite(why)))) = said else {
+        panic!("{said:?}");
+    };
+    assert!(why.contains("does not stop (state D)"), "{why}");
+    victim.resumes(1_000);
+}
+
+/// The parent stops once its child is let go, at the next attempt.
+#[test]
+fn who_waits_for_a_child_that_was_stopped_first_is_stopped_too() {
+    let host = TestHost::new();
+    let victim = Victim::start(&host, 1, "pause-vforks vfork-200");
+    let held = Held::start(&host, task(pause(with("pause-vforks")), 67, 8_000, 20_000)).held();
+    assert!(victim.stands());
+    held.lift();
+    victim.resumes(1_000);
 }
