@@ -2,8 +2,8 @@
 //!
 //! The first line that it prints holds the TCP and the UDP port of 127.0.0.1 that it listens at.
 //! After that each thread does a little work some hundred times a second, and the first prints a
-//! byte each time. With the word `deaf` it does not hear SIGTERM; with `vfork-MS` one thread more
-//! waits, again and again, for a child that sleeps so long, as after `vfork`.
+//! byte each time. With the word `deaf` it does not hear SIGTERM; with `open-PATH` one thread more
+//! opens that file.
 
 use std::io::{self, Write};
 use std::net::{TcpListener, UdpSocket};
@@ -25,8 +25,9 @@ fn main() {
     let udp = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let at = |address: io::Result<std::net::SocketAddr>| address.expect("it is bound").port();
     println!("{} {}", at(tcp.local_addr()), at(udp.local_addr()));
-    if let Some(ms) = args.iter().find_map(|word| word.strip_prefix("vfork-")?.parse().ok()) {
-        std::thread::spawn(move || vfork(ms));
+    if let Some(path) = args.iter().find_map(|word| word.strip_prefix("open-")) {
+        let path = path.to_owned();
+        std::thread::spawn(|| std::fs::File::open(path));
     }
     let threads: usize = args.get(1).and_then(|n| n.parse().ok()).unwrap_or(1);
     for _ in 1..threads {
@@ -48,25 +49,4 @@ fn main() {
 fn work() {
     std::hint::black_box((0..2_000_u64).fold(0, |sum, n| sum ^ n));
     std::thread::sleep(Duration::from_millis(3));
-}
-
-fn vfork(mut ms: libc::useconds_t) {
-    extern "C" fn sleep(ms: *mut libc::c_void) -> libc::c_int {
-        // SAFETY: system calls, and the number that the parent lends us.
-        unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            libc::usleep(*ms.cast::<libc::useconds_t>() * 1_000);
-        }
-        0
-    }
-    let mut stack = vec![0_u128; 4_096];
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    loop {
-        // SAFETY: the stack and the number are the child's alone until it ends, and this thread waits for that.
-        unsafe {
-            let end = stack.as_mut_ptr_range().end.cast();
-            libc::clone(sleep, end, flags, (&raw mut ms).cast());
-            libc::waitpid(-1, std::ptr::null_mut(), 0);
-        }
-    }
 }

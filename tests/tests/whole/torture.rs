@@ -25,7 +25,7 @@ fn every_fault_lifts_whatever_ends_it() {
         slack_ms: SLACK_MS,
         ipv6_only: event == Event::Freeze,
     };
-    let cells = run_all(&Event::ALL.map(plan), 3, |_, _| {});
+    let cells = run_all(&Event::ALL.map(plan), 2, |_, _| {});
     eprintln!("{}", table(&cells));
     assert_eq!(cells.len(), Kind::ALL.len() * Event::ALL.len());
     assert!(cells.iter().all(Cell::is_good), "see the table");

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use nix::fcntl::AT_FDCWD;
+use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::signal::Signal;
 use squall_core::fault::{Amount, Fault, Kill, Pause, Processes};
 use squall_core::hold::{Failure, HolderReport};
 use squall_faults::holder::HolderEvent;
 
 use crate::bench::{Held, TestHost, soon, task, until};
-use crate::victim::{Victim, with};
+use crate::victim::{Victim, state, with};
 
 fn pause(processes: Processes) -> Fault {
     Fault::Pause(Pause { processes })
@@ -132,13 +134,29 @@ fn a_shell_that_forks_all_the_time_is_stopped_too() {
     shell.wait().unwrap();
 }
 
+/// A victim of which one thread cannot stop: it opens a file, and whoever is to permit that is silent
+/// until [`Fanotify`] is dropped.
+fn stuck(host: &TestHost, word: &str) -> (Victim, Fanotify) {
+    let file = std::env::temp_dir().join(format!("squall-{word}-{}", std::process::id()));
+    std::fs::write(&file, "").unwrap();
+    let flags = InitFlags::FAN_CLASS_CONTENT | InitFlags::FAN_CLOEXEC;
+    let permits = Fanotify::init(flags, EventFFlags::O_RDONLY).unwrap();
+    let opening = MaskFlags::FAN_OPEN_PERM;
+    permits.mark(MarkFlags::FAN_MARK_ADD, opening, AT_FDCWD, Some(&file)).unwrap();
+    let victim = Victim::start(host, 1, &format!("{word} open-{}", file.display()));
+    let tasks = format!("/proc/{}/task", victim.pid());
+    let threads = || std::fs::read_dir(&tasks).unwrap().map(|t| t.unwrap().file_name());
+    until(5_000, || threads().any(|t| state(t.to_str().unwrap().parse().unwrap()) == Some('D')));
+    std::fs::remove_file(&file).unwrap();
+    (victim, permits)
+}
+
 /// A victim that does not stop is waited for longer than the first lease lasts.
 #[test]
 fn renewals_count_while_the_fault_is_being_put_in_place() {
     let host = TestHost::new();
-    let victim = Victim::start(&host, 1, "pause-vfork vfork-30000");
-    let only = Processes { pid: Some(victim.pid() as u32), ..Processes::default() };
-    let held = Held::start(&host, task(pause(only), 65, 500, 20_000));
+    let (victim, permits) = stuck(&host, "pause-renewed");
+    let held = Held::start(&host, task(pause(with("pause-renewed")), 65, 500, 20_000));
     let said = (0..100).find_map(|_| {
         held.holder.renew(soon(500));
         held.next(50)
@@ -148,14 +166,19 @@ fn renewals_count_while_the_fault_is_being_put_in_place() {
     };
     assert!(why.contains("does not stop (state D)"), "{why}");
     victim.resumes(1_000);
+    drop(permits);
 }
 
-/// The parent stops once its child is let go, at the next attempt.
+/// As one that waits for a child which was stopped first, and is let go between two attempts.
 #[test]
-fn who_waits_for_a_child_that_was_stopped_first_is_stopped_too() {
+fn what_stops_late_is_paused_at_the_next_attempt() {
     let host = TestHost::new();
-    let victim = Victim::start(&host, 1, "pause-vforks vfork-200");
-    let held = Held::start(&host, task(pause(with("pause-vforks")), 67, 8_000, 20_000)).held();
+    let (victim, permits) = stuck(&host, "pause-late");
+    let held = Held::start(&host, task(pause(with("pause-late")), 67, 8_000, 20_000));
+    until(2_000, || victim.state() == 't');
+    until(2_000, || victim.state() != 't');
+    drop(permits);
+    let held = held.held();
     assert!(victim.stands());
     held.lift();
     victim.resumes(1_000);
