@@ -173,7 +173,7 @@ fn exempt(fleet: &Fleet, everybody: &str) {
         let hosts = status["hosts"].as_array().cloned().unwrap_or_default();
         let h1 = hosts.iter().find(|h| h["name"] == "h1").expect("h1");
         let held = h1["faults"].as_array().is_some_and(|all| all.len() == 1);
-        assert!(h1["state"] == "armed" && held, "{h1:#}");
+        assert!(h1["state"] == "armed" && held, "{h1:#} {:#}", fleet.json(&["show", &id]));
         std::thread::sleep(Duration::from_millis(500));
     }
     let verdict = || {
