@@ -29,6 +29,8 @@ const STARVED_MS: u64 = 2_000;
 /// A parent that waits for the child of a `vfork` stops only once the child runs a program, and we
 /// may just have stopped that child: let go and try again, so many times in all.
 const ATTEMPTS: usize = 3;
+/// How long it may run between two of them.
+const LET_GO: Duration = Duration::from_millis(100);
 /// How long it is watched standing still.
 const WATCH: Duration = Duration::from_millis(100);
 /// How often the death of a victim is looked for, in milliseconds.
@@ -46,11 +48,11 @@ pub(crate) fn apply(
         let patience = Duration::from_millis(STARVED_MS.min(left / 2));
         match stop(hold, pause, patience, &mut tracees) {
             Ok(victims) => break victims,
-            Err(failure) if attempt == ATTEMPTS => return Err(failure),
-            Err(_) => attempt += 1,
+            Err(Failure::NoBite(_)) if attempt < ATTEMPTS => attempt += 1,
+            Err(failure) => return Err(failure),
         }
         tracees.release();
-        std::thread::sleep(WATCH);
+        std::thread::sleep(LET_GO);
     };
     let mut paused = Paused {
         began: clock::now(),
