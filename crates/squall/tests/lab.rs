@@ -181,25 +181,33 @@ fn exec_ends_as_the_program_does() {
     let lab = up(&bare(place.path(), 1));
     let code = |argv: &[&str]| lab.run("h1", argv).expect("lab exec").status.code();
     assert_eq!(code(&["true"]), Some(0));
-    assert_eq!(code(&["sh", "-c", "exit 42"]), Some(42));
-    assert_eq!(code(&["sh", "-c", "kill -9 $$"]), Some(128 + 9));
+    assert_eq!(code(&["timeout", "0.1", "sleep", "60"]), Some(124));
+    let (mut killed, _lines) = started(&lab);
+    assert_eq!(code(&["pkill", "-9", "-x", "tail"]), Some(0));
+    assert_eq!(killed.wait().expect("its end").code(), Some(128 + 9));
     assert_eq!(code(&["no-such-program"]), Some(127));
     assert_eq!(code(&["/etc/passwd"]), Some(126));
     let wrong = lab.run("h9", ["true"]).expect("lab exec");
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("no host h9"), "{wrong:?}");
     // The caller's directory, input and variables.
-    let mut cat = lab.exec("h1", ["sh", "-c", "pwd; echo $MINE; cat; command -v squall"]);
-    cat.current_dir(place.path()).env("MINE", "yes").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = cat.spawn().expect("lab exec");
-    child.stdin.take().expect("a pipe").write_all(b"given\n").expect("written");
-    let output = child.wait_with_output().expect("its end");
-    let wanted = format!("{}\nyes\ngiven\n/run/lab/bin/squall\n", place.path().display());
-    assert_eq!(text(&output), wanted);
+    let said = |argv: &[&str]| {
+        let mut exec = lab.exec("h1", argv);
+        exec.current_dir(place.path()).env("MINE", "yes");
+        let mut child =
+            exec.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("lab exec");
+        // Who does not read may be gone before it is written.
+        let _ = child.stdin.take().expect("a pipe").write_all(b"given\n");
+        text(&child.wait_with_output().expect("its end"))
+    };
+    assert_eq!(said(&["pwd"]), format!("{}\n", place.path().display()));
+    assert_eq!(said(&["printenv", "MINE"]), "yes\n");
+    assert_eq!(said(&["cat"]), "given\n");
+    assert_eq!(said(&["which", "squall"]), "/run/lab/bin/squall\n");
 }
 
 /// A program on h1 that says when it is there.
 fn started(lab: &Lab) -> (Child, BufReader<std::process::ChildStdout>) {
-    let exec = lab.exec("h1", ["sh", "-c", "echo here; exec sleep 1000"]);
+    let exec = lab.exec("h1", ["tail", "-f", "/etc/hostname"]);
     // Where the tests run under nohup, or behind an `&`, some signals are ignored from the start.
     let mut command = Command::new("env");
     command.arg("--default-signal=TERM,INT,HUP").arg(exec.get_program()).args(exec.get_args());
@@ -208,12 +216,12 @@ fn started(lab: &Lab) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
     lines.read_line(&mut line).expect("a line");
-    assert_eq!(line, "here\n");
+    assert_eq!(line, "h1\n");
     (child, lines)
 }
 
-fn sleeps(lab: &Lab) -> bool {
-    lab.run("h1", ["pgrep", "-x", "sleep"]).expect("lab exec").status.success()
+fn runs(lab: &Lab, name: &str) -> bool {
+    lab.run("h1", ["pgrep", "-x", name]).expect("lab exec").status.success()
 }
 
 fn signal(pid: u32, name: &str) {
@@ -234,13 +242,13 @@ fn signals_reach_the_program_and_the_death_of_exec_is_its_own() {
             end.is_some()
         });
         assert_eq!(end.and_then(|end| end.code()), Some(128 + number));
-        assert!(!sleeps(&lab), "{name} did not reach the program");
+        assert!(!runs(&lab, "tail"), "{name} did not reach the program");
     }
     let (mut child, _lines) = started(&lab);
-    assert!(sleeps(&lab));
+    assert!(runs(&lab, "tail"));
     child.kill().expect("killed");
     assert_eq!(child.wait().expect("its end").signal(), Some(9));
-    eventually("the program is dead", || !sleeps(&lab));
+    eventually("the program is dead", || !runs(&lab, "tail"));
 }
 
 #[test]
@@ -250,7 +258,7 @@ fn what_nobody_waits_for_is_reaped() {
     text(&sh(&lab, "h1", "for i in 1 2 3 4 5; do (sleep 0.0$i &); done"));
     eventually("no dead process is left", || {
         let seen = text(&sh(&lab, "h1", "cat /proc/[0-9]*/stat 2>/dev/null; true"));
-        !seen.lines().any(|l| l.contains(") Z ")) && !sleeps(&lab)
+        !seen.lines().any(|l| l.contains(") Z ")) && !runs(&lab, "sleep")
     });
 }
 
@@ -482,10 +490,13 @@ fn no_root_is_needed_where_the_kernel_allows() {
     }
     text(&made);
     assert!(said.contains("without root") && said.contains("cgroups"), "{said}");
-    let script = "id -u; hostname; mkdir /var/lib/squall-x /etc/squall-x /run/squall-x && echo made; \
-                  ping -n -c 1 -W 5 h2 > /dev/null && echo reached; nft add table t && echo nft";
-    let exec = squall(&["lab", "exec", "--lab", "x", "h1", "--", "sh", "-c", script]);
-    assert_eq!(text(&exec), "0\nh1\nmade\nreached\nnft\n");
+    let exec =
+        |argv: &[&str]| text(&squall(&[&["lab", "exec", "--lab", "x", "h1", "--"], argv].concat()));
+    assert_eq!(exec(&["id", "-u"]), "0\n");
+    assert_eq!(exec(&["hostname"]), "h1\n");
+    exec(&["mkdir", "/var/lib/squall-x", "/etc/squall-x", "/run/squall-x"]);
+    exec(&["ping", "-n", "-c", "1", "-W", "5", "h2"]);
+    exec(&["nft", "add", "table", "t"]);
     let status = text(&squall(&["lab", "status", "x", "-o", "json"]));
     assert!(status.contains("\"armed\""), "{status}");
     text(&squall(&["lab", "down", "x"]));
