@@ -1,7 +1,7 @@
 //! Frames on a stream: four bytes of length, then an encoded value.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,6 +15,8 @@ pub const MAX_QUEUED: usize = MAX_FRAME;
 const LENGTH: usize = 4;
 /// A frame's buffer grows by what arrives, in steps of at most this.
 const STEP: usize = 64 * 1024;
+/// Bytes read at once, at most, where a frame is that small.
+const AHEAD: usize = 2 * 1024;
 
 /// One bidirectional stream of frames. The other side hears of it with its first frame.
 #[derive(Debug)]
@@ -185,7 +187,8 @@ impl Sender {
 pub struct Receiver {
     read: ReadHalf,
     limit: usize,
-    /// What has arrived of the frame that is under way, its length included.
+    /// What has arrived and was not asked for yet: the frame that is under way, its length included,
+    /// and perhaps some after it.
     have: Vec<u8>,
 }
 
@@ -199,10 +202,10 @@ impl Receiver {
     /// our language, and the channel is of no further use. [`WireError::Lost`] and
     /// [`WireError::ChannelOver`] as everywhere.
     pub async fn recv<T: DeserializeOwned>(&mut self) -> Result<Option<T>, WireError> {
-        match self.recv_raw().await? {
-            Some(body) => Ok(Some(codec::decode(&body)?)),
-            None => Ok(None),
-        }
+        let Some(len) = self.frame().await? else { return Ok(None) };
+        let value = codec::decode(&self.have[LENGTH..len]);
+        self.consume(len);
+        Ok(Some(value?))
     }
 
     /// Lowers the limit of one frame, in bytes.
@@ -211,6 +214,14 @@ impl Receiver {
     }
 
     async fn recv_raw(&mut self) -> Result<Option<Vec<u8>>, WireError> {
+        let Some(len) = self.frame().await? else { return Ok(None) };
+        let body = self.have[LENGTH..len].to_vec();
+        self.consume(len);
+        Ok(Some(body))
+    }
+
+    /// Waits until `have` begins with a whole frame; returns how long it is, its length included.
+    async fn frame(&mut self) -> Result<Option<usize>, WireError> {
         loop {
             let want = match self.have.first_chunk::<LENGTH>() {
                 None => LENGTH,
@@ -219,16 +230,14 @@ impl Receiver {
                     if len > self.limit {
                         return Err(WireError::FrameTooLarge { len, limit: self.limit });
                     }
+                    if len == 0 {
+                        return Err(codec::CodecError::Empty.into());
+                    }
                     LENGTH + len
                 }
             };
-            if self.have.len() == want && want > LENGTH {
-                let mut frame = std::mem::take(&mut self.have);
-                frame.drain(..LENGTH);
-                return Ok(Some(frame));
-            }
-            if self.have.len() == want {
-                return Err(codec::CodecError::Empty.into());
+            if self.have.len() >= want && want > LENGTH {
+                return Ok(Some(want));
             }
             if self.fill(want).await? == 0 {
                 return if self.have.is_empty() { Ok(None) } else { Err(WireError::Truncated) };
@@ -236,13 +245,29 @@ impl Receiver {
         }
     }
 
-    /// Reads towards `want` bytes; a claimed length costs nothing until its bytes arrive.
+    fn consume(&mut self, len: usize) {
+        if self.have.len() == len {
+            // Given back, not kept: a thousand idle agents hold no buffers.
+            self.have = Vec::new();
+        } else {
+            self.have.drain(..len);
+        }
+    }
+
+    /// Reads towards `want` bytes, and what has arrived beyond them where that is little: most frames
+    /// are small, and each look at a stream costs. A claimed length costs nothing until its bytes arrive.
     async fn fill(&mut self, want: usize) -> Result<usize, WireError> {
         let have = self.have.len();
-        let step = (want - have).min(STEP);
+        let missing = want - have;
         let (read, buffer) = (&mut self.read, &mut self.have);
         poll_fn(|cx| {
-            buffer.resize(have + step, 0);
+            if missing <= AHEAD {
+                let mut little = [0; AHEAD];
+                let result = ready!(read.poll_read(cx, &mut little));
+                buffer.extend_from_slice(&little[..*result.as_ref().unwrap_or(&0)]);
+                return Poll::Ready(result);
+            }
+            buffer.resize(have + missing.min(STEP), 0);
             let result = read.poll_read(cx, &mut buffer[have..]);
             let got = if let Poll::Ready(Ok(n)) = &result { *n } else { 0 };
             buffer.truncate(have + got);

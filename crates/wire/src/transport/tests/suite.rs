@@ -20,6 +20,7 @@ macro_rules! both {
 both! {
     peers_know_each_other
     frames_arrive_whole_and_in_order
+    frames_that_arrive_together_are_read_one_by_one
     a_request_is_answered
     many_channels_do_not_mix
     receiving_can_be_dropped_halfway
@@ -87,6 +88,25 @@ async fn frames_arrive_whole_and_in_order(world: World) {
     };
     let ((), got) = tokio::join!(sending, receiving);
     assert_eq!(got, sent);
+}
+
+async fn frames_that_arrive_together_are_read_one_by_one(world: World) {
+    let cluster = Cluster::new(world);
+    let (near, far) = cluster.connected().await;
+    let (mut a, mut b) = channels(&near, &far).await;
+    let frame = |value: &Said| {
+        let encoded = codec::encode(value).unwrap();
+        [&u32::try_from(encoded.len()).unwrap().to_be_bytes()[..], &encoded].concat()
+    };
+    let third = frame(&Said::Text("x".repeat(9_000)));
+    let first = [frame(&Said::Number(1)), frame(&Said::Number(2)), third[..2].to_vec()].concat();
+    a.send_bytes(&first).await;
+    assert_eq!(b.recv().await.unwrap(), Some(Said::Number(1)));
+    assert_eq!(b.recv().await.unwrap(), Some(Said::Number(2)));
+    a.send_bytes(&third[2..]).await;
+    a.finish();
+    assert_eq!(b.recv().await.unwrap(), Some(Said::Text("x".repeat(9_000))));
+    assert_eq!(b.recv::<Said>().await.unwrap(), None);
 }
 
 async fn a_request_is_answered(world: World) {
