@@ -16,10 +16,6 @@ pub const ASK_AGAIN_MS: u64 = 1_000;
 /// How long is waited for the log once every host has answered.
 pub const COMMIT_GRACE_MS: u64 = 1_000;
 
-/// How long a stop whose receipts are coming in goes before a leader's own rounds, which every report
-/// of a host that has stopped would begin. Keep it far below the shortest lease.
-pub const FIRST_MS: u64 = 250;
-
 /// One stop-all in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Broadcast {
@@ -140,12 +136,6 @@ impl Broadcast {
     #[must_use]
     pub fn is_answered(&self) -> bool {
         self.answered_at.is_some()
-    }
-
-    /// Until when a leader's rounds give way to it; where all have answered they need not.
-    #[must_use]
-    pub fn first_until(&self) -> Time {
-        if self.is_answered() { Time(0) } else { self.began.plus(FIRST_MS) }
     }
 
     /// The registry is this now. One that has the stop has every host and every experiment that was
@@ -509,10 +499,8 @@ mod tests {
         }
         b.handle_receipt(BEGAN, &host(3), receipt(Latched::Durable, &[]));
         assert!(!b.is_answered(), "one twice, and a stranger");
-        assert_eq!(b.first_until(), BEGAN.plus(FIRST_MS));
         b.handle_receipt(BEGAN, &host(2), receipt(Latched::Durable, &[]));
         assert!(b.is_answered());
-        assert_eq!(b.first_until(), Time(0));
         assert!(Broadcast::new(BEGAN, stop(), std::iter::empty(), 5_000).is_answered());
     }
 

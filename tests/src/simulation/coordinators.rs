@@ -7,7 +7,7 @@ use std::rc::Rc;
 use squall_core::experiment::LEASE_MS;
 use squall_core::fence::Fence;
 use squall_core::ids::{HostName, StopId};
-use squall_core::leader::Action;
+use squall_core::leader::{Action, STOP_FIRST_MS};
 use squall_core::message::{Receipt, Report, ToAgent};
 use squall_core::registry::{Command, Registry};
 use squall_core::stopping::{self, Broadcast};
@@ -242,6 +242,7 @@ impl Simulation {
                 node.lacking.insert(*stop);
             }
             if let Some(leading) = &mut node.leading {
+                leading.machine.give_way(node.clock.plus(STOP_FIRST_MS));
                 leading.machine.handle_stops(node.clock, &[*stop]);
             }
             let connected: Vec<HostName> = node.sessions.keys().cloned().collect();
@@ -321,8 +322,6 @@ impl Simulation {
         let now = node.clock;
         if let Some(leading) = &mut node.leading {
             leading.clock = now;
-            let first = node.broadcasts.iter().map(Broadcast::first_until).max();
-            leading.machine.give_way(first.unwrap_or(Time(0)));
             leading.machine.handle_timeout(now);
             let actions = std::iter::from_fn(|| leading.machine.poll_action()).collect();
             self.carry_out(c, actions);

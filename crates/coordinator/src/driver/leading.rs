@@ -59,7 +59,6 @@ impl Driver {
 
     pub(super) fn drain_leader(&mut self, now: Time) {
         let Some(leading) = &mut self.leading else { return };
-        leading.machine.give_way(self.broadcasts.first_until());
         if leading.machine.poll_timeout() <= now {
             leading.machine.handle_timeout(now);
         }

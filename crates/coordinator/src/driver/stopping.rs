@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use squall_core::experiment::LEASE_MS;
 use squall_core::ids::{CommandId, HostName, StopId};
+use squall_core::leader::STOP_FIRST_MS;
 use squall_core::message::{FromCoordinator, Receipt, StopProgress, ToAgent};
 use squall_core::registry::{Command, Registry};
 use squall_core::stopping::Broadcast;
@@ -111,11 +112,6 @@ impl Broadcasts {
         }
     }
 
-    /// Until when the leader's rounds give way; where nothing keeps them this has passed.
-    pub(super) fn first_until(&self) -> Time {
-        self.running.iter().map(|r| r.machine.first_until()).max().unwrap_or(Time(0))
-    }
-
     pub(super) fn poll_timeout(&self) -> Time {
         let next = |r: &Running| if r.dirty { r.next } else { r.machine.poll_timeout() };
         self.running.iter().map(next).min().unwrap_or(Time::FAR)
@@ -157,7 +153,9 @@ impl Driver {
             tracing::warn!(%stop, "stop");
             self.push(stop);
             if let Some(leading) = &mut self.leading {
-                leading.machine.handle_stops(clock::now(), &[stop]);
+                let now = clock::now();
+                leading.machine.give_way(now.plus(STOP_FIRST_MS));
+                leading.machine.handle_stops(now, &[stop]);
             }
             self.forward(stop);
             self.push_lacking();

@@ -121,6 +121,29 @@ async fn a_stop_at_a_follower_is_pushed_committed_and_disarms_until_a_resume_nam
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_goes_before_the_leaders_rounds() {
+    let mut cluster = Cluster::started(1).await;
+    let mut agent = Agent::connect(&cluster, 0, "h1", "h1").await;
+    cluster.until(0, "h1 is registered", |s| s.hosts.len() == 1).await;
+    let began = std::time::Instant::now();
+    let answering = tokio::spawn(async move {
+        let pick = |m| if let ToAgent::Stop { stop, .. } = m { Some(stop) } else { None };
+        let stop = agent.expect(pick).await;
+        let after = crate::clock::now();
+        agent.latch(stop).await;
+        // The first round that began after the stop was heard.
+        let fresh = |m| matches!(m, ToAgent::Orders(orders) if orders.echo >= after).then_some(());
+        agent.expect(fresh).await;
+        began.elapsed()
+    });
+    let steps = stop_all(&mut cluster, 0, stop()).await;
+    assert_eq!(steps.last().unwrap().hosts[0].state, StopState::Lifted);
+    let took = answering.await.unwrap();
+    let least = std::time::Duration::from_millis(squall_core::leader::STOP_FIRST_MS);
+    assert!(took >= least, "a round came {took:?} after the stop");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_needs_no_quorum_and_is_committed_when_there_is_one_again() {
     let mut cluster = Cluster::started(3).await;
     let agent = Agent::connect(&cluster, 0, "h1", "h1").await;

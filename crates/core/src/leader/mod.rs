@@ -24,6 +24,10 @@ use crate::views::Judgement;
 pub const TICK_MS: u64 = 500;
 /// The shortest gap between two rounds.
 pub const ROUND_GAP_MS: u64 = 25;
+/// How long a stop that was just heard goes before rounds, which every report of a host that has stopped
+/// would begin: its receipts come in, and its operator is told of them. Keep it far below the shortest
+/// lease.
+pub const STOP_FIRST_MS: u64 = 250;
 /// A round that takes longer has failed.
 pub const ROUND_TIMEOUT_MS: u64 = 2_000;
 /// How long an order to begin stays good after the report that it echoes.
@@ -64,7 +68,6 @@ struct Session {
     asked: Option<Time>,
     /// What it was told last. The same is not said twice.
     told: Vec<ToAgent>,
-    capabilities: Vec<Capability>,
 }
 
 impl Session {
@@ -147,19 +150,22 @@ impl Leader {
     /// A report arrived from a host's control stream. One that is older than the last of the same
     /// life says nothing.
     pub fn handle_report(&mut self, now: Time, host: &HostName, report: Report) {
-        let same_life = self.sessions.get(host).filter(|s| s.report.run == report.run);
-        if same_life.is_some_and(|s| report.t < s.report.t) {
+        let same_life = self.sessions.get_mut(host).filter(|s| s.report.run == report.run);
+        if same_life.as_ref().is_some_and(|s| report.t < s.report.t) {
             return;
         }
-        let changed =
-            same_life.is_none_or(|s| s.report.faults != report.faults || s.awaits(&report));
-        let (asked, told) =
-            same_life.map(|s| (s.asked, s.told.clone())).unwrap_or((None, Vec::new()));
         let own = report.faults.iter().filter(|f| f.id.host == *host);
         self.listed.extend(own.map(|f| (f.id.clone(), now)));
-        let capabilities = self.capabilities.get(host).cloned().unwrap_or_default();
-        let session = Session { report, arrived: now, asked, told, capabilities };
-        self.sessions.insert(host.clone(), session);
+        let changed = if let Some(session) = same_life {
+            let changed = session.report.faults != report.faults || session.awaits(&report);
+            session.report = report;
+            session.arrived = now;
+            changed
+        } else {
+            let session = Session { report, arrived: now, asked: None, told: Vec::new() };
+            self.sessions.insert(host.clone(), session);
+            true
+        };
         if changed {
             self.hurry(now);
         }
@@ -222,8 +228,7 @@ impl Leader {
         }
     }
 
-    /// No round begins before `until`, so that a stop-all's receipts come in undisturbed. One that has
-    /// begun goes on.
+    /// No round begins before `until`, so that a stop-all is undisturbed. One that has begun goes on.
     pub fn give_way(&mut self, until: Time) {
         self.gives_way_until = until;
     }

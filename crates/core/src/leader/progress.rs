@@ -130,10 +130,9 @@ impl Leader {
             }
         }
         for placement in &record.experiment.faults {
-            let session = self.fresh(now, &placement.host);
-            let rows = session.map(|s| s.capabilities.as_slice()).unwrap_or_default();
+            let mut rows = self.capabilities.get(&placement.host).into_iter().flatten();
             let kind = placement.spec.kind();
-            if let Some(row) = rows.iter().find(|c| c.fault == kind && c.backend.is_none()) {
+            if let Some(row) = rows.find(|c| c.fault == kind && c.backend.is_none()) {
                 return Err(format!("{} cannot do {kind}: {}", placement.host, row.reason));
             }
         }
