@@ -43,6 +43,10 @@ fn hold(parent: &str) -> io::Result<()> {
     let mut orders = Orders::new();
     let (line, early) = orders.task()?;
     let task: Hold = serde_json::from_str(&line)?;
+    if ended(&early)? {
+        // Overtaken by its own end. What a kill does could not be undone.
+        return Ok(());
+    }
     let terminate = block_sigterm()?;
     let stdout = io::stdout();
     // A reader that has stopped reading must not keep the fault alive.
@@ -176,6 +180,17 @@ impl Loop {
         let Some(until) = self.lease.renew(until)? else { return Ok(()) };
         self.fault.renew(until).map_err(|failure: Failure| io::Error::other(failure.to_string()))
     }
+}
+
+/// Whether these orders end the fault, or come from somebody who is gone.
+fn ended(lines: &[Line]) -> io::Result<bool> {
+    for line in lines {
+        let Some(line) = line else { return Ok(true) };
+        if matches!(serde_json::from_str(line)?, HolderOrder::Lift) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A line; `None` is the end.

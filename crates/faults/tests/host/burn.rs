@@ -1,13 +1,13 @@
 //! Processor time and memory: how much, how little, and beside each other.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use squall_core::fault::{Cpu, Direction, Fault, Memory, Partition, Pause, Traffic};
+use squall_core::fault::{Amount, Cpu, Direction, Fault, Kill, Memory, Partition, Pause, Traffic};
 use squall_core::hold::{HolderOrder, HolderReport};
 use squall_faults::holder::HolderEvent;
 use squall_faults::residue;
@@ -204,13 +204,21 @@ fn orders_that_come_with_the_task_count() {
     let hold = serde_json::to_string(&task(cpu(1, 5), 91, 0, 60_000)).unwrap();
     let renew = serde_json::to_string(&HolderOrder::Renew(late)).unwrap();
     let lift = serde_json::to_string(&HolderOrder::Lift).unwrap();
-    let mut lifted = start(&[], format!("{hold}\n{renew}\n{lift}\n"));
-    until(3_000, || lifted.try_wait().unwrap().is_some());
-    let mut said = String::new();
-    lifted.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("Lifted"), "{said}");
+    let mut held = start(&[], format!("{hold}\n{renew}\n"));
+    let host = TestHost::new();
+    let mut victim = Victim::start(&host, 1, "burn-overtaken");
+    let processes = with("burn-overtaken");
+    let fault = Fault::Kill(Kill { processes, amount: Amount::All, signal: 9, interval_ms: None });
+    let hold = serde_json::to_string(&task(fault, 92, 20_000, 60_000)).unwrap();
+    let overtaken = start(&[], format!("{hold}\n{renew}\n{lift}\n")).wait_with_output().unwrap();
+    assert!(overtaken.status.success() && overtaken.stdout.is_empty(), "{overtaken:?}");
+    assert!(!victim.has_ended(), "a lift came before the kill");
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(renewed.try_wait().unwrap(), None, "its first lease has ended, not its second");
+    assert_eq!(held.try_wait().unwrap(), None, "its first lease has ended, not its second");
+    writeln!(held.stdin.as_mut().unwrap(), "{lift}").unwrap();
+    let held = held.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&held.stdout).contains("Lifted"), "{held:?}");
     drop(renewed.stdin.take());
     until(2_000, || renewed.try_wait().unwrap().is_some());
 }
