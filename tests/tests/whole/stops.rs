@@ -121,6 +121,8 @@ fn without_a_quorum_every_host_stops_and_nothing_starts_before_its_resume() {
     let said = fleet.squall(&["run", &file]);
     assert!([3, 4].contains(&said.code), "{said:#?}");
     assert_eq!(fleet.traces("h1"), [""; 0]);
+    // Stopping needs no quorum; releasing does.
+    let _ = fleet.squall(&["resume", &stop]).ended(4);
     let _ = fleet.on("h1", &["squall", "inject", "cpu", "--load", "5", "--for", "5s"]).ended(3);
     // What was latched durably is latched after a death.
     assert_eq!(fleet.signal("h4", "agent", "KILL"), 1);

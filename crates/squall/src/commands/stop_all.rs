@@ -213,3 +213,85 @@ fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
     let lapsing = merged.hosts.iter().any(|h| h.state == StopState::Lapsing);
     Ok(if view.done && !lapsing { Exit::Held } else { Exit::NotClean })
 }
+
+#[cfg(test)]
+mod tests {
+    use squall_core::ids::AgentRun;
+    use squall_core::message::{Latched, Receipt};
+
+    use super::*;
+
+    fn of_three() -> State {
+        let member =
+            |id: u64| Member { id, name: format!("c{id}"), address: ([127, 0, 0, 1], 7443).into() };
+        let members = [1, 2, 3].map(member).to_vec();
+        State { members, parts: BTreeMap::new(), trouble: BTreeMap::new(), told: BTreeMap::new() }
+    }
+
+    /// The last word of a coordinator to which all its hosts have answered.
+    fn done(committed: bool) -> StopProgress {
+        let stop = StopId(Uuid::from_u128(1));
+        let receipt = Receipt {
+            stop,
+            run: AgentRun(Uuid::from_u128(2)),
+            lifted: 0,
+            residue: Vec::new(),
+            latched: Latched::Durable,
+            took_ms: 1,
+        };
+        let host = StopHost {
+            host: "h1".parse().unwrap(),
+            state: StopState::Lifted,
+            receipt: Some(receipt),
+            lapses_in_ms: 0,
+        };
+        let hosts = vec![host];
+        StopProgress { stop, committed, whole: true, released: false, hosts, last: true }
+    }
+
+    fn gone() -> Word {
+        Word::Trouble(Err(WireError::ChannelOver))
+    }
+
+    #[test]
+    fn what_the_log_has_and_all_have_answered_is_over_at_once() {
+        let mut state = of_three();
+        assert!(!state.is_over(FIRST - GAP) && state.is_over(FIRST), "nobody took it");
+        state.hear(0, Word::Progress(done(true)));
+        assert!(state.is_over(Duration::ZERO));
+    }
+
+    #[test]
+    fn without_the_log_the_other_coordinators_have_two_seconds_to_name_more_hosts() {
+        let mut state = of_three();
+        state.hear(0, Word::Progress(done(false)));
+        state.hear(1, gone());
+        assert!(!state.is_over(TRIED - GAP) && state.is_over(TRIED));
+        let third = |state: &mut State, word| {
+            state.hear(2, word);
+            state.is_over(Duration::ZERO)
+        };
+        let mut more = done(false);
+        more.hosts[0].host = "h2".parse().unwrap();
+        more.hosts[0].receipt = None;
+        more.last = false;
+        assert!(!third(&mut state, Word::Progress(more)));
+        assert!(!state.is_over(WHOLE - GAP) && state.is_over(WHOLE), "h2 may answer yet");
+        let mut state = of_three();
+        state.hear(0, Word::Progress(done(false)));
+        state.hear(1, gone());
+        assert!(third(&mut state, gone()), "all have been tried");
+    }
+
+    #[test]
+    fn a_coordinator_that_is_lost_in_mid_sentence_holds_nobody_up() {
+        let mut state = of_three();
+        let halfway = StopProgress { last: false, ..done(false) };
+        state.hear(0, Word::Progress(halfway));
+        state.hear(1, Word::Progress(done(false)));
+        state.hear(2, gone());
+        assert!(!state.is_over(Duration::ZERO));
+        state.hear(0, gone());
+        assert!(state.is_over(Duration::ZERO));
+    }
+}
