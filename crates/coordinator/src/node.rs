@@ -221,7 +221,9 @@ impl Node {
         let own = (claim(&self.status()), 0);
         let known = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         let others = known.values().map(|(status, at)| (claim(status), now.since(*at)));
-        Evidence { expected, rows, claims: std::iter::once(own).chain(others).collect() }
+        let claims = std::iter::once(own).chain(others).collect();
+        let names = self.config.coordinators.iter().map(|m| (m.id, m.name.clone())).collect();
+        Evidence { expected, rows, claims, names }
     }
 }
 

@@ -88,7 +88,12 @@ fn by_cohort(registry: &Registry, all: &Evidence) -> BTreeMap<String, Judgement>
     let judge = |expected: BTreeSet<HostName>| {
         let rows = all.rows.iter().filter(|(host, _)| expected.contains(*host));
         let rows = rows.map(|(host, row)| (host.clone(), row.clone())).collect();
-        views::judge(&Evidence { expected, rows, claims: all.claims.clone() })
+        views::judge(&Evidence {
+            expected,
+            rows,
+            claims: all.claims.clone(),
+            names: all.names.clone(),
+        })
     };
     members.into_iter().map(|(cohort, expected)| (cohort, judge(expected))).collect()
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::judge::fresh_row;
 use super::{Authority, Evidence, STALE_MS};
-use crate::ids::Leadership;
+use crate::ids::{Leadership, NodeId};
 
 /// An older leadership that was last at work so much earlier than a newer one has been succeeded.
 /// Choose it above the time between two rounds of a working leader and below the shortest election:
@@ -21,10 +21,14 @@ pub(super) struct Voice {
 
 /// Every fresh sign of a leadership: claims that a quorum stands behind, hosts that obey.
 pub(super) fn voices(evidence: &Evidence) -> Vec<Voice> {
+    let voice = |host: String, claims: &str, leadership: Leadership, age_ms: u64| {
+        let of = format!("{} in term {}", name(evidence, leadership.node), leadership.term);
+        Voice { leadership, age_ms, said: Authority { host, claims: claims.to_owned(), of } }
+    };
     let claims = evidence.claims.iter().filter_map(|(claim, claim_age_ms)| {
         let age_ms = claim.quorum_age_ms?.saturating_add(*claim_age_ms);
         let leadership = Leadership { term: claim.term, node: claim.node };
-        claim.leads.then(|| voice(claim.node.to_string(), "leads", leadership, age_ms))
+        claim.leads.then(|| voice(name(evidence, claim.node), "leads", leadership, age_ms))
     });
     let hosts = evidence.expected.iter().filter_map(|host| {
         let (row, row_age_ms) = fresh_row(evidence, host)?;
@@ -34,9 +38,8 @@ pub(super) fn voices(evidence: &Evidence) -> Vec<Voice> {
     claims.chain(hosts).filter(|v| v.age_ms <= STALE_MS).collect()
 }
 
-fn voice(host: String, claims: &str, leadership: Leadership, age_ms: u64) -> Voice {
-    let of = format!("{} in term {}", leadership.node, leadership.term);
-    Voice { leadership, age_ms, said: Authority { host, claims: claims.to_owned(), of } }
+fn name(evidence: &Evidence, node: NodeId) -> String {
+    evidence.names.get(&node).map_or_else(|| node.to_string(), Clone::clone)
 }
 
 /// Whether anybody says anything about leadership, fresh or not.

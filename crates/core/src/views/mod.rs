@@ -70,6 +70,8 @@ pub struct Evidence {
     pub rows: BTreeMap<HostName, (Row, u64)>,
     /// Each coordinator's claim and its age in milliseconds.
     pub claims: Vec<(Claim, u64)>,
+    /// The coordinators' names; one that is not here is called by its number.
+    pub names: BTreeMap<NodeId, String>,
 }
 
 /// The kind of a partition.

@@ -177,6 +177,19 @@ fn show_edges(edges: &[(HostName, HostName)]) -> Vec<String> {
 }
 
 /// `n` hosts and the directed links that are cut, as (from, to).
+#[test]
+fn coordinators_are_called_by_their_names() {
+    let picture = ["     h1 h2", "h1   .  +  obeys c1@4 100ms", "h2   +  .  obeys c2@4 100ms"];
+    let mut evidence = parse(&picture.map(str::to_owned));
+    evidence.names.insert(NodeId(1), "berlin".to_owned());
+    match judge(&evidence) {
+        Judgement::SplitBrain { evidence, .. } => {
+            assert_eq!(evidence, ["h1 obey berlin in term 4 while h2 obey c2 in term 4"]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 type Cuts = BTreeSet<(usize, usize)>;
 
 fn name(i: usize) -> HostName {
