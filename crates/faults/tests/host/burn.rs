@@ -78,14 +78,21 @@ fn the_floor_is_kept() {
         let line = text.lines().find_map(|l| l.strip_prefix("MemAvailable:")).unwrap();
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
     };
-    // Some 400 MiB may be taken, more or less by what else goes on here; ten times as much is asked.
+    // Far less than what is asked may be taken, and far more than what else goes on here takes or gives.
+    let room = available() / 20;
     let mut hold = task(Fault::Memory(Memory::PercentOfAvailable(90)), 83, 8_000, 20_000);
-    hold.protect.memory_floor = available() - 400 * MIB;
+    hold.protect.memory_floor = available() - room;
     let tag = hold.id.tag();
     let held = Held::start(&host, hold);
-    held.next(5_000).expect("a report");
-    std::thread::sleep(Duration::from_millis(1_000));
-    assert!(taken(burners(&tag)[0]) <= 1_600 * MIB);
+    let said = held.next(5_000);
+    assert!(matches!(said, Some(HolderEvent::Report(HolderReport::Held(_)))), "{said:?}");
+    let burner = burners(&tag)[0];
+    let mut before = 0;
+    until(5_000, || {
+        std::thread::sleep(Duration::from_millis(300));
+        taken(burner) == std::mem::replace(&mut before, taken(burner))
+    });
+    assert!(taken(burner) <= 2 * room, "{} of {room}", taken(burner));
     let lifted = held.lift();
     assert!(!lifted.bit, "far less than what was asked: {lifted:?}");
     assert!(lifted.note.starts_with("the policy leaves"), "{lifted:?}");
