@@ -7,7 +7,7 @@ use std::rc::Rc;
 use squall_core::experiment::LEASE_MS;
 use squall_core::fence::Fence;
 use squall_core::ids::{HostName, StopId};
-use squall_core::leader::{Action, STOP_FIRST_MS};
+use squall_core::leader::Action;
 use squall_core::message::{Receipt, Report, ToAgent};
 use squall_core::registry::{Command, Registry};
 use squall_core::stopping::{self, Broadcast};
@@ -240,10 +240,10 @@ impl Simulation {
             }
             if !node.registry.fence.knows(*stop) {
                 node.lacking.insert(*stop);
-            }
-            if let Some(leading) = &mut node.leading {
-                leading.machine.give_way(node.clock.plus(STOP_FIRST_MS));
-                leading.machine.handle_stops(node.clock, &[*stop]);
+                if let Some(leading) = &mut node.leading {
+                    leading.machine.give_way(node.clock);
+                    leading.machine.handle_stops(node.clock, &[*stop]);
+                }
             }
             let connected: Vec<HostName> = node.sessions.keys().cloned().collect();
             for name in connected {

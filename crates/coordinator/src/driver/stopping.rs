@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use squall_core::experiment::LEASE_MS;
 use squall_core::ids::{CommandId, HostName, StopId};
-use squall_core::leader::STOP_FIRST_MS;
 use squall_core::message::{FromCoordinator, Receipt, StopProgress, ToAgent};
 use squall_core::registry::{Command, Registry};
 use squall_core::stopping::Broadcast;
@@ -154,7 +153,7 @@ impl Driver {
             self.push(stop);
             if let Some(leading) = &mut self.leading {
                 let now = clock::now();
-                leading.machine.give_way(now.plus(STOP_FIRST_MS));
+                leading.machine.give_way(now);
                 leading.machine.handle_stops(now, &[stop]);
             }
             self.forward(stop);

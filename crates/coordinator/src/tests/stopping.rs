@@ -130,9 +130,11 @@ async fn a_stop_goes_before_the_leaders_rounds() {
         let pick = |m| if let ToAgent::Stop { stop, .. } = m { Some(stop) } else { None };
         let stop = agent.expect(pick).await;
         let after = crate::clock::now();
+        // What it says from now on is of a later millisecond.
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         agent.latch(stop).await;
         // The first round that began after the stop was heard.
-        let fresh = |m| matches!(m, ToAgent::Orders(orders) if orders.echo >= after).then_some(());
+        let fresh = |m| matches!(m, ToAgent::Orders(orders) if orders.echo > after).then_some(());
         agent.expect(fresh).await;
         began.elapsed()
     });

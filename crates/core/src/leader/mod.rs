@@ -228,9 +228,12 @@ impl Leader {
         }
     }
 
-    /// No round begins before `until`, so that a stop-all is undisturbed. One that has begun goes on.
-    pub fn give_way(&mut self, until: Time) {
-        self.gives_way_until = until;
+    /// A stop was just heard: it goes first. A round that has begun goes on, and a run of stops does not
+    /// keep rounds up for ever.
+    pub fn give_way(&mut self, now: Time) {
+        if now >= self.gives_way_until {
+            self.gives_way_until = now.plus(STOP_FIRST_MS);
+        }
     }
 
     fn due(&self) -> Time {

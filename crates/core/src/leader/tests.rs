@@ -327,12 +327,14 @@ fn a_host_that_appears_while_a_round_runs_waits_for_the_next() {
 #[test]
 fn no_round_begins_while_a_stop_goes_first() {
     let mut b = Bench::new();
-    let due = b.leader.poll_timeout().max(b.now);
-    b.leader.give_way(due.plus(200));
+    let heard = b.leader.poll_timeout().max(b.now);
+    b.leader.give_way(heard);
+    // Another one meanwhile.
+    b.leader.give_way(heard.plus(STOP_FIRST_MS - 1));
     b.begin();
-    assert_eq!(b.now, due.plus(200));
+    assert_eq!(b.now, heard.plus(STOP_FIRST_MS));
     // A round that has begun goes on.
-    b.leader.give_way(b.now.plus(200));
+    b.leader.give_way(b.now);
     b.end(true);
     assert_eq!(b.orders().len(), 5);
 }

@@ -176,7 +176,6 @@ fn show_edges(edges: &[(HostName, HostName)]) -> Vec<String> {
     shown
 }
 
-/// `n` hosts and the directed links that are cut, as (from, to).
 #[test]
 fn coordinators_are_called_by_their_names() {
     let picture = ["     h1 h2", "h1   .  +  obeys c1@4 100ms", "h2   +  .  obeys c2@4 100ms"];
@@ -190,6 +189,7 @@ fn coordinators_are_called_by_their_names() {
     }
 }
 
+/// `n` hosts and the directed links that are cut, as (from, to).
 type Cuts = BTreeSet<(usize, usize)>;
 
 fn name(i: usize) -> HostName {

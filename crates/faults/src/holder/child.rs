@@ -44,7 +44,7 @@ fn hold(parent: &str) -> io::Result<()> {
     let (line, early) = orders.task()?;
     let task: Hold = serde_json::from_str(&line)?;
     if ended(&early)? {
-        // Overtaken by its own end. What a kill does could not be undone.
+        // What a kill does could not be undone.
         return Ok(());
     }
     let terminate = block_sigterm()?;
@@ -182,10 +182,9 @@ impl Loop {
     }
 }
 
-/// Whether these orders end the fault, or come from somebody who is gone.
+/// Whether these orders end the fault.
 fn ended(lines: &[Line]) -> io::Result<bool> {
-    for line in lines {
-        let Some(line) = line else { return Ok(true) };
+    for line in lines.iter().flatten() {
         if matches!(serde_json::from_str(line)?, HolderOrder::Lift) {
             return Ok(true);
         }

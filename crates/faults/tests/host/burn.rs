@@ -1,6 +1,6 @@
 //! Processor time and memory: how much, how little, and beside each other.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -212,6 +212,10 @@ fn orders_that_come_with_the_task_count() {
     let renew = serde_json::to_string(&HolderOrder::Renew(late)).unwrap();
     let lift = serde_json::to_string(&HolderOrder::Lift).unwrap();
     let mut held = start(&[], format!("{hold}\n{renew}\n"));
+    let mut words = BufReader::new(held.stdout.take().unwrap());
+    let mut said = String::new();
+    words.read_line(&mut said).unwrap();
+    assert!(said.contains("Held"), "{said}");
     let host = TestHost::new();
     let mut victim = Victim::start(&host, 1, "burn-overtaken");
     let processes = with("burn-overtaken");
@@ -224,8 +228,9 @@ fn orders_that_come_with_the_task_count() {
     assert_eq!(renewed.try_wait().unwrap(), None, "its first lease has ended, not its second");
     assert_eq!(held.try_wait().unwrap(), None, "its first lease has ended, not its second");
     writeln!(held.stdin.as_mut().unwrap(), "{lift}").unwrap();
-    let held = held.wait_with_output().unwrap();
-    assert!(String::from_utf8_lossy(&held.stdout).contains("Lifted"), "{held:?}");
+    words.read_to_string(&mut said).unwrap();
+    assert!(said.contains("Lifted"), "{said}");
+    until(2_000, || held.try_wait().unwrap().is_some());
     drop(renewed.stdin.take());
     until(2_000, || renewed.try_wait().unwrap().is_some());
 }
