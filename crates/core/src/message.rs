@@ -388,6 +388,8 @@ pub enum Response {
     Experiments {
         /// Newest start last.
         list: Vec<ExperimentRecord>,
+        /// So many of the oldest that are over had no room in one answer.
+        left_out: u32,
         /// A quorum stood behind this answer.
         confirmed: bool,
         /// As of this entry.

@@ -26,7 +26,7 @@ pub(super) async fn status(node: &Arc<Node>) -> Response {
     let hosts = hosts(node);
     let outstanding = node.stops().fence().outstanding().collect();
     let room = ROOM.saturating_sub(len_of(&hosts));
-    let experiments = node.applied.read(|r| newest(r, room));
+    let (experiments, _) = node.applied.read(|r| newest(r, room));
     Response::Status(Box::new(Status {
         cluster: node.identity.peer().cluster.clone(),
         node: node.config.id,
@@ -124,14 +124,16 @@ pub(super) async fn show(node: &Arc<Node>, id: ExperimentId) -> Response {
 
 pub(super) async fn list(node: &Arc<Node>) -> Response {
     let standing = node.confirm().await;
-    let mut list = node.applied.read(|registry| newest(registry, ROOM));
+    let (mut list, left_out) = node.applied.read(|registry| newest(registry, ROOM));
     list.sort_by_key(|record| record.start);
-    Response::Experiments { list, confirmed: standing.confirmed, applied: standing.applied }
+    let (confirmed, applied) = (standing.confirmed, standing.applied);
+    Response::Experiments { list, left_out, confirmed, applied }
 }
 
 /// Experiments for a list, without what only [`show`] tells: those that run, then the newest, as far
-/// as so many bytes have room for them. A thousand are kept, and an answer is one frame.
-fn newest(registry: &Registry, room: usize) -> Vec<ExperimentRecord> {
+/// as so many bytes have room for them, and how many that leaves out. A thousand are kept, and an answer
+/// is one frame.
+fn newest(registry: &Registry, room: usize) -> (Vec<ExperimentRecord>, u32) {
     let mut all: Vec<&ExperimentRecord> = registry.experiments.values().collect();
     all.sort_by_key(|record| (!record.is_running(), std::cmp::Reverse(record.start)));
     let mut left = room;
@@ -142,12 +144,12 @@ fn newest(registry: &Registry, room: usize) -> Vec<ExperimentRecord> {
         record.incidents.clear();
         record.probes.clear();
         record.reasons.clear();
-        if let Some(rest) = left.checked_sub(len_of(&record)) {
-            left = rest;
-            list.push(record);
-        }
+        let Some(rest) = left.checked_sub(len_of(&record)) else { break };
+        left = rest;
+        list.push(record);
     }
-    list
+    let left_out = registry.experiments.len() - list.len();
+    (list, u32::try_from(left_out).unwrap_or(u32::MAX))
 }
 
 fn len_of(value: &impl Serialize) -> usize {
@@ -277,13 +279,14 @@ mod tests {
         let records = (0..300).map(record).map(|r| (r.id, r));
         let mut registry = Registry::default();
         registry.experiments = records.collect();
-        let list = newest(&registry, ROOM);
+        let (list, left_out) = newest(&registry, ROOM);
         let starts: Vec<u64> = list.iter().map(|r| r.start.0).collect();
         assert_eq!(starts[..4], [201, 101, 1, 299], "what runs, then the newest");
         assert!(starts.len() > 50 && starts.len() < 300, "{}", starts.len());
+        assert_eq!(starts.len() + left_out as usize, 300);
         let applied = LogIndex(300);
-        let answer = Response::Experiments { list, confirmed: true, applied };
+        let answer = Response::Experiments { list, left_out, confirmed: true, applied };
         assert!(codec::encode(&answer).is_ok());
-        assert_eq!(newest(&registry, 0), []);
+        assert_eq!(newest(&registry, 0), (Vec::new(), 300));
     }
 }

@@ -90,7 +90,12 @@ pub async fn views(client: &Client, format: Format) -> Outcome {
 
 async fn list(client: &Client) -> Result<Vec<ExperimentRecord>, Failure> {
     match client.read(&Request::List).await? {
-        Response::Experiments { list, .. } => Ok(list),
+        Response::Experiments { list, left_out, .. } => {
+            if left_out > 0 {
+                talk(format!("the {left_out} oldest are not listed; squall show takes their ids"));
+            }
+            Ok(list)
+        }
         other => Err(odd(&Request::List, &other)),
     }
 }

@@ -500,7 +500,12 @@ pub fn responses() -> Vec<Response> {
             record: record(),
             probes: vec![probe_report()],
         })),
-        Response::Experiments { list: vec![record()], confirmed: true, applied: LogIndex(11) },
+        Response::Experiments {
+            list: vec![record()],
+            left_out: 12,
+            confirmed: true,
+            applied: LogIndex(11),
+        },
         Response::Stop(progress()),
         Response::NotLeader(Some((NodeId(2), "10.0.0.2:7443".parse().unwrap()))),
         Response::NoQuorum("1 of 3".into()),
