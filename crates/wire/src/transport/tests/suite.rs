@@ -100,13 +100,16 @@ async fn frames_that_arrive_together_are_read_one_by_one(world: World) {
     };
     let third = frame(&Said::Text("x".repeat(9_000)));
     let first = [frame(&Said::Number(1)), frame(&Said::Number(2)), third[..2].to_vec()].concat();
-    a.send_bytes(&first).await;
-    assert_eq!(b.recv().await.unwrap(), Some(Said::Number(1)));
-    assert_eq!(b.recv().await.unwrap(), Some(Said::Number(2)));
-    a.send_bytes(&third[2..]).await;
-    a.finish();
-    assert_eq!(b.recv().await.unwrap(), Some(Said::Text("x".repeat(9_000))));
-    assert_eq!(b.recv::<Said>().await.unwrap(), None);
+    let reading = async {
+        a.send_bytes(&first).await;
+        assert_eq!(b.recv().await.unwrap(), Some(Said::Number(1)));
+        assert_eq!(b.recv().await.unwrap(), Some(Said::Number(2)));
+        a.send_bytes(&third[2..]).await;
+        a.finish();
+        assert_eq!(b.recv().await.unwrap(), Some(Said::Text("x".repeat(9_000))));
+        assert_eq!(b.recv::<Said>().await.unwrap(), None);
+    };
+    tokio::time::timeout(Duration::from_secs(10), reading).await.expect("nothing is lost");
 }
 
 async fn a_request_is_answered(world: World) {
