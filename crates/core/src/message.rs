@@ -388,7 +388,7 @@ pub enum Response {
     Experiments {
         /// Newest start last.
         list: Vec<ExperimentRecord>,
-        /// So many of the oldest that are over had no room in one answer.
+        /// So many had no room in one answer: the oldest, or very large ones.
         left_out: u32,
         /// A quorum stood behind this answer.
         confirmed: bool,

@@ -241,8 +241,7 @@ impl Simulation {
             if !node.registry.fence.knows(*stop) {
                 node.lacking.insert(*stop);
                 if let Some(leading) = &mut node.leading {
-                    leading.machine.give_way(node.clock);
-                    leading.machine.handle_stops(node.clock, &[*stop]);
+                    leading.machine.handle_stop(node.clock, *stop);
                 }
             }
             let connected: Vec<HostName> = node.sessions.keys().cloned().collect();

@@ -152,9 +152,7 @@ impl Driver {
             tracing::warn!(%stop, "stop");
             self.push(stop);
             if let Some(leading) = &mut self.leading {
-                let now = clock::now();
-                leading.machine.give_way(now);
-                leading.machine.handle_stops(now, &[stop]);
+                leading.machine.handle_stop(clock::now(), stop);
             }
             self.forward(stop);
             self.push_lacking();

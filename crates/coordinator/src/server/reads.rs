@@ -144,9 +144,10 @@ fn newest(registry: &Registry, room: usize) -> (Vec<ExperimentRecord>, u32) {
         record.incidents.clear();
         record.probes.clear();
         record.reasons.clear();
-        let Some(rest) = left.checked_sub(len_of(&record)) else { break };
-        left = rest;
-        list.push(record);
+        if let Some(rest) = left.checked_sub(len_of(&record)) {
+            left = rest;
+            list.push(record);
+        }
     }
     let left_out = registry.experiments.len() - list.len();
     (list, u32::try_from(left_out).unwrap_or(u32::MAX))

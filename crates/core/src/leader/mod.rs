@@ -176,8 +176,16 @@ impl Leader {
         self.sessions.remove(host);
     }
 
-    /// Stops that a host, or another coordinator, has heard. Until the log has them all nothing is
-    /// started.
+    /// A stop was just heard: it goes first. A round that has begun goes on, and a run of stops does not
+    /// keep rounds up for ever.
+    pub fn handle_stop(&mut self, now: Time, stop: StopId) {
+        if now >= self.gives_way_until {
+            self.gives_way_until = now.plus(STOP_FIRST_MS);
+        }
+        self.handle_stops(now, &[stop]);
+    }
+
+    /// Stops that were heard before. Until the log has them all nothing is started.
     pub fn handle_stops(&mut self, now: Time, stops: &[StopId]) {
         self.stops.extend(stops);
         self.hurry(now);
@@ -225,14 +233,6 @@ impl Leader {
         self.progress(now, wall, registry);
         if self.send_orders(now, registry) {
             self.hurry(now);
-        }
-    }
-
-    /// A stop was just heard: it goes first. A round that has begun goes on, and a run of stops does not
-    /// keep rounds up for ever.
-    pub fn give_way(&mut self, now: Time) {
-        if now >= self.gives_way_until {
-            self.gives_way_until = now.plus(STOP_FIRST_MS);
         }
     }
 

@@ -328,13 +328,13 @@ fn a_host_that_appears_while_a_round_runs_waits_for_the_next() {
 fn no_round_begins_while_a_stop_goes_first() {
     let mut b = Bench::new();
     let heard = b.leader.poll_timeout().max(b.now);
-    b.leader.give_way(heard);
+    b.leader.handle_stop(heard, stop(1));
     // Another one meanwhile.
-    b.leader.give_way(heard.plus(STOP_FIRST_MS - 1));
+    b.leader.handle_stop(heard.plus(STOP_FIRST_MS - 1), stop(2));
     b.begin();
     assert_eq!(b.now, heard.plus(STOP_FIRST_MS));
     // A round that has begun goes on.
-    b.leader.give_way(b.now);
+    b.leader.handle_stop(b.now, stop(3));
     b.end(true);
     assert_eq!(b.orders().len(), 5);
 }

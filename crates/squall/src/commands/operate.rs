@@ -92,7 +92,9 @@ async fn list(client: &Client) -> Result<Vec<ExperimentRecord>, Failure> {
     match client.read(&Request::List).await? {
         Response::Experiments { list, left_out, .. } => {
             if left_out > 0 {
-                talk(format!("the {left_out} oldest are not listed; squall show takes their ids"));
+                talk(format!(
+                    "{left_out} more have no room in the list; squall show takes their ids"
+                ));
             }
             Ok(list)
         }
