@@ -170,8 +170,9 @@ impl Drop for Tracees {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{BufRead, BufReader};
-    use std::process::{Command, Stdio};
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::sync::atomic::{AtomicI32, Ordering};
 
     use super::*;
 
@@ -179,17 +180,47 @@ mod tests {
         crate::proc::stat(pid).unwrap().state
     }
 
+    /// Where the child below says that it is ready, and what it got.
+    static TELL: AtomicI32 = AtomicI32::new(-1);
+
+    fn tell(word: u8) {
+        // SAFETY: one byte that lives here, into a pipe.
+        unsafe { libc::write(TELL.load(Ordering::SeqCst), (&raw const word).cast(), 1) };
+    }
+
+    extern "C" fn got(_: libc::c_int) {
+        tell(b'g');
+    }
+
+    /// The life of a child: it goes on until it is killed, or whoever began it ends.
+    fn tell_of(signal: libc::c_int) -> ! {
+        // SAFETY: plain calls; the handler does nothing but write.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            libc::signal(signal, got as *const () as libc::sighandler_t);
+        }
+        tell(b'r');
+        loop {
+            std::hint::spin_loop();
+        }
+    }
+
     /// A signal that was being delivered when the thread was asked to stop must reach it, also where
     /// the tracer dies while it holds the thread.
     #[test]
     fn a_signal_on_its_way_is_not_lost_with_the_tracer() {
         for signal in [libc::SIGUSR1, 40] {
-            let script = format!("trap 'echo got' {signal}; echo ready; while :; do :; done");
-            let mut child =
-                Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap();
-            let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-            assert_eq!(lines.next().unwrap().unwrap(), "ready");
-            let pid = child.id() as i32;
+            let (mut told, tell) = std::io::pipe().unwrap();
+            TELL.store(tell.as_raw_fd(), Ordering::SeqCst);
+            // SAFETY: the child calls nothing but what a signal handler may.
+            let pid = unsafe { libc::fork() };
+            if pid == 0 {
+                tell_of(signal);
+            }
+            drop(tell);
+            let mut word = [0];
+            told.read_exact(&mut word).unwrap();
+            assert_eq!(&word, b"r");
             let held = std::thread::spawn(move || {
                 let mut tracees = Tracees::default();
                 ptrace::seize(Pid::from_raw(pid), Options::empty()).unwrap();
@@ -207,12 +238,12 @@ mod tests {
                 found
             });
             assert_eq!(held.join().unwrap(), (None, 't'));
-            let (tell, told) = std::sync::mpsc::channel();
-            std::thread::spawn(move || tell.send(lines.next().unwrap().unwrap()));
-            let got = told.recv_timeout(Duration::from_secs(5));
-            child.kill().unwrap();
-            child.wait().unwrap();
-            assert_eq!(got.as_deref(), Ok("got"), "signal {signal}");
+            let (say, said) = std::sync::mpsc::channel();
+            std::thread::spawn(move || say.send(told.read_exact(&mut word).map(|()| word)));
+            let got = said.recv_timeout(Duration::from_secs(5));
+            nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+            nix::sys::wait::waitpid(Pid::from_raw(pid), None).unwrap();
+            assert!(matches!(got, Ok(Ok([b'g']))), "signal {signal}: {got:?}");
         }
     }
 }
