@@ -21,6 +21,8 @@ const LOOK: Duration = Duration::from_millis(10);
 const ENOUGH: u64 = 4;
 /// More than what the burner's own program has before it takes anything; less is not told apart.
 const OWN: u64 = 512 << 10;
+/// Said while the burner takes more from look to look.
+const TAKING: &str = "taking more";
 
 pub(crate) fn apply(
     hold: &Hold,
@@ -86,17 +88,18 @@ impl Taking {
         let available = proc::memory_available().unwrap_or(0);
         let grows = taken > self.taken + OWN;
         let short = taken + OWN < self.bytes;
-        self.told &= taken.abs_diff(self.taken) <= OWN;
+        let note = match (short, grows) {
+            (false, _) => String::new(),
+            (true, true) if available > self.floor => TAKING.into(),
+            (true, _) => format!("the policy leaves {} free", mib(self.floor)),
+        };
+        self.told &= taken.abs_diff(self.taken) <= OWN && note == self.last.note;
         self.taken = taken;
         self.last = Achieved {
             bit: taken > 0 && (grows || self.is_enough()),
             requested: self.last.requested.clone(),
             measured: format!("{} taken, {} still available", mib(taken), mib(available)),
-            note: match (short, grows) {
-                (false, _) => String::new(),
-                (true, true) if available > self.floor => "taking more".into(),
-                (true, _) => format!("the policy leaves {} free", mib(self.floor)),
-            },
+            note,
         };
         Ok(short)
     }
@@ -116,8 +119,17 @@ impl HeldFault for Taking {
     fn lift(mut self: Box<Self>) -> Achieved {
         // What could not be measured last is told as it was before. Nothing more will be taken: only what
         // is there counts.
-        if self.look().is_ok() {
+        let mut looked = self.look();
+        if looked.is_ok() && self.last.note == TAKING {
+            // It grew since the look before, which may be a second old. Does it still?
+            std::thread::sleep(LOOK);
+            looked = self.look();
+        }
+        if looked.is_ok() {
             self.last.bit = self.is_enough();
+        }
+        if self.last.note == TAKING {
+            self.last.note = "lifted before all was taken".into();
         }
         self.last
     }
