@@ -1,6 +1,7 @@
 //! A lab as the tests of the whole use it: commands as a person types them, answers as JSON, processes
 //! by their pids.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -116,6 +117,15 @@ pub fn run(mut command: Command) -> Said {
     command.output().unwrap_or_else(|e| panic!("{command:?}: {e}")).into()
 }
 
+/// Where the lab puts the configuration of a role.
+#[must_use]
+pub fn config(role: &str) -> &'static str {
+    match role {
+        "coordinator" => "/etc/squall/coordinator/coordinator.toml",
+        _ => "/etc/squall/agent.toml",
+    }
+}
+
 /// Asks again and again until something is there; returns it and how long it took.
 ///
 /// # Panics
@@ -227,21 +237,27 @@ impl Fleet {
         PathBuf::from(format!("/proc/{}", pid.unwrap_or_else(|| panic!("{host} is down"))))
     }
 
+    /// A host's file, seen from outside; `path` begins at its root.
+    ///
+    /// # Panics
+    /// There is no such host, or it is down.
+    #[must_use]
+    pub fn path(&self, host: &str, path: &str) -> PathBuf {
+        self.init(host).join("root").join(path.trim_start_matches('/'))
+    }
+
     /// Starts a role on a host once more, as the lab did: `agent` or `coordinator`.
     ///
     /// # Panics
     /// It cannot be started.
     pub fn revive(&self, host: &str, role: &str) {
-        let config = match role {
-            "coordinator" => "/etc/squall/coordinator/coordinator.toml",
-            _ => "/etc/squall/agent.toml",
-        };
-        let log = self.lab.dir().join("hosts").join(host).join(format!("{role}.log"));
-        let line = format!(
-            "exec setsid -f squall {role} --config {config} </dev/null >>{} 2>&1",
-            log.display()
-        );
-        let _ = self.on(host, &["sh", "-c", &line]).ended(0);
+        let log = File::options().create(true).append(true).open(self.log_path(host, role));
+        let log = log.expect("its log");
+        let words = ["setsid", "-f", "squall", role, "--config", config(role)];
+        let mut command = self.lab.exec(host, words);
+        command.stdin(Stdio::null()).stderr(log.try_clone().expect("a descriptor")).stdout(log);
+        let status = command.status().expect("it starts");
+        assert!(status.success(), "{command:?}: {status}");
     }
 
     /// `squall ARGS` about this cluster, beside the test.
@@ -266,8 +282,11 @@ impl Fleet {
     /// The last lines of a role's log on a host.
     #[must_use]
     pub fn log(&self, host: &str, role: &str) -> String {
-        let path = self.lab.dir().join("hosts").join(host).join(format!("{role}.log"));
-        std::fs::read_to_string(&path).unwrap_or_default()
+        std::fs::read_to_string(self.log_path(host, role)).unwrap_or_default()
+    }
+
+    fn log_path(&self, host: &str, role: &str) -> PathBuf {
+        self.lab.dir().join("hosts").join(host).join(format!("{role}.log"))
     }
 
     /// The status of one host.

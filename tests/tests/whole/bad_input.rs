@@ -11,7 +11,7 @@ use squall_core::host::Record;
 use squall_core::ids::{ExperimentId, FaultId, LogIndex};
 use squall_journal::Journal;
 use squall_tests::air::throw;
-use squall_tests::fleet::{Fleet, Said, until};
+use squall_tests::fleet::{Fleet, Said, config, until};
 use squall_wire::{ClusterAuthority, GossipKey, Role, codec};
 use uuid::Uuid;
 
@@ -172,22 +172,11 @@ fn a_wrong_file_is_refused_where_it_is_wrong() {
     works(&fleet);
 }
 
-/// A file on a host, written from outside.
-fn on_host(fleet: &Fleet, host: &str, path: &str) -> PathBuf {
-    fleet.init(host).join("root").join(path)
-}
-
 /// Runs a role once more beside the one that runs, for at most a few seconds.
 fn second(fleet: &Fleet, host: &str, role: &str, change: &str) -> Said {
-    let config = match role {
-        "coordinator" => "/etc/squall/coordinator/coordinator.toml",
-        _ => "/etc/squall/agent.toml",
-    };
-    let script = format!(
-        "sed '{change}' {config} > /run/second.toml && exec timeout 5 squall {role} --config \
-         /run/second.toml"
-    );
-    fleet.on(host, &["sh", "-c", &script])
+    let changed = fleet.on(host, &["sed", change, config(role)]).ended(0).out;
+    std::fs::write(fleet.path(host, "/run/second.toml"), changed).expect("written");
+    fleet.on(host, &["timeout", "5", "squall", role, "--config", "/run/second.toml"])
 }
 
 #[test]
@@ -208,7 +197,7 @@ fn ports_in_use_and_wrong_papers_are_told_and_let_nobody_in() {
 
     // Papers of another role, another host, another cluster.
     let papers = |host: &str, dir: &str, authority: &ClusterAuthority, role, name: &str| {
-        let dir = on_host(&fleet, host, dir);
+        let dir = fleet.path(host, dir);
         authority.issue(role, name, 1).expect("issued").save(&dir).expect("saved");
         GossipKey::create().save(&dir).expect("saved");
     };
@@ -279,7 +268,7 @@ fn to_the_brim(fleet: &Fleet, host: &str) {
     const PAGE: u64 = 4_096;
     assert_eq!(fleet.signal(host, "agent", "TERM"), 1);
     until(20_000, "the agent has ended", || fleet.pids(host, "agent").is_empty().then_some(()));
-    let (mut journal, _) = Journal::open(&on_host(fleet, host, "var/lib/squall")).expect("open");
+    let (mut journal, _) = Journal::open(&fleet.path(host, "/var/lib/squall")).expect("open");
     let id = || {
         let experiment = ExperimentId(Uuid::from_u128(rand::random()));
         FaultId { experiment, fault: 0, host: host.parse().expect("a name") }
@@ -304,10 +293,11 @@ fn to_the_brim(fleet: &Fleet, host: &str) {
 }
 
 fn fill(fleet: &Fleet, host: &str) {
-    let script = "dd if=/dev/zero of=/var/fill bs=1k 2>/dev/null; \
-                  dd if=/dev/zero of=/var/rest bs=1 2>/dev/null; df -k --output=avail /var | tail -1";
-    let left = fleet.on(host, &["sh", "-c", script]).ended(0).out;
-    assert_eq!(left.trim(), "0", "{host} is not full");
+    for (file, block) in [("of=/var/fill", "bs=1k"), ("of=/var/rest", "bs=1")] {
+        let _ = fleet.on(host, &["dd", "if=/dev/zero", file, block]).ended(1);
+    }
+    let left = fleet.on(host, &["df", "-k", "--output=avail", "/var"]).ended(0).out;
+    assert_eq!(left.lines().last().map(str::trim), Some("0"), "{host} is not full");
 }
 
 fn free(fleet: &Fleet, host: &str) {

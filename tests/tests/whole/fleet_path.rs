@@ -73,10 +73,6 @@ impl Own {
     }
 }
 
-fn on_disk(fleet: &Fleet, host: &str, path: &str) -> PathBuf {
-    fleet.init(host).join("root").join(path)
-}
-
 #[test]
 fn three_machines_as_the_readme_says() {
     let fleet = Fleet::up(&Up { hosts: 5, coordinators: 0, bare: true, ..Up::default() });
@@ -103,13 +99,13 @@ fn three_machines_as_the_readme_says() {
         agents.push(on(host, &join.replace("h1", host).replace("TOKEN", token)));
         if host == "h1" {
             until(30_000, "h1 has joined", || {
-                on_disk(&fleet, "h1", "etc/squall/agent.toml").exists().then_some(())
+                fleet.path("h1", "etc/squall/agent.toml").exists().then_some(())
             });
             // Good once.
             let again = format!("squall join {token} --name h1 --identity /run/i --config /run/c");
             let said = on("h5", &again).end().ended(4);
             assert!(said.err.contains("token"), "{said:#?}");
-            assert!(!on_disk(&fleet, "h5", "run/i").exists(), "an identity is left");
+            assert!(!fleet.path("h5", "run/i").exists(), "an identity is left");
         }
     }
     let status = next("# on your own machine: three coordinators, three hosts");
@@ -157,8 +153,8 @@ fn experiments(fleet: &Fleet, own: &Own) {
 fn secrets(fleet: &Fleet, own: &Own) {
     let own = |path: &str| own.dir.path().join("storm").join(path);
     let places = [
-        on_disk(fleet, "h1", "etc/squall/coordinator/identity"),
-        on_disk(fleet, "h1", "etc/squall/identity"),
+        fleet.path("h1", "etc/squall/coordinator/identity"),
+        fleet.path("h1", "etc/squall/identity"),
         own("authority"),
         own("operator"),
     ];

@@ -1,5 +1,8 @@
 //! No experiment and no sum of experiments exceeds the blast radius; the host has the last word.
 
+use std::fs::File;
+use std::io::Write;
+
 use squall_cluster::Up;
 use squall_tests::fleet::{Fleet, Said};
 
@@ -151,10 +154,11 @@ fn a_plan_changes_nothing_and_a_drained_host_takes_nothing() {
     clear(&fleet);
 }
 
+const POLICY: &str = "/etc/squall/policy.toml";
+
 /// Gives a host a policy, as its owner would: a file, and the agent started anew.
 fn with_policy(fleet: &Fleet, host: &str, policy: &str) {
-    let write = format!("cat > /etc/squall/policy.toml <<'end'\n{policy}\nend");
-    let _ = fleet.on(host, &["sh", "-c", &write]).ended(0);
+    std::fs::write(fleet.path(host, POLICY), policy).expect("written");
     assert_eq!(fleet.signal(host, "agent", "TERM"), 1);
     squall_tests::fleet::until(20_000, "the agent has ended", || {
         fleet.pids(host, "agent").is_empty().then_some(())
@@ -166,7 +170,7 @@ fn with_policy(fleet: &Fleet, host: &str, policy: &str) {
 #[test]
 fn the_host_has_the_last_word() {
     let fleet = fleet();
-    with_policy(&fleet, "h1", "allow = [\"cpu\"]\nmax-cpu-percent = 10\nmax-duration = \"1m\"");
+    with_policy(&fleet, "h1", "allow = [\"cpu\"]\nmax-cpu-percent = 10\nmax-duration = \"1m\"\n");
     let file = |name: &str, fault: &str, duration: &str| {
         let text = format!(
             "name: {name}\ntargets: {{ hosts: [h1] }}\nfaults:\n  - {fault}\nduration: {duration}\n"
@@ -209,7 +213,8 @@ fn the_host_has_the_last_word() {
         fleet.on("h1", &["squall", "inject", "partition", "--peers", "10.77.0.2", "--for", "9s"]);
     assert!(said.ended(3).err.contains("policy: partition is not allowed on this host"));
     // A policy that cannot be read is no policy: nothing is held; but what is held can be lifted.
-    let _ = fleet.on("h1", &["sh", "-c", "echo 'alow = []' >> /etc/squall/policy.toml"]).ended(0);
+    let mut policy = File::options().append(true).open(fleet.path("h1", POLICY)).expect("open");
+    writeln!(policy, "alow = []").expect("written");
     let said = fleet.on("h1", &["squall", "inject", "cpu", "--load", "5", "--for", "1s"]).ended(2);
     assert!(said.err.contains("/etc/squall/policy.toml:4:1"), "{said:#?}");
     let said = fleet.on("h1", &["squall", "agent", "--config", "/etc/squall/agent.toml"]).ended(2);

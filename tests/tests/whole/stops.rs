@@ -285,8 +285,7 @@ fn forged_and_replayed_datagrams_change_nothing() {
     let new = StopId(Uuid::from_u128(rand::random()));
     let stranger = ClusterAuthority::create("t").expect("another authority");
     let stranger = stranger.issue(Role::Coordinator, "c1", 1).expect("a certificate");
-    let root = |host: &str, path: &str| fleet.init(host).join("root").join(path);
-    let agent = Identity::load(&root("h1", "etc/squall/identity")).expect("an agent");
+    let agent = Identity::load(&fleet.path("h1", "/etc/squall/identity")).expect("an agent");
     let operator = fleet.lab.cluster().expect("a cluster").join("operator");
     let operator = Identity::load(&operator).expect("an operator");
     let forged: Vec<Vec<u8>> = [&stranger, &agent, &operator].map(|id| id.sign_stop(new)).into();
@@ -305,14 +304,14 @@ fn forged_and_replayed_datagrams_change_nothing() {
     replayed_beats_hide_no_partition(&fleet, &beats);
 
     // The same hands, with a record that a coordinator did sign: this one stops everything.
-    let coordinator = Identity::load(&root("c1", "etc/squall/coordinator/identity"));
+    let coordinator = Identity::load(&fleet.path("c1", "/etc/squall/coordinator/identity"));
     let real = coordinator.expect("a coordinator").sign_stop(new);
     throw(&fleet, "h3", to(&fleet, "h2", RELAY), vec![real], gap).join().unwrap();
     for host in ["h1", "h2", "h3"] {
         fleet.await_state(host, "latched");
     }
     refused_by(&fleet, &new.to_string());
-    let key = GossipKey::load(&root("h1", "etc/squall/identity"));
+    let key = GossipKey::load(&fleet.path("h1", "/etc/squall/identity"));
     assert!(key.is_ok(), "the forgers had everything that a host has");
 }
 
