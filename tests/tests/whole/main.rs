@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 mod bad_input;
 mod bench;
 mod cli;
+mod demo;
 mod failover;
 mod fleet_path;
 mod lost_disk;

@@ -1,6 +1,7 @@
 //! Where the demo plays: this program as its own command line, and the lab's hosts.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -163,6 +164,16 @@ impl Stage {
         Ok(Running(child))
     }
 
+    /// Types a command for all to see and goes on while it runs; [`Running::end`] gives what it said.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn begin(&self, args: &[&str]) -> Result<Running, Failure> {
+        talk(format!("\n$ squall {}", args.join(" ")));
+        let child = self.command(args).stdout(Stdio::piped()).spawn();
+        Ok(Running(child.map_err(|e| failed(args, &e))?))
+    }
+
     fn exec<'a>(&self, host: &'a str, argv: &[&'a str]) -> Vec<&'a str> {
         let mut args = vec!["lab", "exec", "--lab", self.lab, host, "--"];
         args.extend(argv);
@@ -170,8 +181,27 @@ impl Stage {
     }
 }
 
-/// A program on a host. Dropping it ends it.
+/// A program that runs beside the demo. Dropping it ends it.
 pub struct Running(Child);
+
+impl Running {
+    /// Waits for its end, and shows what it printed.
+    ///
+    /// # Errors
+    /// It could not be waited for.
+    pub fn end(mut self) -> Result<Said, Failure> {
+        let lost = |e: std::io::Error| {
+            Failure::local(format!("a command that ran beside: {e}"), "what it said stands above")
+        };
+        let mut text = String::new();
+        if let Some(mut out) = self.0.stdout.take() {
+            out.read_to_string(&mut text).map_err(lost)?;
+        }
+        let status = self.0.wait().map_err(lost)?;
+        data(&text)?;
+        Ok(Said { text, code: code(status) })
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {

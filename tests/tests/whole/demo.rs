@@ -1,0 +1,53 @@
+//! `squall demo`, as a person would type it on a machine with etcd and on one without.
+
+use std::process::Command;
+
+use squall_cluster::program;
+use squall_tests::fleet::{Said, run};
+
+/// In a place of its own, beside whatever labs there are.
+fn demo(search: Option<&str>) -> Said {
+    let root = tempfile::tempdir().expect("a directory for the lab");
+    let mut command = Command::new(program().expect("the program"));
+    command.arg("demo").env("SQUALL_LAB_ROOT", root.path()).env_remove("SQUALL_CLUSTER");
+    if let Some(path) = search {
+        command.env("PATH", path);
+    }
+    let said = run(command).ended(0);
+    println!("{}", said.err);
+    assert_eq!(std::fs::read_dir(root.path()).expect("it is there").count(), 0);
+    said
+}
+
+/// That it says these words, in this order.
+fn tells(said: &Said, words: &[&str]) {
+    let mut rest = said.err.as_str();
+    for word in words {
+        let Some((_, after)) = rest.split_once(word) else {
+            panic!("`{word}` is not next: {said:#?}")
+        };
+        rest = after;
+    }
+}
+
+const END: [&str; 4] = [
+    "nothing starts before a resume that names the stop",
+    "everything is taken down",
+    "nothing is left of 9 network namespaces: 0 processes of the lab",
+    "0 new devices, 0 new mounts",
+];
+
+#[test]
+fn with_etcd_its_leader_is_cut_off_and_the_verdict_is_held() {
+    let said = demo(None);
+    tells(&said, &["etcd runs; ", "was elected by the majority", "settled: held"]);
+    tells(&said, &END);
+}
+
+#[test]
+fn without_etcd_the_leader_of_squall_itself_is_cut_off_and_nobody_says_held() {
+    let said = demo(Some("/nowhere"));
+    tells(&said, &["etcd is not installed", "lost (lease ran out), clean", "settled: unknown"]);
+    assert!(said.out.contains("partition, complete"), "the views have not split: {said:#?}");
+    tells(&said, &END);
+}
