@@ -350,10 +350,11 @@ impl Host {
         let Some(live) = self.live.get_mut(id) else { return };
         match &mut live.phase {
             Phase::Journaling | Phase::Applying | Phase::Held { .. } => {
-                let why = if now >= live.deadline {
-                    Why::Deadline
-                } else if now >= live.lease_until {
+                // Whoever slept past both: the lease ran out first, and the holder did not outlive it.
+                let why = if live.lease_until < live.deadline && now >= live.lease_until {
                     Why::Lease
+                } else if now >= live.deadline {
+                    Why::Deadline
                 } else {
                     Why::Unconfirmed
                 };

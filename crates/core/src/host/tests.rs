@@ -125,6 +125,13 @@ impl Bench {
         self.now = end;
     }
 
+    /// Nothing is looked at meanwhile: the process was stopped, or the machine was.
+    fn sleep(&mut self, ms: u64) {
+        self.now = self.now.plus(ms);
+        self.host.handle_timeout(self.now);
+        self.settle();
+    }
+
     fn sync(&mut self, term: u64, stops: &[StopId], resumes: &[Resume]) {
         let sync = Sync {
             run: self.host.run,
@@ -239,6 +246,19 @@ fn the_deadline_ends_it_whatever_is_granted() {
         b.wait(1_000);
     }
     assert_eq!(b.phase(7), Some(HostPhase::Clean));
+}
+
+#[test]
+fn whoever_sleeps_past_lease_and_deadline_lost_it_at_the_lease() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.sleep(60_000);
+    assert_eq!(b.phase(7), Some(HostPhase::Lost));
+    // Renewed to its deadline, it was held for all of its time.
+    let short = Apply { duration_ms: LEASE, ..b.apply(8, 4, burn()).apply[0].clone() };
+    b.obey(&Orders { apply: vec![short], ..b.orders(1) });
+    b.sleep(60_000);
+    assert_eq!(b.phase(8), Some(HostPhase::Clean));
 }
 
 #[test]
