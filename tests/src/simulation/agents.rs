@@ -6,6 +6,7 @@ use squall_core::fault::Kind;
 use squall_core::host::Action;
 use squall_core::ids::{FaultId, Leadership};
 use squall_core::message::ToAgent;
+use squall_core::time::Time;
 
 use super::coordinators::{Said, Words};
 use super::weather::{Link, Mend, Says, What};
@@ -60,8 +61,9 @@ impl Simulation {
         let held: Vec<FaultId> = self.world.hosts[h].holders.keys().cloned().collect();
         let kept = self.weather.index(self.world.hosts[h].writing.len() + 1);
         self.world.hosts[h].crash(if self.agents[h].disk_full { 0 } else { kept });
+        let now = self.world.hosts[h].clock;
         for id in held {
-            self.note_gone(h, &id);
+            self.note_gone(&id, now);
         }
         for c in 0..NODES {
             self.drop_link(h, c);
@@ -220,7 +222,7 @@ impl Simulation {
             // A holder that was dead already, or that could not be told, is noticed all the same.
             Says::Gone => {
                 self.world.hosts[h].gone(id);
-                self.note_gone(h, id);
+                self.note_gone(id, self.world.hosts[h].clock);
                 self.holder(h, life, id, Says::Noticed);
             }
             Says::Noticed => self.at_agent(h, |side| side.notice_gone(id)),
@@ -228,10 +230,10 @@ impl Simulation {
     }
 
     /// The kernel has killed holders; their agent notices a little later.
-    pub(super) fn holders_died(&mut self, h: usize, dead: Vec<FaultId>) {
+    pub(super) fn holders_died(&mut self, h: usize, dead: Vec<(FaultId, Time)>) {
         let life = self.world.hosts[h].life;
-        for id in dead {
-            self.note_gone(h, &id);
+        for (id, at) in dead {
+            self.note_gone(&id, at);
             let ms = self.weather.between(0, 30);
             self.after(ms, What::Holder { host: h, life, id, says: Says::Noticed });
         }
@@ -244,10 +246,9 @@ impl Simulation {
         }
     }
 
-    fn note_gone(&mut self, h: usize, id: &FaultId) {
-        let now = self.world.hosts[h].clock;
+    fn note_gone(&mut self, id: &FaultId, at: Time) {
         if let Some(lived) = self.faults.get_mut(id) {
-            lived.gone.get_or_insert(now);
+            lived.gone.get_or_insert(at);
         }
     }
 

@@ -226,13 +226,12 @@ impl HostSide {
         }
     }
 
-    /// Time passes on this host. The kernel kills holders whose time is over; returns which.
-    pub fn pass(&mut self, ms: u64) -> Vec<FaultId> {
+    /// Time passes on this host. The kernel kills holders whose time is over; returns which, and when.
+    pub fn pass(&mut self, ms: u64) -> Vec<(FaultId, Time)> {
         self.clock = self.clock.plus(ms);
-        let over = |h: &Holder| h.until.min(h.deadline) <= self.clock;
-        let dead: Vec<FaultId> =
-            self.holders.iter().filter(|(_, h)| over(h)).map(|(id, _)| id.clone()).collect();
-        for id in &dead {
+        let ends = self.holders.iter().map(|(id, h)| (id.clone(), h.until.min(h.deadline)));
+        let dead: Vec<(FaultId, Time)> = ends.filter(|(_, end)| *end <= self.clock).collect();
+        for (id, _) in &dead {
             self.gone(id);
         }
         dead
