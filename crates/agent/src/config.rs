@@ -12,6 +12,8 @@ pub const GOSSIP_PORT: u16 = 7446;
 /// Where relayed stops are received where the file names no port (UDP).
 pub const RELAY_PORT: u16 = 7447;
 
+/// Where the configuration is, mostly; commands beside the agent look here for its places.
+pub const AGENT_FILE: &str = "/etc/squall/agent.toml";
 /// The host's policy file where no other is named.
 pub const POLICY_FILE: &str = "/etc/squall/policy.toml";
 

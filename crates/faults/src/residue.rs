@@ -132,6 +132,33 @@ pub fn held_by_nobody(id: &FaultId) -> io::Result<Vec<String>> {
     Ok(Snapshot::take()?.carrying(id))
 }
 
+/// Whatever carries the tag of any fault, one line each: in the calling thread's network namespace, and
+/// the holders and burners that live there.
+///
+/// # Errors
+/// Part of the host could not be read, so that nothing could be proven.
+pub fn of_any_fault() -> io::Result<Vec<String>> {
+    let snapshot = Snapshot::take()?;
+    let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let ours = space("thread-self");
+    let tables = snapshot.tables.iter().filter(|(_, name)| is_a_tag(name));
+    let tables = tables.map(|(family, name)| format!("nft table {family} {name}"));
+    let works = |p: &&Process| {
+        let role = p.words.get(1).map(String::as_str);
+        matches!(role, Some("hold" | "burn")) && space(&p.pid.to_string()) == ours
+    };
+    let processes = snapshot.processes.iter().filter(works);
+    let processes = processes.map(|p| format!("process {} ({})", p.pid, p.words.join(" ")));
+    Ok(tables.chain(processes).collect())
+}
+
+/// Whether a table's name is some fault's tag; see [`FaultId::tag`].
+fn is_a_tag(name: &str) -> bool {
+    let name = name.strip_suffix(crate::traffic::OUT_SUFFIX).unwrap_or(name);
+    name.strip_prefix("sq")
+        .is_some_and(|digits| digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

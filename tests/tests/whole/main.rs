@@ -6,6 +6,7 @@ mod bad_input;
 mod bench;
 mod cli;
 mod demo;
+mod elsewhere;
 mod failover;
 mod fleet_path;
 mod lost_disk;

@@ -158,16 +158,18 @@ pub struct Experiment {
     pub id: String,
 }
 
-/// Where this host's agent keeps its things.
+/// Where this host's agent keeps its things. What is not said is as its configuration,
+/// /etc/squall/agent.toml, says where that is there.
 #[derive(Clone, Debug, Args)]
 pub struct LocalDirs {
-    /// Where the journal is
-    #[arg(long, env = "SQUALL_STATE_DIR", default_value = "/var/lib/squall", value_name = "DIR")]
-    pub state_dir: PathBuf,
-    /// Where the agent's socket is
-    #[arg(long, env = "SQUALL_RUN_DIR", default_value = "/run/squall", value_name = "DIR")]
-    pub run_dir: PathBuf,
-    /// The host's policy file, where no agent runs; /etc/squall/policy.toml if it is there
+    /// Where the journal is; else as /etc/squall/agent.toml says, or /var/lib/squall
+    #[arg(long, env = "SQUALL_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where the agent's socket is; else as /etc/squall/agent.toml says, or /run/squall
+    #[arg(long, env = "SQUALL_RUN_DIR", value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+    /// The host's policy file, where no agent runs; else as /etc/squall/agent.toml says, or
+    /// /etc/squall/policy.toml if it is there
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
 }

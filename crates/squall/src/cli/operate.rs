@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use squall_agent::config::AGENT_FILE;
 use squall_core::spec::Millis;
 
 /// `squall init`.
@@ -43,7 +44,7 @@ pub struct Join {
     #[arg(long, default_value = "/etc/squall/identity", value_name = "DIR")]
     pub identity: PathBuf,
     /// Where the agent's configuration is written
-    #[arg(long, default_value = "/etc/squall/agent.toml", value_name = "FILE")]
+    #[arg(long, default_value = AGENT_FILE, value_name = "FILE")]
     pub config: PathBuf,
     /// The address by which other hosts reach this one; the one that it speaks to the coordinators
     /// from where nothing is said

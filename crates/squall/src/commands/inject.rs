@@ -13,9 +13,11 @@ use squall_core::hold::Achieved;
 use squall_core::ids::HostName;
 use squall_core::message::{FaultReport, HostPhase};
 use squall_core::policy::Policy;
+use squall_faults::residue;
 use tokio::sync::Notify;
 
 use super::forms::form;
+use super::roles::Places;
 use super::watch::Interrupts;
 use super::{quiet_logs, roles, runtime, show};
 use crate::cli::{Format, InjectKind, LocalDirs};
@@ -93,11 +95,12 @@ pub fn inject(kind: InjectKind, format: Format) -> Outcome {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         Failure::usage(problems.join("\n"), format!("squall explain {}", form.kind()))
     })?;
-    let policy = roles::policy(span.dirs.policy.as_deref())?;
+    let places = Places::find(&span.dirs)?;
+    let policy = roles::policy(places.policy.as_deref())?;
     quiet_logs();
     runtime()?.block_on(async {
         let interrupts = Interrupts::new()?;
-        with_agent(&span.dirs, policy, async |agent| {
+        with_agent(&places, policy, async |agent| {
             hold(agent, fault, span.length.0, interrupts, format).await
         })
         .await
@@ -186,10 +189,15 @@ fn exit_of(fault: &FaultReport, interrupted: bool) -> Exit {
 /// `squall lift`.
 pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
     quiet_logs();
-    // To make a host whole needs nobody's leave; but whoever injects meanwhile asks this agent.
+    // To make a host whole needs nobody's leave and no file; but whoever injects meanwhile asks this agent.
+    let usual = |failure: Failure| {
+        talk(format!("{}: looking in the usual places", failure.what));
+        Places::usual(dirs)
+    };
+    let places = Places::find(dirs).unwrap_or_else(usual);
     let nothing = |_| Policy { allow: BTreeSet::new(), ..Policy::default() };
-    let policy = roles::policy(dirs.policy.as_deref()).unwrap_or_else(nothing);
-    let lifted = runtime()?.block_on(with_agent(dirs, policy, async |mut agent| {
+    let policy = roles::policy(places.policy.as_deref()).unwrap_or_else(nothing);
+    let lifted = runtime()?.block_on(with_agent(&places, policy, async |mut agent| {
         let silent = |_| {
             let next =
                 "wait so long; or kill the agent (kill -9), which lifts at once; then squall lift";
@@ -200,11 +208,26 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
         let faults = lifting.await.map_err(silent)?.map_err(|e| {
             Failure::new(Exit::NotClean, format!("the agent is gone: {e}"), "squall lift again")
         })?;
+        // An agent knows of its own faults; another may have lived here, with a journal elsewhere.
+        let others = residue::of_any_fault().map_err(|e| {
+            Failure::new(
+                Exit::NotClean,
+                format!("this host cannot be looked at: {e}"),
+                "run as root",
+            )
+        })?;
         let left = faults.iter().any(|f| f.phase == HostPhase::Stuck);
         let views: Vec<LocalView> = faults.iter().map(local_view).collect();
-        output::emit(format, &views, |v| {
-            if v.is_empty() { "clean: nothing was held\n".into() } else { local_table(v) }
+        output::emit(format, &views, |v| match (v.is_empty(), others.is_empty()) {
+            (true, true) => "clean: nothing was held\n".into(),
+            (true, false) => "this agent held nothing\n".into(),
+            (false, _) => local_table(v),
         })?;
+        if !left && !others.is_empty() {
+            let what = format!("not this agent's, or just begun:\n  {}", others.join("\n  "));
+            let next = "lift it where it was injected; kill -9 of a holder lifts at once";
+            return Err(Failure::new(Exit::NotClean, what, next));
+        }
         if left {
             talk("NOT CLEAN: what is left is shown above; squall lift tries again");
             return Ok(Exit::NotClean);
@@ -222,13 +245,13 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
 
 /// Runs `command` with a connection to this host's agent, or to one of our own with this policy.
 async fn with_agent(
-    dirs: &LocalDirs,
+    places: &Places,
     policy: Policy,
     command: impl AsyncFnOnce(Client) -> Outcome,
 ) -> Outcome {
     let unusable = |e: std::io::Error| {
         Failure::local(
-            format!("the agent's socket in {}: {e}", dirs.run_dir.display()),
+            format!("the agent's socket in {}: {e}", places.run.display()),
             "run as the agent's user, mostly root",
         )
     };
@@ -237,15 +260,15 @@ async fn with_agent(
     };
     let (began, end) = (std::time::Instant::now(), Arc::new(Notify::new()));
     let (agent, alone) = loop {
-        if let Some(agent) = Client::connect(&dirs.run_dir).await.map_err(unusable)? {
+        if let Some(agent) = Client::connect(&places.run).await.map_err(unusable)? {
             return command(agent).await;
         }
-        let (state, run, end) = (&dirs.state_dir, &dirs.run_dir, end.clone());
+        let (state, run, end) = (&places.state, &places.run, end.clone());
         let ending = async move { end.notified().await };
         let mut alone =
             Box::pin(squall_agent::lone(state, run, this_host(), policy.clone(), ending));
         tokio::select! {
-            agent = opened(dirs) => break (agent?, alone),
+            agent = opened(places) => break (agent?, alone),
             ended = &mut alone => match ended {
                 // Another command became the agent just before; or is about to end.
                 Err(e) if e.is_beside_another() && began.elapsed() < OPENING => {}
@@ -282,10 +305,10 @@ async fn to_the_end<T>(alone: impl Future<Output = T>, end: &Notify) -> Result<T
     }
 }
 
-async fn opened(dirs: &LocalDirs) -> Result<Client, Failure> {
+async fn opened(places: &Places) -> Result<Client, Failure> {
     let began = std::time::Instant::now();
     loop {
-        if let Ok(Some(agent)) = Client::connect(&dirs.run_dir).await {
+        if let Ok(Some(agent)) = Client::connect(&places.run).await {
             return Ok(agent);
         }
         if began.elapsed() > OPENING {

@@ -1,13 +1,14 @@
 //! The long-running roles: read the configuration, set up logs and a runtime, run until told to end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use squall_agent::config::POLICY_FILE;
+use squall_agent::config::{AGENT_FILE, POLICY_FILE, default_run_dir, default_state_dir};
 use squall_core::policy::Policy;
 
 use super::watch::Interrupts;
 use super::{logs, runtime_error};
+use crate::cli::LocalDirs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 
@@ -45,6 +46,46 @@ pub fn agent(config: &Path) -> Outcome {
             .map_err(|e| failed("agent", &e).with_hosts("nothing on this host was touched"))
     })?;
     Ok(Exit::Held)
+}
+
+/// Where this host's agent keeps its things.
+pub struct Places {
+    /// Its journal.
+    pub state: PathBuf,
+    /// Its socket.
+    pub run: PathBuf,
+    /// The host's policy file, where one is named.
+    pub policy: Option<PathBuf>,
+}
+
+impl Places {
+    /// As was typed, else as the agent's own configuration says, else as usual: whoever acts on a host
+    /// beside its agent must find the agent's latch and its policy.
+    ///
+    /// # Errors
+    /// The configuration is there and cannot be read, or is not valid.
+    pub fn find(dirs: &LocalDirs) -> Result<Places, Failure> {
+        let file = Path::new(AGENT_FILE);
+        let config: Option<squall_agent::Config> =
+            if file.exists() { Some(read(file)?) } else { None };
+        Ok(match config {
+            Some(c) => Places::or(dirs, c.state_dir, c.run_dir, c.policy),
+            None => Places::usual(dirs),
+        })
+    }
+
+    /// As was typed, else as usual.
+    pub fn usual(dirs: &LocalDirs) -> Places {
+        Places::or(dirs, default_state_dir(), default_run_dir(), None)
+    }
+
+    fn or(dirs: &LocalDirs, state: PathBuf, run: PathBuf, policy: Option<PathBuf>) -> Places {
+        Places {
+            state: dirs.state_dir.clone().unwrap_or(state),
+            run: dirs.run_dir.clone().unwrap_or(run),
+            policy: dirs.policy.clone().or(policy),
+        }
+    }
 }
 
 /// The host's policy: the file that is named, else the one in the usual place, else the default.

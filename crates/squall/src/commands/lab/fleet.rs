@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use squall_agent::config::AGENT_FILE;
 use squall_cluster::build::Start;
 use squall_cluster::record::CLUSTER_DIR;
 use squall_cluster::{Host, Part, Plan};
@@ -15,8 +16,7 @@ use crate::commands::{init, join};
 use crate::exit::Failure;
 use crate::files;
 
-/// Where an agent's configuration and identity are.
-const AGENT_CONFIG: &str = "/etc/squall/agent.toml";
+/// Where an agent's identity is.
 const AGENT_IDENTITY: &str = "/etc/squall/identity";
 
 /// A cluster of its own for a lab, as `squall init` and `squall join` would make it.
@@ -75,7 +75,7 @@ impl Fleet {
             token: String::new(),
             name: name.to_owned(),
             identity: AGENT_IDENTITY.into(),
-            config: AGENT_CONFIG.into(),
+            config: AGENT_FILE.into(),
             address: Some(host.address()),
             labels: host.labels.clone().into_iter().collect(),
         };
