@@ -1,7 +1,7 @@
 //! Where the demo plays: this program as its own command line, and the lab's hosts.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -137,6 +137,21 @@ impl Stage {
         })
     }
 
+    /// The addresses of these hosts, in this order.
+    ///
+    /// # Errors
+    /// The cluster does not say.
+    pub fn addresses(&self, hosts: &[&str]) -> Result<Vec<IpAddr>, Failure> {
+        let status = self.json(&["status"])?;
+        let all = status["hosts"].as_array().cloned().unwrap_or_default();
+        let address = |name: &&str| {
+            let host = all.iter().find(|h| h["name"] == *name)?;
+            host["address"].as_str()?.parse().ok()
+        };
+        let found: Option<Vec<IpAddr>> = hosts.iter().map(address).collect();
+        found.ok_or_else(|| Failure::local("a host has no address", "squall status"))
+    }
+
     /// Runs a program on a host, quietly; what it prints comes back.
     ///
     /// # Errors
@@ -164,16 +179,6 @@ impl Stage {
         Ok(Running(child))
     }
 
-    /// Types a command for all to see and goes on while it runs; [`Running::end`] gives what it said.
-    ///
-    /// # Errors
-    /// It could not be started.
-    pub fn begin(&self, args: &[&str]) -> Result<Running, Failure> {
-        talk(format!("\n$ squall {}", args.join(" ")));
-        let child = self.command(args).stdout(Stdio::piped()).spawn();
-        Ok(Running(child.map_err(|e| failed(args, &e))?))
-    }
-
     fn exec<'a>(&self, host: &'a str, argv: &[&'a str]) -> Vec<&'a str> {
         let mut args = vec!["lab", "exec", "--lab", self.lab, host, "--"];
         args.extend(argv);
@@ -181,27 +186,8 @@ impl Stage {
     }
 }
 
-/// A program that runs beside the demo. Dropping it ends it.
+/// A program on a host. Dropping it ends it.
 pub struct Running(Child);
-
-impl Running {
-    /// Waits for its end, and shows what it printed.
-    ///
-    /// # Errors
-    /// It could not be waited for.
-    pub fn end(mut self) -> Result<Said, Failure> {
-        let lost = |e: std::io::Error| {
-            Failure::local(format!("a command that ran beside: {e}"), "what it said stands above")
-        };
-        let mut text = String::new();
-        if let Some(mut out) = self.0.stdout.take() {
-            out.read_to_string(&mut text).map_err(lost)?;
-        }
-        let status = self.0.wait().map_err(lost)?;
-        data(&text)?;
-        Ok(Said { text, code: code(status) })
-    }
-}
 
 impl Drop for Running {
     fn drop(&mut self) {

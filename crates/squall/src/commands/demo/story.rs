@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::service::{self, Etcd};
+use super::service::{Kind, MEMBERS, Service};
 use super::stage::{Said, Stage};
 use crate::exit::{Exit, Failure};
 use crate::output::talk;
@@ -13,69 +13,37 @@ const VIEWS: Duration = Duration::from_secs(15);
 
 /// Plays everything but the end.
 pub fn tell(stage: &Stage) -> Result<(), Failure> {
-    if service::is_installed() {
-        with_etcd(stage)?
-    } else {
-        with_coordinators(stage)?
-    }
-    stop_everything(stage)
-}
-
-fn with_etcd(stage: &Stage) -> Result<(), Failure> {
+    let kind = Kind::here();
+    let name = kind.name();
     stage.heading(
         "five hosts with an agent each, three with a coordinator, on a network of their own",
     );
-    up(
-        stage,
-        &["--label", "h1=group=etcd", "--label", "h2=group=etcd", "--label", "h3=group=etcd"],
-    )?;
+    up(stage, name)?;
     stage.run(&["status"])?;
 
-    stage.heading("a real service: etcd on h1, h2 and h3");
-    let etcd = Etcd::start(stage)?;
-    let leader = etcd.wait_for_leader(stage, &[])?;
-    talk(format!("etcd runs; {leader} leads it"));
+    stage.heading(&format!("a real service: {name} on h1, h2 and h3"));
+    if kind == Kind::Squall {
+        talk("etcd is not installed: Squall's own consensus is hurt, as a cluster apart from ours");
+    }
+    let service = Service::start(stage, kind)?;
+    let leader = service.wait_for_leader(stage, &[])?;
+    talk(format!("{name} runs; {leader} leads it"));
 
-    stage.heading(&format!("an experiment: etcd goes on while its leader {leader} is cut off"));
-    let witness = service::MEMBERS.into_iter().find(|h| *h != leader).unwrap_or("h1");
-    let file = write(stage, "cut-the-leader.yaml", &cut_the_leader(leader, witness))?;
+    stage.heading(&format!("an experiment: {name} goes on while its leader {leader} is cut off"));
+    let file = write(stage, "cut-the-leader.yaml", &cut_the_leader(kind, leader))?;
     stage.run(&["plan", &file])?;
     let id = detached(stage, &file)?;
     expect_views(stage, "partition")?;
     stage.run(&["views"])?;
-    let successor = etcd.wait_for_leader(stage, &[leader])?;
-    talk(format!("meanwhile in etcd: {successor} was elected by the majority"));
+    let successor = service.wait_for_leader(stage, &[leader])?;
+    talk(format!("meanwhile in {name}: {successor} was elected by the majority"));
 
     stage.heading("its verdict, once everything is lifted and seen to be gone");
     let said = stage.show(&["watch", &id])?;
     expect_views(stage, "agree")?;
     stage.run(&["views"])?;
-    ended(&said, &[0], "the experiment")
-}
-
-fn with_coordinators(stage: &Stage) -> Result<(), Failure> {
-    talk("etcd is not installed: the service that is hurt is Squall's own consensus");
-    stage.heading("five hosts with an agent, three with a coordinator and an agent, on a network of their own");
-    up(stage, &["--agents-on-coordinators"])?;
-    stage.run(&["status"])?;
-    let leader = leader(stage)?;
-
-    stage.heading(&format!(
-        "an experiment: the cluster goes on while its leader {leader} is cut off"
-    ));
-    let file = write(stage, "cut-the-leader.yaml", &cut_the_coordinator(&leader))?;
-    stage.run(&["plan", &file])?;
-    // From a host that is cut off nobody hears that its fault is held: this ends after the fault does.
-    let run = stage.begin(&["run", &file])?;
-    expect_views(stage, "partition")?;
-    stage.run(&["views"])?;
-
-    stage.heading("its verdict: the host was cut off from whoever could renew, and lifted alone");
-    let said = run.end()?;
-    expect_views(stage, "agree")?;
-    stage.run(&["views"])?;
-    // Nobody could see the fault end on time: the lease ended it, and that is never called held.
-    ended(&said, &[6], "the experiment")
+    ended(&said, &[0], "the experiment")?;
+    stop_everything(stage)
 }
 
 fn stop_everything(stage: &Stage) -> Result<(), Failure> {
@@ -90,13 +58,12 @@ fn stop_everything(stage: &Stage) -> Result<(), Failure> {
     Ok(())
 }
 
-fn up(stage: &Stage, labels: &[&str]) -> Result<(), Failure> {
+fn up(stage: &Stage, group: &str) -> Result<(), Failure> {
     // What an earlier demo left when it was killed is cleared first.
     stage.ask(&["lab", "down", super::LAB])?;
-    let args: Vec<&str> = ["lab", "up", super::LAB, "--hosts", "5", "--coordinators", "3"]
-        .into_iter()
-        .chain(labels.iter().copied())
-        .collect();
+    let labels: Vec<String> = MEMBERS.iter().map(|h| format!("{h}=group={group}")).collect();
+    let mut args = vec!["lab", "up", super::LAB, "--hosts", "5", "--coordinators", "3"];
+    args.extend(labels.iter().flat_map(|label| ["--label", label]));
     talk(format!("\n$ squall {}", args.join(" ")));
     let made = stage.json(&args)?;
     let dir = made["cluster"].as_str().unwrap_or_default();
@@ -134,12 +101,6 @@ fn expect_views(stage: &Stage, verdict: &str) -> Result<(), Failure> {
     Err(Failure::new(Exit::Broken, what, "squall views shows what they say"))
 }
 
-fn leader(stage: &Stage) -> Result<String, Failure> {
-    let status = stage.json(&["status"])?;
-    let leader = status["cluster"]["leader"].as_str().map(str::to_owned);
-    leader.ok_or_else(|| Failure::local("the cluster has no leader", "squall status"))
-}
-
 fn ended(said: &Said, good: &[i32], what: &str) -> Result<(), Failure> {
     if good.contains(&said.code) {
         return Ok(());
@@ -155,15 +116,12 @@ fn write(stage: &Stage, name: &str, text: &str) -> Result<String, Failure> {
     Ok(path.display().to_string())
 }
 
-fn cut_the_leader(leader: &str, witness: &str) -> String {
-    format!(
-        "name: cut-the-leader
-objective: etcd answers while the member that leads it is cut off from the others
-targets: {{ hosts: [{leader}] }}
-faults:
-  - partition: {{ peers: {{ group: etcd }} }}
-duration: 12s
-steady-state:
+fn cut_the_leader(kind: Kind, leader: &str) -> String {
+    let name = kind.name();
+    let witness = MEMBERS.into_iter().find(|h| *h != leader).unwrap_or("h1");
+    let hypothesis = match kind {
+        Kind::Etcd => format!(
+            "steady-state:
   - name: health
     http: {{ url: \"http://{witness}:2379/health\" }}
     from: h5
@@ -172,19 +130,18 @@ steady-state:
 baseline: 3s
 recovery: 4s
 "
-    )
-}
-
-fn cut_the_coordinator(leader: &str) -> String {
+        ),
+        // It speaks QUIC alone, which no probe does.
+        Kind::Squall => String::new(),
+    };
     format!(
         "name: cut-the-leader
-objective: the cluster goes on while the coordinator that leads it is cut off, control and all
+objective: {name} goes on while the member that leads it is cut off from the others
 targets: {{ hosts: [{leader}] }}
 faults:
-  - partition: {{ peers: all, control: severed }}
-duration: 20s
-safety: {{ lease: 6s }}
-"
+  - partition: {{ peers: {{ group: {name} }} }}
+duration: 12s
+{hypothesis}"
     )
 }
 
