@@ -147,8 +147,7 @@ impl Plan {
     }
 
     /// `/etc/hosts`, the same on every host. A name means the one address that the fleet knows the
-    /// host by: a second one would be a way around a fault between two named hosts. The IPv6 address
-    /// beside an IPv4 one is called `h1.v6`.
+    /// host by; the IPv6 address beside an IPv4 one is called `h1.v6`.
     #[must_use]
     pub fn hosts_file(&self) -> String {
         let mut text = String::from("127.0.0.1 localhost\n::1 localhost ip6-localhost\n");

@@ -20,6 +20,7 @@ fn fleet() -> Fleet {
     let host = |n: u8| HostRecord {
         name: format!("h{n}").parse().expect("a host name"),
         address: [10, 0, 0, 10 + n].into(),
+        also: Vec::new(),
         labels: if n <= 3 {
             BTreeMap::from([("group".into(), "etcd".into())])
         } else {

@@ -2,6 +2,7 @@
 //! control streams, neighbours, probes, and a socket for a person on the host.
 #![forbid(unsafe_code)]
 
+mod addresses;
 pub mod config;
 mod driver;
 mod fit;

@@ -17,6 +17,7 @@ use squall_wire::{Endpoint, EndpointOptions, GossipKey, Identity, IdentityError,
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use crate::addresses;
 use crate::config::Config;
 use crate::driver::{Driver, Inbox, Kept};
 use crate::holders::Holders;
@@ -154,6 +155,7 @@ fn hello(
         host: HostRecord {
             name: config.name.clone(),
             address: config.address,
+            also: addresses::also(config.address).unwrap_or_default(),
             labels: config.labels.clone(),
             gossip_port: neighbours.gossip_port(),
             relay_port: neighbours.relay_port(),
@@ -253,6 +255,7 @@ pub(crate) fn assemble(
             locals: locals_inbox,
             relayed,
         },
+        look_at: clock::now(),
         ends_when_idle: false,
     })
 }

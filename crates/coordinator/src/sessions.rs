@@ -133,6 +133,7 @@ mod tests {
             let record = HostRecord {
                 name: name.clone(),
                 address: std::net::Ipv4Addr::LOCALHOST.into(),
+                also: Vec::new(),
                 labels: BTreeMap::from([("group".to_owned(), (*group).to_owned())]),
                 gossip_port: 1,
                 relay_port: 2,

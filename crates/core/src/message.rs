@@ -31,6 +31,8 @@ pub enum FromAgent {
     Stops(Vec<StopId>),
     /// What a stop did here. Said once a stop and again to each coordinator that asks again.
     Receipt(Receipt),
+    /// This host's further addresses, as [`HostRecord::also`], whenever they have changed.
+    Addresses(Vec<IpAddr>),
 }
 
 /// Who an agent is.

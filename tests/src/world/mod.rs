@@ -131,6 +131,7 @@ pub fn host_record(name: HostName) -> HostRecord {
     HostRecord {
         name,
         address: [127, 0, 0, 1].into(),
+        also: Vec::new(),
         labels: BTreeMap::new(),
         gossip_port: 0,
         relay_port: 0,

@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+mod addresses;
 mod bad_input;
 mod bench;
 mod cli;

@@ -16,6 +16,7 @@ use squall_core::time::Time;
 use squall_faults::clock;
 use tokio::sync::mpsc;
 
+use crate::addresses;
 use crate::fit::fit;
 use crate::holders::{HolderNews, Holders};
 use crate::links::{Link, LinkEvent};
@@ -51,6 +52,8 @@ pub(crate) struct Driver {
     pub probes: Probes,
     pub kept: Kept,
     pub inbox: Inbox,
+    /// When this host's addresses are looked at next.
+    pub look_at: Time,
     /// No coordinator: ends when nothing is alive and nobody is connected any more.
     pub ends_when_idle: bool,
 }
@@ -92,11 +95,30 @@ impl Driver {
     fn settle(&mut self) -> Time {
         self.drain();
         let now = clock::now();
+        if now >= self.look_at {
+            self.look_at = now.plus(addresses::LOOK_MS);
+            self.look_at_addresses();
+        }
         if now >= self.host.poll_timeout() {
             self.host.handle_timeout(now);
             self.drain();
         }
         now
+    }
+
+    /// Says so where this host's addresses have changed.
+    fn look_at_addresses(&mut self) {
+        let Some(hello) = &mut self.hello else { return };
+        match addresses::also(hello.host.address) {
+            Ok(also) if also == hello.host.also => {}
+            Ok(also) => {
+                for link in &self.links {
+                    link.send(FromAgent::Addresses(also.clone()));
+                }
+                hello.host.also = also;
+            }
+            Err(error) => tracing::warn!(%error, "this host's addresses cannot be read"),
+        }
     }
 
     /// Handles one event, or comes back after `wait_ms`. May be dropped before it has begun to.

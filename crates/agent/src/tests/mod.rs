@@ -173,6 +173,7 @@ fn hello(run: AgentRun) -> Hello {
     let host = HostRecord {
         name: me(),
         address: std::net::Ipv4Addr::LOCALHOST.into(),
+        also: Vec::new(),
         labels: Default::default(),
         gossip_port: 1,
         relay_port: 2,

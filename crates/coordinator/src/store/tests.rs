@@ -86,6 +86,7 @@ fn host(name: &str) -> HostRecord {
     HostRecord {
         name: name.parse().unwrap(),
         address: std::net::Ipv4Addr::LOCALHOST.into(),
+        also: Vec::new(),
         labels: std::collections::BTreeMap::new(),
         gossip_port: 1,
         relay_port: 2,

@@ -26,6 +26,7 @@ pub(super) fn record(name: &str) -> HostRecord {
     HostRecord {
         name: name.parse().unwrap(),
         address: std::net::Ipv4Addr::LOCALHOST.into(),
+        also: Vec::new(),
         labels: BTreeMap::new(),
         gossip_port: 1,
         relay_port: 2,

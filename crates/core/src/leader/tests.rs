@@ -112,6 +112,7 @@ impl Bench {
             bench.commit(Command::Register(HostRecord {
                 name: name(host),
                 address: [10, 0, 0, 1].into(),
+                also: Vec::new(),
                 labels: BTreeMap::new(),
                 gossip_port: 0,
                 relay_port: 0,

@@ -134,6 +134,9 @@ pub enum Command {
     Barrier,
 }
 
+/// Further addresses of a host that are registered, at most.
+pub const MAX_ALSO: usize = 16;
+
 /// A registered host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostRecord {
@@ -141,6 +144,9 @@ pub struct HostRecord {
     pub name: HostName,
     /// The address by which its peers know it.
     pub address: IpAddr,
+    /// Further addresses of its own, in order, at most [`MAX_ALSO`]: a fault between named hosts is
+    /// about all of them.
+    pub also: Vec<IpAddr>,
     /// Its labels; `group` names its cohort.
     pub labels: BTreeMap<String, String>,
     /// Its gossip port (UDP, not exempt from faults).
@@ -154,6 +160,11 @@ pub struct HostRecord {
 }
 
 impl HostRecord {
+    /// Every address of it that is known.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        std::iter::once(self.address).chain(self.also.iter().copied())
+    }
+
     /// Those with whom it must see each other: the label `group`, empty where it has none.
     #[must_use]
     pub fn cohort(&self) -> &str {

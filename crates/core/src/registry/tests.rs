@@ -70,6 +70,7 @@ fn record(name: &str) -> HostRecord {
     HostRecord {
         name: host(name),
         address: "10.0.0.1".parse().unwrap(),
+        also: Vec::new(),
         labels: BTreeMap::new(),
         gossip_port: 1,
         relay_port: 2,

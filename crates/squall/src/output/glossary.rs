@@ -19,8 +19,8 @@ const fn word(word: &'static str, meaning: &'static str) -> Word {
 pub const WORDS: &[Word] = &[
     word(
         "partition",
-        "Packets between the target and its peers vanish. Parameters: peers (hosts, {group: …}, \
-         addresses, networks, all), direction in|out|both, ports, protocol tcp|udp, control \
+        "Packets between the target and its peers vanish. Parameters: peers (hosts, each at all its \
+         addresses, {group: …}, addresses, networks, all), direction in|out|both, ports, protocol tcp|udp, control \
          exempt|severed, or a shape (isolate, simplex, halves, majority, minority-third, bridge, \
          ring, random, groups). Held in an nft table that the kernel removes with the holder's \
          socket, and by element time-outs of at most the lease.\n\

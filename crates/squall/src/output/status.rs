@@ -1,6 +1,7 @@
 //! `squall status` and `squall nodes`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Serialize;
 use squall_core::ids::NodeId;
@@ -65,6 +66,8 @@ pub struct HostView {
     pub id: String,
     /// The address by which others reach it.
     pub address: String,
+    /// Further addresses of its own: a fault between named hosts is about all of them.
+    pub also: Vec<IpAddr>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
     /// `armed`, `latched`, `starting`, `drained` or `unconnected`.
@@ -143,6 +146,7 @@ pub fn host_view(host: &HostStatus) -> HostView {
         name: host.host.name.to_string(),
         id: host.host.name.to_string(),
         address: host.host.address.to_string(),
+        also: host.host.also.clone(),
         labels: host.host.labels.clone(),
         state: host_state(host).to_owned(),
         faults: faults

@@ -81,8 +81,9 @@ fn every_variant_has_a_sample() {
         FromAgent::Report(_) => 1,
         FromAgent::Stops(_) => 2,
         FromAgent::Receipt(_) => 3,
+        FromAgent::Addresses(_) => 4,
     };
-    covered(4, samples::from_agent().iter().map(agent));
+    covered(5, samples::from_agent().iter().map(agent));
     let to_agent = |m: &ToAgent| match m {
         ToAgent::Stop { .. } => 0,
         ToAgent::Stops(_) => 1,

@@ -78,6 +78,7 @@ fn host_record() -> HostRecord {
     HostRecord {
         name: host("h1"),
         address: [10, 0, 0, 1].into(),
+        also: vec![[10, 1, 0, 2].into()],
         labels: BTreeMap::from([("group".into(), "etcd".into())]),
         gossip_port: 7446,
         relay_port: 7447,
@@ -351,6 +352,7 @@ pub fn from_agent() -> Vec<FromAgent> {
         FromAgent::Report(report()),
         FromAgent::Stops(vec![stop(2), stop(3)]),
         FromAgent::Receipt(receipt()),
+        FromAgent::Addresses(vec![[10, 1, 0, 3].into()]),
     ]
 }
 

@@ -84,6 +84,7 @@ fn record(host: &str) -> HostRecord {
     HostRecord {
         name: host.parse().expect("a letter and digits"),
         address: std::net::Ipv4Addr::LOCALHOST.into(),
+        also: Vec::new(),
         labels: std::collections::BTreeMap::new(),
         gossip_port: 1,
         relay_port: 1,

@@ -31,6 +31,7 @@ fn fleet() -> Fleet {
         let record = HostRecord {
             name: host(name),
             address: address.parse().unwrap(),
+            also: Vec::new(),
             labels,
             gossip_port: 1,
             relay_port: 2,
@@ -347,4 +348,29 @@ fn safety_is_taken_over_and_has_its_defaults() {
     assert_eq!((own.max_radius_ppm, own.lease_ms), (1_000_000, 30_000));
     assert_eq!(own.of_group.as_deref(), Some("etcd"));
     assert!(!own.auto_rollback && own.continue_on_loss && own.expects_split);
+}
+
+#[test]
+fn a_hosts_name_stands_for_all_its_addresses_but_those_that_others_have_too() {
+    let mut fleet = fleet();
+    let mut also = |name: &str, more: &[&str]| {
+        let known = fleet.hosts.get_mut(&host(name)).unwrap();
+        known.also = more.iter().map(|a| a.parse().unwrap()).collect();
+    };
+    also("h1", &["172.17.0.1", "fd01::1"]);
+    also("h2", &["172.17.0.1", "192.168.0.2", "fd01::2"]);
+    let cut = |fault: &str| {
+        let text =
+            format!("name: n\ntargets: {{hosts: [h1]}}\nfaults: [{{{fault}}}]\nduration: 9s");
+        let experiment = resolve(&parse(&text), &fleet, 1).unwrap();
+        let Fault::Partition(partition) = &experiment.faults[0].spec else { panic!("{fault}") };
+        let peers: Vec<String> = partition.traffic.peers.iter().map(ToString::to_string).collect();
+        (peers.join(" "), experiment.touched)
+    };
+    let (peers, _) = cut("partition: {peers: [h2, h3]}");
+    assert_eq!(peers, "10.0.0.2/32 192.168.0.2/32 fd01::2/128 10.0.0.3/32");
+    // Its own addresses are not cut, whoever lists them; and a network meets a host at each of them.
+    let (peers, touched) = cut("partition: {peers: ['fd01::1', 'fd01::/64']}");
+    assert_eq!(peers, "fd01::/64");
+    assert!(touched.contains(&host("h2")) && !touched.contains(&host("h3")), "{touched:?}");
 }
