@@ -1,4 +1,4 @@
-//! A lab to hold in a test or a demo: goes down when it is dropped.
+//! A lab to hold in a test: goes down when it is dropped.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -104,18 +104,6 @@ impl Lab {
         let view = serde_json::from_slice(&output.stdout)
             .map_err(|e| system("what lab up printed")(e.into()))?;
         Ok(Lab { program: program.to_owned(), root, view, owned: true })
-    }
-
-    /// A lab that somebody else made and takes down.
-    ///
-    /// # Errors
-    /// There is none of that name.
-    pub fn open(program: &Path, name: &str) -> Result<Lab, LabError> {
-        let root = place::root()?;
-        let name = name.parse().map_err(|e| LabError::Invalid(format!("{e}")))?;
-        let (dir, record) = place::open(&root, &name)?;
-        let view = record.view(&dir);
-        Ok(Lab { program: program.to_owned(), root, view, owned: false })
     }
 
     /// Its name.

@@ -7,8 +7,8 @@
 //! with whoever makes it.
 //!
 //! Two sides use this crate. The program `squall`, while it has one thread, makes labs
-//! ([`build::make`]), enters them ([`enter`]) and becomes their init ([`init::init_main`]). Tests and
-//! the demo hold a [`Lab`], which runs that program.
+//! ([`build::make`]), enters them ([`enter`]) and becomes their init ([`init::init_main`]). Tests
+//! hold a [`Lab`], which runs that program.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 

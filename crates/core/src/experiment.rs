@@ -66,7 +66,7 @@ pub struct Placement {
 /// What an experiment may not exceed, and what ends it early.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Safety {
-    /// Distinct target hosts over registered armed hosts, in millionths.
+    /// Distinct target hosts over registered hosts that are not drained, in millionths.
     pub max_radius_ppm: u32,
     /// The label `group` whose members are counted instead of the fleet.
     pub of_group: Option<String>,

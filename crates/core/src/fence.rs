@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{LogIndex, StopId};
 
-/// Stop ids that one node keeps, at most. At one stop a day this is eleven years.
+/// Stop ids with which new experiments are still taken; stops themselves always are. At one stop a day
+/// this is eleven years.
 pub const MAX_STOPS: usize = 4096;
 
 /// A committed resume.

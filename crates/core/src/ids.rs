@@ -152,8 +152,7 @@ pub struct Leadership {
 )]
 pub struct LogIndex(pub u64);
 
-/// One fault on one host: applied at most once, ever. The host that holds it is implied by where
-/// the id stands, and named where ids of several hosts meet ([`FaultId::host`]).
+/// One fault on one host: applied at most once, ever.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FaultId {
     /// The experiment; one of [`ExperimentId::local`] for `squall inject`.

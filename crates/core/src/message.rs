@@ -85,7 +85,7 @@ pub enum HostPhase {
     Held,
     /// Being undone and proven gone.
     Reverting,
-    /// Over by order or deadline, seen gone.
+    /// Over by order, deadline or stop, seen gone.
     Clean,
     /// Over by anything else, seen gone.
     Lost,
@@ -430,7 +430,7 @@ pub struct Status {
     pub coordinators: Vec<CoordinatorStatus>,
     /// Every registered host.
     pub hosts: Vec<HostStatus>,
-    /// Every experiment.
+    /// The experiments that have room in one answer, the newest first to stay.
     pub experiments: Vec<ExperimentRecord>,
 }
 
@@ -441,7 +441,7 @@ pub struct CoordinatorStatus {
     pub id: NodeId,
     /// Its address.
     pub address: SocketAddr,
-    /// `leader`, `follower`, `candidate`, `learner`, or `unreached`.
+    /// `leader`, `follower`, `candidate`, `learner`, `stopped` or `unreached`.
     pub role: String,
     /// Its term.
     pub term: u64,
@@ -468,7 +468,7 @@ pub struct HostStatus {
     pub capabilities: Vec<Capability>,
 }
 
-/// The views with their rows.
+/// What the views show.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ViewsAnswer {
     /// A quorum stood behind this answer.
@@ -479,6 +479,9 @@ pub struct ViewsAnswer {
     pub judgement: views::Judgement,
     /// And on each cohort.
     pub cohorts: BTreeMap<String, views::Judgement>,
+    /// Whom a host's gossip does not take for alive: the host, the other, and for what. No verdict stands
+    /// on it: gossip hides one-way cuts.
+    pub gossip: Vec<(HostName, HostName, views::Liveness)>,
 }
 
 /// What an experiment would do.
@@ -548,6 +551,6 @@ pub enum StopState {
     Lapsing,
     /// It has not; every lease has passed since. Not seen.
     Lapsed,
-    /// It cannot be reached and held nothing when last heard, or was never heard.
+    /// It cannot be reached, and held nothing when last heard.
     Unreached,
 }

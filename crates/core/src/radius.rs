@@ -63,7 +63,7 @@ pub fn within(targeted: usize, of: usize, limit_ppm: u32) -> bool {
 /// Checks one request against its own limit and the fleet's.
 ///
 /// `own` are the request's targets, `own_of` the hosts that its own limit counts, `taken` what
-/// running experiments have reserved, `fleet` all registered armed hosts.
+/// running experiments have reserved, `fleet` all registered hosts that are not drained.
 ///
 /// # Errors
 /// The limit that is exceeded, with the numbers and who holds the rest.

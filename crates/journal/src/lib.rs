@@ -1,7 +1,7 @@
 //! What had we promised before the lights went out?
 //!
-//! A journal is one file of opaque records, each with its length and checksum, under an exclusive
-//! lock. [`Journal::append`] returns once the bytes are on the disk. A record that was being written
+//! A journal is one file of opaque records, each with its length, in batches with a checksum each, under
+//! an exclusive lock. [`Journal::append`] returns once the bytes are on the disk. A record that was being written
 //! when the power went is cut off at the next start; a bad record before the end is damage, and the
 //! journal refuses to be read rather than forget what stands behind it.
 #![forbid(unsafe_code)]

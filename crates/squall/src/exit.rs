@@ -50,7 +50,7 @@ pub struct Failure {
 pub type Outcome = Result<Exit, Failure>;
 
 impl Failure {
-    /// A failure before any host was asked for anything.
+    /// A failure; what it means for the hosts is added with [`Failure::with_hosts`].
     pub fn new(exit: Exit, what: impl Into<String>, next: impl Into<String>) -> Failure {
         Failure { exit, what: what.into(), hosts: String::new(), next: next.into() }
     }
@@ -111,7 +111,7 @@ impl Failure {
             Refusal::NotStopped(hosts) => {
                 let despite: Vec<_> = hosts.iter().map(|h| format!("--despite {h}")).collect();
                 let next = format!(
-                    "squall status shows when they are; else look there, then squall resume STOP {}",
+                    "wait until squall status shows them stopped; else look there, then squall resume STOP {}",
                     despite.join(" ")
                 );
                 (Exit::Refused, next)

@@ -373,7 +373,8 @@ fn on_a_full_disk_a_host_begins_nothing_stops_all_the_same_and_says_so() {
     nothing_is_left(&fleet);
 }
 
-/// Writes into the log until a coordinator is no more; returns the last write that was acknowledged.
+/// Drains h3 and takes it back until a coordinator is no more; returns whether the last word that was
+/// acknowledged was to drain it.
 fn write_until_gone(fleet: &Fleet, coordinator: &str) -> bool {
     let mut drained = false;
     for _ in 0..200 {

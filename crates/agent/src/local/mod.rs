@@ -1,4 +1,4 @@
-//! A person on this host: `squall inject`, `squall lift` and `squall faults` over a Unix socket.
+//! A person on this host: `squall inject` and `squall lift` over a Unix socket.
 //!
 //! JSON lines both ways. A connection that injected something is its lease: the fault is lifted when
 //! the connection ends.

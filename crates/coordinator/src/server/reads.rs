@@ -10,7 +10,7 @@ use squall_core::ids::{ExperimentId, HostName};
 use squall_core::message::{HostStatus, Plan, Report, Response, Shown, Status, ViewsAnswer};
 use squall_core::registry::{Refusal, Registry};
 use squall_core::spec::File;
-use squall_core::views::{self, Evidence, Judgement};
+use squall_core::views::{self, Evidence, Judgement, Liveness, Row};
 use squall_wire::codec::{self, MAX_FRAME};
 
 use super::writes::resolve;
@@ -77,7 +77,16 @@ pub(super) async fn views(node: &Arc<Node>) -> Response {
         applied: standing.applied,
         judgement: views::judge(&evidence),
         cohorts,
+        gossip: not_alive(&evidence),
     }))
+}
+
+fn not_alive(all: &Evidence) -> Vec<(HostName, HostName, Liveness)> {
+    let of = |(host, (row, _)): (&HostName, &(Row, u64))| {
+        let doubted = row.members.iter().filter(|(_, liveness)| *liveness != Liveness::Alive);
+        doubted.map(|(other, l)| (host.clone(), other.clone(), *l)).collect::<Vec<_>>()
+    };
+    all.rows.iter().flat_map(of).collect()
 }
 
 fn by_cohort(registry: &Registry, all: &Evidence) -> BTreeMap<String, Judgement> {

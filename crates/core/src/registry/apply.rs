@@ -93,7 +93,7 @@ impl Registry {
         if self.stops.contains_key(&stop) {
             return Ok(Outcome::Unchanged);
         }
-        // Never refused for room: a stop must always arrive. The limit only warns at submit.
+        // Never refused for room: a stop must always arrive. The limit refuses new experiments instead.
         self.fence.hear(stop);
         self.stops.insert(stop, StopRecord { index, by: entry.by.clone(), at: entry.at });
         self.end_all_for_stop(entry.at);

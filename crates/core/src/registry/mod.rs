@@ -229,8 +229,8 @@ pub enum Refusal {
     /// An experiment that is not there.
     #[error("no experiment {}", .0.short())]
     UnknownExperiment(ExperimentId),
-    /// A resume of something else than what is outstanding.
-    #[error("stop {0} is not outstanding: `squall status` shows which are")]
+    /// A resume of a stop that nobody has heard of.
+    #[error("no stop {0} is known: `squall status` shows which are outstanding")]
     UnknownStop(StopId),
     /// A token that is unknown, used, or for another host.
     #[error("the token is unknown, used already, or for another host")]
@@ -281,7 +281,7 @@ impl Registry {
         self.remembered.get(&id)
     }
 
-    /// Experiments that have not settled, oldest start first.
+    /// Experiments that have not settled, in the order of their ids.
     pub fn running(&self) -> impl Iterator<Item = &ExperimentRecord> {
         self.experiments.values().filter(|e| e.is_running())
     }

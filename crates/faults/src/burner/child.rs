@@ -24,8 +24,9 @@ pub fn burn_main(parent: &str) -> ExitCode {
 }
 
 fn burn(parent: &str) -> io::Result<()> {
-    rustix::thread::set_name(c"squall-burn")?;
     die_with(parent)?;
+    // Who sees the name knows that it is tied.
+    rustix::thread::set_name(c"squall-burn")?;
     let mut orders = Orders::new();
     let (line, early) = orders.task()?;
     let work: Work = serde_json::from_str(&line)?;

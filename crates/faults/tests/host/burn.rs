@@ -173,7 +173,8 @@ fn a_burner_touches_nothing_for_a_stranger_and_dies_with_its_thread() {
     let mut child = std::thread::spawn(move || {
         let child = start(std::process::id());
         let pid = child.id() as i32;
-        std::thread::sleep(Duration::from_millis(300));
+        let comm = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        until(10_000, || comm() == "squall-burn\n");
         assert!(state(pid).is_some_and(|s| s != 'Z'));
         kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
         child

@@ -93,7 +93,7 @@ fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
         if members.iter().any(|m| m.name == name || m.address == address) {
             return Err(Failure::usage(
                 format!("{text}: the same name or address twice"),
-                "each is one",
+                "give each a name and an address of its own",
             ));
         }
         let place = format!("c{}", members.len() + 1);

@@ -136,13 +136,13 @@ async fn hold(
             Injected::Changed(fault) => commentary(&fault, duration_ms),
             Injected::Over(fault) => break fault,
             Injected::Refused { reason, by_safety } => {
-                let exit = if by_safety { Exit::Refused } else { Exit::Broken };
-                return Err(Failure::new(
-                    exit,
-                    format!("refused: {reason}"),
-                    "squall explain latch; the host's policy file",
-                )
-                .with_hosts("nothing was touched"));
+                let (exit, next) = if by_safety {
+                    (Exit::Refused, "squall explain latch; the host's policy file")
+                } else {
+                    (Exit::Broken, "try again once squall status shows this host armed")
+                };
+                let what = format!("refused: {reason}");
+                return Err(Failure::new(exit, what, next).with_hosts("nothing was touched"));
             }
         }
     };

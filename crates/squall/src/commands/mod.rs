@@ -17,7 +17,6 @@ use std::io;
 
 use clap::CommandFactory;
 use squall_core::message::{Request, Response};
-use squall_core::registry::Refusal;
 
 use crate::cli::{AgentAction, Cli, Command, FaultsAction, Format, Shared};
 use crate::client::Client;
@@ -132,28 +131,14 @@ fn logs(default: &str) {
 
 /// A failure for an answer to some other question: the versions of client and coordinator differ.
 fn odd(request: &Request, response: &Response) -> Failure {
-    match response {
-        Response::Refused(refusal) => refused(refusal),
-        other => {
-            let name = |debug: String| debug.split([' ', '(', '{']).next().map(str::to_owned);
-            let asked = name(format!("{request:?}")).unwrap_or_default();
-            let said = name(format!("{other:?}")).unwrap_or_default();
-            Failure::new(
-                Exit::Unreachable,
-                format!("a coordinator answered {said} to {asked}"),
-                "use the same version of squall everywhere",
-            )
-        }
-    }
-}
-
-/// Something that the runtime needs is not to be had.
-fn runtime_error(error: io::Error) -> Failure {
-    threads(error)
-}
-
-fn refused(refusal: &Refusal) -> Failure {
-    Failure::refused(refusal)
+    let name = |debug: String| debug.split([' ', '(', '{']).next().map(str::to_owned);
+    let asked = name(format!("{request:?}")).unwrap_or_default();
+    let said = name(format!("{response:?}")).unwrap_or_default();
+    Failure::new(
+        Exit::Unreachable,
+        format!("a coordinator answered {said} to {asked}"),
+        "use the same version of squall everywhere",
+    )
 }
 
 /// Prints an answer, and ends well.

@@ -7,7 +7,7 @@ use squall_agent::config::{AGENT_FILE, POLICY_FILE, default_run_dir, default_sta
 use squall_core::policy::Policy;
 
 use super::watch::Interrupts;
-use super::{logs, runtime_error};
+use super::{logs, threads};
 use crate::cli::LocalDirs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
@@ -109,5 +109,5 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .worker_threads(WORKERS)
         .enable_all()
         .build()
-        .map_err(runtime_error)
+        .map_err(threads)
 }

@@ -8,8 +8,8 @@ use squall_core::ids::ExperimentId;
 use squall_core::message::{Request, Shown};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::command_id;
 use super::operate::{ask_show, ask_status, find, say_unheard, view};
-use super::{command_id, runtime_error};
 use crate::cli::Format;
 use crate::client::Client;
 use crate::exit::{self, Exit, Failure, Outcome};
@@ -29,9 +29,14 @@ pub struct Interrupts {
 impl Interrupts {
     /// From now on neither ends this process.
     pub fn new() -> Result<Interrupts, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|e| {
+                Failure::local(format!("no signal can be heard: {e}"), "check this host's limits")
+            })
+        };
         Ok(Interrupts {
-            ctrl_c: signal(SignalKind::interrupt()).map_err(runtime_error)?,
-            terminate: signal(SignalKind::terminate()).map_err(runtime_error)?,
+            ctrl_c: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
         })
     }
 

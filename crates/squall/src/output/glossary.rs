@@ -164,7 +164,7 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "lost",
-        "A fault that ended by something else than order or deadline: a crash, a lease, a person's lift. It was seen gone and never comes back.",
+        "A fault that ended by something else than order, deadline or stop: a crash, a lease, a person's lift. It was seen gone and never comes back.",
     ),
     word("stuck", "A fault that is over but left something behind. On that host: squall lift."),
     word(

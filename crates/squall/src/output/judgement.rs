@@ -1,8 +1,11 @@
 //! `squall views`: who sees whom, and who believes in which authority.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+use squall_core::ids::HostName;
 use squall_core::message::ViewsAnswer;
-use squall_core::views::{Authority, Judgement, PartitionKind};
+use squall_core::views::{Authority, Judgement, Liveness, PartitionKind};
 
 use super::table::blocks;
 
@@ -14,10 +17,23 @@ pub struct ViewsView {
     pub whole: JudgementView,
     /// Each cohort.
     pub cohorts: Vec<CohortView>,
+    /// Whom gossip does not take for alive. No verdict stands on it: it hides one-way cuts.
+    pub gossip: Vec<GossipView>,
     /// A quorum stood behind this answer.
     pub confirmed: bool,
     /// The log entry as of which this is true.
     pub as_of: u64,
+}
+
+/// What one host's gossip says of another.
+#[derive(Debug, Serialize)]
+pub struct GossipView {
+    /// Whose.
+    pub host: String,
+    /// Of whom.
+    pub of: String,
+    /// `suspect` or `down`.
+    pub says: Liveness,
 }
 
 /// One cohort.
@@ -62,7 +78,7 @@ impl JudgementView {
     /// The view of a judgement.
     #[must_use]
     pub fn new(judgement: &Judgement) -> JudgementView {
-        let sides = |sides: &[Vec<squall_core::ids::HostName>]| {
+        let sides = |sides: &[Vec<HostName>]| {
             sides.iter().map(|s| s.iter().map(ToString::to_string).collect()).collect()
         };
         match judgement {
@@ -117,7 +133,7 @@ impl JudgementView {
 
     /// Each host with those it does not hear.
     fn cuts(&self) -> Vec<(&str, Vec<&str>)> {
-        let mut deaf: std::collections::BTreeMap<&str, Vec<&str>> = Default::default();
+        let mut deaf: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for edge in &self.edges {
             deaf.entry(&edge.to).or_default().push(&edge.from);
         }
@@ -133,9 +149,15 @@ impl ViewsView {
             cohort: name.clone(),
             judgement: JudgementView::new(judgement),
         };
+        let gossip = |(host, of, says): &(HostName, HostName, Liveness)| GossipView {
+            host: host.to_string(),
+            of: of.to_string(),
+            says: *says,
+        };
         ViewsView {
             whole: JudgementView::new(&answer.judgement),
             cohorts: answer.cohorts.iter().map(cohort).collect(),
+            gossip: answer.gossip.iter().map(gossip).collect(),
             confirmed: answer.confirmed,
             as_of: answer.applied.0,
         }
@@ -153,7 +175,20 @@ impl ViewsView {
             let name = if c.cohort.is_empty() { "hosts without a group" } else { &c.cohort };
             format!("{name}: {}", c.judgement.lines())
         });
-        blocks([unsure, self.whole.lines()].into_iter().chain(cohorts))
+        blocks([unsure, self.whole.lines()].into_iter().chain(cohorts).chain([self.gossip_lines()]))
+    }
+
+    /// A line for each host that doubts others, and what it takes them for.
+    fn gossip_lines(&self) -> String {
+        let mut doubts = BTreeMap::<(&str, Liveness), Vec<&str>>::new();
+        for g in &self.gossip {
+            doubts.entry((&g.host, g.says)).or_default().push(&g.of);
+        }
+        let word = |says| if says == Liveness::Down { "down" } else { "suspect" };
+        let line = |((host, says), of): (&(&str, Liveness), &Vec<&str>)| {
+            format!("gossip: {host} takes {} for {}", of.join(" "), word(*says))
+        };
+        doubts.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 }
 

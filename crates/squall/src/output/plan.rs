@@ -20,7 +20,7 @@ pub struct PlanView {
     /// Hosts that would be reached without holding any.
     pub touched: Vec<String>,
     /// Hosts in service, of which the targets are a share.
-    pub total_targets: u32,
+    pub fleet: u32,
     /// That share.
     pub blast_radius: f64,
     /// The share that the file allows.
@@ -66,7 +66,7 @@ impl PlanView {
             objective: e.objective.clone(),
             targets: targets.iter().map(ToString::to_string).collect(),
             touched: e.touched.iter().map(ToString::to_string).collect(),
-            total_targets: plan.fleet,
+            fleet: plan.fleet,
             blast_radius: (share * 1_000.0).round() / 1_000.0,
             max_blast_radius: f64::from(e.safety.max_radius_ppm) / 1_000_000.0,
             duration_ms: e.duration_ms,
@@ -124,7 +124,7 @@ impl PlanView {
         lines.push(format!(
             "blast radius: {} of {} hosts = {}, at most {}",
             self.targets.len(),
-            self.total_targets,
+            self.fleet,
             self.blast_radius,
             radius::share((self.max_blast_radius * 1_000_000.0).round() as u32)
         ));

@@ -49,7 +49,7 @@ pub struct CoordinatorView {
     pub id: String,
     /// Where it listens.
     pub address: String,
-    /// `leader`, `follower`, `candidate`, `learner` or `unreached`.
+    /// `leader`, `follower`, `candidate`, `learner`, `stopped` or `unreached`.
     pub role: String,
     /// Its term.
     pub term: u64,

@@ -24,9 +24,9 @@ pub struct StopView {
     pub whole: bool,
     /// A resume has released it meanwhile: hosts may hold what was started since.
     pub released: bool,
-    /// Every registered host answered lifted, without residue, durably latched.
+    /// Every registered or connected host answered lifted, without residue, durably latched.
     pub done: bool,
-    /// Every registered host.
+    /// Every registered or connected host.
     pub hosts: Vec<StopHostView>,
 }
 

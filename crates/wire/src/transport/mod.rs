@@ -34,7 +34,7 @@ use crate::identity::{Identity, IdentityError, Peer, Role};
 use crate::memory::MemoryEndpoint;
 use quic::QuicEndpoint;
 
-/// How long handshake and hello may take together. The idle time-out ends a dead one sooner.
+/// How long handshake and hello may take together; the idle time-out is as long.
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that wait to be taken by [`Endpoint::accept`], at most.
 pub(crate) const MAX_ACCEPTED: usize = 4096;

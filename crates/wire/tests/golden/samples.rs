@@ -488,6 +488,7 @@ pub fn responses() -> Vec<Response> {
                 ("b".into(), split),
                 ("c".into(), unknown),
             ]),
+            gossip: vec![(host("h1"), host("h2"), Liveness::Down)],
         })),
         Response::Plan(Box::new(Plan {
             experiment: experiment(),

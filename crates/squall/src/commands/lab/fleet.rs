@@ -30,7 +30,7 @@ pub struct Fleet {
 }
 
 fn identity(error: IdentityError) -> Failure {
-    Failure::local(error.to_string(), "choose another name for the lab")
+    Failure::local(error.to_string(), "is there room where the lab's files are?")
 }
 
 impl Fleet {
@@ -46,7 +46,8 @@ impl Fleet {
         let members: Vec<Member> = plan.hosts.iter().filter_map(member).collect();
         let all = plan.hosts.len();
         Ok(Fleet {
-            authority: ClusterAuthority::create(plan.name.as_str()).map_err(identity)?,
+            authority: ClusterAuthority::create(plan.name.as_str())
+                .map_err(|e| Failure::usage(e.to_string(), "choose another name for the lab"))?,
             gossip: GossipKey::create(),
             agents: if agents_on_coordinators { all } else { all - members.len() },
             agents_on_coordinators,
