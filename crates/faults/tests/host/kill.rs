@@ -1,7 +1,5 @@
 //! Signals: to whom, how often, and to whom never.
 
-use std::time::Duration;
-
 use squall_core::fault::{Amount, Fault, Kill, Processes, Protocol};
 use squall_core::hold::{Failure, HolderReport};
 use squall_faults::holder::HolderEvent;
@@ -139,7 +137,7 @@ fn a_victim_that_does_not_die_is_told_of() {
         let processes = with("kill-deaf");
         Fault::Kill(Kill { processes, amount: Amount::All, signal, interval_ms: None })
     };
-    let held = Held::start(&host, task(with_signal(15), 49, 5_000, 9_000));
+    let held = Held::start(&host, task(with_signal(15), 49, 30_000, 60_000));
     match held.next(5_000) {
         Some(HolderEvent::Report(HolderReport::Held(achieved))) => {
             assert!(!achieved.bit, "{achieved:?}");
@@ -151,7 +149,12 @@ fn a_victim_that_does_not_die_is_told_of() {
     let other = Held::start(&host, task(with_signal(40), 50, 5_000, 9_000));
     assert!(other.achieved().note.contains("receivers' business"));
     until(2_000, || victim.has_ended());
-    std::thread::sleep(Duration::from_millis(1_100));
+    match held.next(10_000) {
+        Some(HolderEvent::Report(HolderReport::Measured(achieved))) => {
+            assert_eq!(achieved.measured, "1 signalled, 1 seen dead");
+        }
+        other => panic!("{other:?}"),
+    }
     let achieved = held.lift();
     assert!(achieved.bit && achieved.measured.ends_with("1 seen dead"), "{achieved:?}");
 }
