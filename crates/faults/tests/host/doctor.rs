@@ -76,7 +76,7 @@ fn a_snapshot_is_quick_and_sees_only_what_changed() {
         (before, began.elapsed())
     });
     println!("a snapshot takes {took:?}");
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
     pair.h1.sh("ip addr add 10.9.7.1/24 dev v1");
     pair.h1.sh("tc qdisc add dev v1 root tbf rate 1mbit burst 10kb latency 50ms");
     pair.h1.sh("ip rule add fwmark 7 table 100 priority 99");
