@@ -68,13 +68,16 @@ async fn a_repeated_command_takes_effect_once_and_followers_name_the_leader() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_confirmed_read_shows_every_write_that_was_acknowledged_before_it() {
     let mut cluster = Cluster::started(3).await;
+    let mut confirmed = 0;
     for n in 0..30 {
         let Outcome::Done(index) = cluster.write(&token()).await else { panic!("not done") };
         let status = cluster.status(n % 3).await;
         if status.confirmed {
             assert!(status.applied >= index, "{:?} after {index:?}", status.applied);
+            confirmed += 1;
         }
     }
+    assert!(confirmed > 0, "no read was confirmed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
