@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Of a host that lets the programs of these tests run.
 fn willing() -> Probes {
-    let programs = ["/bin/sh", "/no/such/program"].map(str::to_owned).to_vec();
+    let programs = ["/bin/sh", "/bin/true", "/bin/false", "/no/such/program"];
+    let programs = programs.map(str::to_owned).to_vec();
     Probes::new(Policy { probe_programs: programs, ..Policy::default() })
 }
 
@@ -171,20 +172,25 @@ async fn a_connection_is_good_and_names_are_looked_up() {
     until("connections", || tally(&mut probes, Stage::Before).ok >= 3).await;
 }
 
+fn program(argv: &[&str]) -> ProbeKind {
+    ProbeKind::Exec { argv: argv.iter().map(|word| (*word).to_owned()).collect() }
+}
+
+/// For what leaves the number of its own process behind.
 fn shell(script: &str) -> ProbeKind {
-    ProbeKind::Exec { argv: ["/bin/sh", "-c", script].map(str::to_owned).to_vec() }
+    program(&["/bin/sh", "-c", script])
 }
 
 #[tokio::test]
 async fn a_program_is_judged_by_its_exit() {
-    for (script, good, error) in [("exit 0", true, ""), ("exit 3", false, "exit 3")] {
+    for (path, good, error) in [("/bin/true", true, ""), ("/bin/false", false, "exit 1")] {
         let mut probes = willing();
-        probes.set(clock::now(), &[order(shell(script), 50, 5_000, Stage::Before)]);
+        probes.set(clock::now(), &[order(program(&[path]), 50, 5_000, Stage::Before)]);
         until("exits", || tally(&mut probes, Stage::Before).sent >= 3).await;
         let seen = tally(&mut probes, Stage::Before);
         assert_eq!((seen.ok == seen.sent, seen.last_error.as_str()), (good, error));
     }
-    let missing = ProbeKind::Exec { argv: vec!["/no/such/program".to_owned()] };
+    let missing = program(&["/no/such/program"]);
     let mut probes = willing();
     probes.set(clock::now(), &[order(missing, 50, 5_000, Stage::Before)]);
     until("failures", || tally(&mut probes, Stage::Before).failed >= 1).await;
@@ -195,13 +201,13 @@ async fn a_program_that_the_host_does_not_list_is_not_run() {
     let dir = tempfile::tempdir().unwrap();
     let ran = dir.path().join("ran");
     let mut probes = Probes::new(Policy::default());
-    let touch = shell(&format!("touch {}", ran.display()));
+    let touch = program(&["/bin/touch", &ran.display().to_string()]);
     probes.set(clock::now(), &[order(touch, 50, 5_000, Stage::Before)]);
     until("refusals", || tally(&mut probes, Stage::Before).failed >= 3).await;
     let seen = tally(&mut probes, Stage::Before);
     assert_eq!(
         (seen.ok, seen.last_error.as_str()),
-        (0, "policy: no probe may run `/bin/sh` on this host (see probe-programs)")
+        (0, "policy: no probe may run `/bin/touch` on this host (see probe-programs)")
     );
     assert!(!ran.exists());
 }
