@@ -123,11 +123,14 @@ async fn a_black_hole_is_failures_over_what_was_due_and_never_steady() {
     go.send_replace(false);
     let mut probes = willing();
     probes.set(clock::now(), &[order(http(at), 20, 100, Stage::During)]);
-    until("enough is due", || tally(&mut probes, Stage::During).elapsed_ms >= 2_000).await;
-    let seen = tally(&mut probes, Stage::During);
     // One each 20 ms, less those that may still hope.
-    let (due, hoping) = (seen.elapsed_ms / 20, 10);
-    assert!(seen.sent + hoping >= due && seen.sent <= due + 2, "{seen:?}");
+    until("enough is due, and decided", || {
+        let seen = tally(&mut probes, Stage::During);
+        seen.elapsed_ms >= 2_000 && seen.sent + 10 >= seen.elapsed_ms / 20
+    })
+    .await;
+    let seen = tally(&mut probes, Stage::During);
+    assert!(seen.sent <= seen.elapsed_ms / 20 + 2, "{seen:?}");
     assert_eq!((seen.ok, seen.failed), (0, seen.sent));
     assert_eq!(seen.last_error, "no answer within 100 ms");
     assert_eq!(Expect::default().judge(&seen), Steadiness::Deviated);
