@@ -1,30 +1,32 @@
 //! A host as the kernel shows it, in lines, so that before and after can be compared.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::{fs, io};
 
 use crate::fleet::{Fleet, until};
 
-/// Each line of what the tools print, with its section in front. `find` names files with their kind
-/// and mode; sizes only where nothing but a fault would write.
-const LOOK: &str = r#"
-say() { sed "s/^/$1: /"; }
-nft list ruleset | say nft
-ip -d link | say link
-ip addr | say address
-{ ip rule; ip -6 rule; } | say rule
-{ ip route show table all; ip -6 route show table all; } | say route
-tc qdisc | say qdisc
-for device in /sys/class/net/*; do
-    for parent in "" ingress egress root; do
-        tc filter show dev "${device##*/}" $parent 2>&1 | say "filter ${device##*/} $parent"
-    done
-done
-sysctl -a 2>/dev/null | grep -E '^(net|vm)\.|^kernel\.(yama|panic|sched)' | say sysctl
-find /etc -xdev -printf '%p %y %m %s %l\n' | say file
-find /run /var /dev/shm -xdev -printf '%p %y %m %l\n' | say file
-find /sys/fs/cgroup -name '*squall*' | say cgroup
-"#;
+/// What prints what the kernel holds, and how each line of it begins here.
+const TOOLS: [(&str, &[&str]); 9] = [
+    ("nft", &["nft", "list", "ruleset"]),
+    ("link", &["ip", "-d", "link"]),
+    ("address", &["ip", "addr"]),
+    ("rule", &["ip", "rule"]),
+    ("rule", &["ip", "-6", "rule"]),
+    ("route", &["ip", "route", "show", "table", "all"]),
+    ("route", &["ip", "-6", "route", "show", "table", "all"]),
+    ("qdisc", &["tc", "qdisc"]),
+    ("sysctl", &["sysctl", "-a"]),
+];
+/// Where on a device filters may hang.
+const PARENTS: [&[&str]; 4] = [&[], &["ingress"], &["egress"], &["root"]];
+/// Settings of the kernel's that count.
+const SETTINGS: [&str; 5] = ["net.", "vm.", "kernel.yama", "kernel.panic", "kernel.sched"];
+/// Directories whose files count, and whether their sizes do: only where nothing but a fault would write.
+const FILES: [(&str, bool); 4] =
+    [("/etc", true), ("/run", false), ("/var", false), ("/dev/shm", false)];
+const CGROUPS: &str = "/sys/fs/cgroup";
 /// Lines that change by themselves: counters that the kernel shows beside its settings, and what the
 /// agent writes into files that are there before any fault.
 const RESTLESS: [&str; 3] = [
@@ -58,10 +60,24 @@ impl Snapshot {
     #[must_use]
     pub fn take(fleet: &Fleet, host: &str) -> Snapshot {
         let mut lines = Snapshot::default();
-        let said = fleet.on(host, &["sh", "-c", LOOK]).ended(0);
-        for line in said.out.lines().filter(|l| !RESTLESS.iter().any(|r| l.starts_with(r))) {
-            lines.add(line.trim_end().to_owned());
+        let mut say = |section: &str, argv: &[&str]| {
+            for line in fleet.on(host, argv).ended(0).out.lines() {
+                if section != "sysctl" || SETTINGS.iter().any(|s| line.starts_with(s)) {
+                    lines.add(format!("{section}: {}", line.trim_end()));
+                }
+            }
+        };
+        for (section, argv) in TOOLS {
+            say(section, argv);
         }
+        for device in fs::read_dir(fleet.path(host, "/sys/class/net")).expect("its devices") {
+            let device = device.expect("a device").file_name().to_string_lossy().into_owned();
+            for parent in PARENTS {
+                let filters = [&["tc", "filter", "show", "dev", &device], parent].concat();
+                say(&format!("filter {device} {}", parent.concat()), &filters);
+            }
+        }
+        lines.files(fleet, host);
         let init = fleet.init(host);
         let mounts = fs::read_to_string(init.join("mountinfo")).expect("its mounts");
         for mount in mounts.lines() {
@@ -81,8 +97,33 @@ impl Snapshot {
         lines
     }
 
+    fn files(&mut self, fleet: &Fleet, host: &str) {
+        let root = fleet.path(host, "/");
+        let inside =
+            |path: &Path| path.strip_prefix(&root).expect("below it").display().to_string();
+        for (at, sized) in FILES {
+            let top = fleet.path(host, at);
+            let device = fs::symlink_metadata(&top).expect("a directory").dev();
+            walk(&top, Some(device), &mut |path, found| {
+                let size = if sized { found.size() } else { 0 };
+                let to = found.is_symlink().then(|| there(fs::read_link(path), path)).flatten();
+                let to = to.map(|to| format!(" -> {}", to.display())).unwrap_or_default();
+                self.add(format!("file: /{} {:o} {size}{to}", inside(path), found.mode()));
+            });
+        }
+        let groups = fleet.path(host, CGROUPS);
+        assert!(groups.is_dir(), "{host} has no {CGROUPS}");
+        walk(&groups, None, &mut |path, _| {
+            if path.file_name().is_some_and(|name| name.to_string_lossy().contains("squall")) {
+                self.add(format!("cgroup: /{}", inside(path)));
+            }
+        });
+    }
+
     fn add(&mut self, line: String) {
-        *self.0.entry(line).or_default() += 1;
+        if !RESTLESS.iter().any(|restless| line.starts_with(restless)) {
+            *self.0.entry(line).or_default() += 1;
+        }
     }
 
     /// What is there now and was not, and the other way round.
@@ -96,8 +137,30 @@ impl Snapshot {
     }
 }
 
+/// Shows all that lies at a path and below it, on the same file system where that is named.
+fn walk(path: &Path, device: Option<u64>, seen: &mut impl FnMut(&Path, &fs::Metadata)) {
+    let Some(found) = there(fs::symlink_metadata(path), path) else { return };
+    seen(path, &found);
+    if found.is_dir() && device.is_none_or(|device| device == found.dev()) {
+        for entry in there(fs::read_dir(path), path).into_iter().flatten() {
+            if let Some(entry) = there(entry, path) {
+                walk(&entry.path(), device, seen);
+            }
+        }
+    }
+}
+
+/// None for what is gone meanwhile.
+fn there<T>(asked: io::Result<T>, path: &Path) -> Option<T> {
+    match asked {
+        Ok(found) => Some(found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
 /// A process in a line: its name, and what a fault could have done to it.
-fn process(path: &std::path::Path) -> Option<String> {
+fn process(path: &Path) -> Option<String> {
     let read = |name: &str| fs::read_to_string(path.join(name)).ok();
     let status = read("status")?;
     let field = |name: &str| {

@@ -102,3 +102,33 @@ fn the_end_of_one_fault_leaves_another_alone() {
     eprintln!("gone after {:?}", probe.await_end(at, 10_000));
     assert_eq!(before.difference(&Snapshot::take(&fleet, "h1")), Vec::<String>::new());
 }
+
+/// What a snapshot does not see, no trial here finds.
+#[test]
+fn whatever_changes_on_a_host_is_a_difference() {
+    let fleet = Fleet::up(&Up { hosts: 1, coordinators: 0, bare: true, ..Up::default() });
+    let before = Snapshot::first(&fleet, "h1");
+    assert_eq!(before.difference(&Snapshot::take(&fleet, "h1")), Vec::<String>::new());
+    let cases: [(&[&str], &str); 13] = [
+        (&["nft", "add", "table", "inet", "foreign"], "new: nft: table inet foreign {"),
+        (&["ip", "link", "set", "lo", "mtu", "1400"], "new: link: 1: lo: "),
+        (&["ip", "addr", "add", "10.9.9.9/32", "dev", "lo"], "new: address:     inet 10.9.9.9/32 "),
+        (&["ip", "rule", "add", "fwmark", "7", "priority", "99"], "new: rule: 99:"),
+        (&["ip", "-6", "rule", "add", "fwmark", "7", "priority", "98"], "new: rule: 98:"),
+        (&["ip", "route", "add", "10.9.8.0/24", "dev", "eth0"], "new: route: 10.9.8.0/24 "),
+        (&["ip", "-6", "route", "add", "fd09::/64", "dev", "eth0"], "new: route: fd09::/64 "),
+        (&["tc", "qdisc", "add", "dev", "eth0", "clsact"], "new: qdisc: qdisc clsact "),
+        (&["sysctl", "-w", "net.ipv4.tcp_retries2=9"], "new: sysctl: net.ipv4.tcp_retries2 = 9"),
+        (&["touch", "/etc/left"], "new: file: /etc/left 100"),
+        (&["mkdir", "/run/left"], "new: file: /run/left 40"),
+        (&["touch", "/var/left"], "new: file: /var/left 100"),
+        (&["touch", "/dev/shm/left"], "new: file: /dev/shm/left 100"),
+    ];
+    for (argv, _) in cases {
+        let _ = fleet.on("h1", argv).ended(0);
+    }
+    let found = before.difference(&Snapshot::take(&fleet, "h1"));
+    for (_, line) in cases {
+        assert!(found.iter().any(|f| f.starts_with(line)), "`{line}`: {found:#?}");
+    }
+}
