@@ -26,7 +26,7 @@ const CLEAN_RUN: usize = 50;
 const RECENT: Duration = Duration::from_millis(500);
 /// No victim died for so long, of one killed each fifth of a second.
 const SPARED: Duration = Duration::from_millis(1_200);
-/// Between two looks at burners.
+/// Between two looks at burners, or at a victim.
 const LOOK: Duration = Duration::from_millis(20);
 /// Ticks of processor time over [`SPAN`] (30 are asked for) that show a burner on a busy machine.
 const TICKS: u64 = 2;
@@ -35,6 +35,8 @@ const TAKEN_KIB: u64 = 32 * 1024;
 /// How a victim of `kill` looks, and how one of `pause`.
 const MORTAL: &str = "7391";
 const TICKING: &str = "-i 0.05 127.0.0.1";
+/// What `lab exec` ends with where SIGKILL ended its program.
+const KILLED: i32 = 128 + 9;
 
 /// The fault as an experiment file asks for it.
 #[must_use]
@@ -64,7 +66,7 @@ pub struct Probe {
 #[derive(Debug)]
 enum Source {
     Program(Child),
-    Looks(Arc<AtomicBool>, Option<JoinHandle<()>>),
+    Thread(Arc<AtomicBool>, Option<JoinHandle<()>>),
 }
 
 impl Probe {
@@ -77,8 +79,6 @@ impl Probe {
     pub fn start(fleet: &Fleet, host: &str, kind: Kind, index: usize) -> Probe {
         let ping: fn(&str) -> Option<u64> =
             |line| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse().ok();
-        // The shell's own command line must not hold what victims are known by.
-        let supervise = "n=0; while :; do sleep $0 & wait $!; n=$((n+1)); echo $n; done";
         match kind {
             Kind::Partition => {
                 program(fleet, host, kind, &["ping", "-n", "-i", "0.01", "h3"], ping)
@@ -89,9 +89,7 @@ impl Probe {
                     ["ping", "-n"].into_iter().chain(TICKING.split(' ')).collect();
                 program(fleet, host, kind, &ticking, ping)
             }
-            Kind::Kill => {
-                program(fleet, host, kind, &["sh", "-c", supervise, MORTAL], |l| l.parse().ok())
-            }
+            Kind::Kill => deaths(fleet, host, kind),
             Kind::Cpu => looks(fleet, host, kind, index, cpu_ticks),
             Kind::Memory => looks(fleet, host, kind, index, taken_kib),
         }
@@ -209,6 +207,17 @@ fn program(
     Probe { kind, marks, source: Source::Program(child) }
 }
 
+/// A thread whose work is to mark what it sees until it is told to stop.
+fn thread(kind: Kind, work: impl FnOnce(&dyn Fn(u64), &AtomicBool) + Send + 'static) -> Probe {
+    let (marks, stop) = (Marks::default(), Arc::new(AtomicBool::new(false)));
+    let (written, stopped) = (Arc::clone(&marks), Arc::clone(&stop));
+    let mark = move |seen| {
+        written.lock().expect("nobody panics holding it").push((Instant::now(), seen));
+    };
+    let thread = std::thread::spawn(move || work(&mark, &stopped));
+    Probe { kind, marks, source: Source::Thread(stop, Some(thread)) }
+}
+
 /// Looks again and again at the processes of the host.
 fn looks(
     fleet: &Fleet,
@@ -219,16 +228,37 @@ fn looks(
 ) -> Probe {
     let processes = fleet.init(host).join("root/proc");
     let suffix = format!("{index:x}@{host}");
-    let (marks, stop) = (Marks::default(), Arc::new(AtomicBool::new(false)));
-    let (written, stopped) = (Arc::clone(&marks), Arc::clone(&stop));
-    let thread = std::thread::spawn(move || {
+    thread(kind, move |mark, stopped| {
         while !stopped.load(Ordering::Relaxed) {
-            let seen = burners(&processes, &suffix).iter().filter_map(|p| look(p)).sum();
-            written.lock().expect("nobody panics holding it").push((Instant::now(), seen));
+            mark(burners(&processes, &suffix).iter().filter_map(|p| look(p)).sum());
             std::thread::sleep(LOOK);
         }
-    });
-    Probe { kind, marks, source: Source::Looks(stop, Some(thread)) }
+    })
+}
+
+/// Counts the deaths of a victim; each time another one takes its place.
+fn deaths(fleet: &Fleet, host: &str, kind: Kind) -> Probe {
+    let mut command = fleet.lab.exec(host, ["sleep", MORTAL]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    thread(kind, move |mark, stopped| {
+        for number in 1.. {
+            let mut victim = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+            let ended = loop {
+                if stopped.load(Ordering::Relaxed) {
+                    // Its program goes with it.
+                    let _ = victim.kill();
+                    let _ = victim.wait();
+                    return;
+                }
+                match victim.try_wait().expect("it is ours") {
+                    Some(status) => break status,
+                    None => std::thread::sleep(LOOK),
+                }
+            };
+            assert_eq!(ended.code(), Some(KILLED), "not by SIGKILL: {ended}");
+            mark(number);
+        }
+    })
 }
 
 impl Drop for Probe {
@@ -239,7 +269,7 @@ impl Drop for Probe {
                 let _ = child.kill();
                 let _ = child.wait();
             }
-            Source::Looks(stop, thread) => {
+            Source::Thread(stop, thread) => {
                 stop.store(true, Ordering::Relaxed);
                 if let Some(thread) = thread.take() {
                     let _ = thread.join();
