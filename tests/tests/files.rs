@@ -1,8 +1,9 @@
 //! What one copies to a fleet can be read by what reads it there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use squall_core::fault::Kind;
 use squall_core::policy::Policy;
 use squall_core::registry::HostRecord;
@@ -55,13 +56,33 @@ fn every_example_resolves_and_there_is_one_for_each_fault() {
     }
 }
 
+/// Every key of a form: those that it names where it refuses another one.
+fn keys<T: DeserializeOwned>() -> BTreeSet<String> {
+    let refused = toml::from_str::<T>("no-such-key = 1").err().expect("an unknown key is refused");
+    let (_, known) = refused.message().split_once("expected one of ").expect("a list of keys");
+    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// A file that shows every key, its commented examples as if they were none.
+fn shown<T: DeserializeOwned>(path: &str) -> T {
+    let example = |line: &str| {
+        let key = line.strip_prefix("# ").and_then(|line| line.split_once(" = "));
+        key.is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '-'))
+    };
+    let line = |line: &str| if example(line) { line[2..].to_owned() } else { line.to_owned() };
+    let text = read(path).lines().map(line).collect::<Vec<_>>().join("\n");
+    let table: toml::Table = text.parse().unwrap_or_else(|e| panic!("{path}: {e}"));
+    assert_eq!(table.keys().cloned().collect::<BTreeSet<_>>(), keys::<T>(), "{path}");
+    toml::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
 #[test]
 fn the_configuration_files_show_every_key_and_are_valid() {
-    let agent: squall_agent::Config = toml::from_str(&read("cluster/config/agent.toml")).unwrap();
+    let agent: squall_agent::Config = shown("cluster/config/agent.toml");
     assert_eq!(agent.coordinators.len(), 3);
-    let coordinator: squall_coordinator::Config =
-        toml::from_str(&read("cluster/config/coordinator.toml")).unwrap();
+    let coordinator: squall_coordinator::Config = shown("cluster/config/coordinator.toml");
     assert_eq!(coordinator.validate(), Ok(()));
+    let _: Policy = shown("cluster/config/policy.toml");
     let policy: Policy = toml::from_str(&read("cluster/config/policy.toml")).unwrap();
     assert_eq!(policy, Policy::default(), "the file says that it shows the default");
 }
