@@ -5,7 +5,6 @@ mod schema;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::Value;
 use squall_cluster::Up;
@@ -283,7 +282,11 @@ fn each_exit_code_means_what_it_says() {
     let id = begun(count + 1);
     fleet.signal("h1", "agent", "STOP");
     running.signal("INT");
-    std::thread::sleep(Duration::from_millis(700));
+    // Two that come together may be one.
+    until(20_000, "the first has stopped it", || {
+        let shown = fleet.json(&["show", &id]);
+        shown["ended_early"].as_str()?.starts_with("stopped by ").then_some(())
+    });
     running.signal("INT");
     let said = running.end().ended(5);
     assert!(said.err.contains(&format!("squall stop {id}")), "{said:#?}");
