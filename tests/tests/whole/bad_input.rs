@@ -158,7 +158,7 @@ fn a_wrong_file_is_refused_where_it_is_wrong() {
         (&["inject", "cpu", "--for", "0s"], "`0s` is zero"),
         (&["inject", "cpu", "--for", "-3s"], "-3"),
         (&["inject", "memory", "--for", "3s"], "--bytes"),
-        (&["inject", "kill", "--for", "3s"], "kill"),
+        (&["inject", "kill", "--for", "3s"], "say which processes"),
     ] {
         let said = match args[0] {
             "inject" => fleet.on("h1", &[&["squall"], args].concat()),
