@@ -25,13 +25,14 @@ fn up(ipv6_only: bool, labels: &[&str]) -> Fleet {
     let fleet = Fleet::up(&Up { hosts: 5, ipv6_only, labels, ..Up::default() });
     // A fleet that has just come up knows little, but sees no cut where there is none.
     let seen = watch(&fleet, |views| views["verdict"] == "agree");
-    assert_eq!(seen, BTreeSet::from(["agree".to_owned(), "unknown".to_owned()]), "or agree alone");
+    let allowed = BTreeSet::from(["agree", "unknown"].map(str::to_owned));
+    assert!(seen.is_subset(&allowed), "{seen:?} before anything was cut");
     fleet
 }
 
 /// Asks again and again until the views say so; all verdicts and kinds up to then.
 fn watch(fleet: &Fleet, mut enough: impl FnMut(&Value) -> bool) -> BTreeSet<String> {
-    let mut seen = BTreeSet::from(["unknown".to_owned()]);
+    let mut seen = BTreeSet::new();
     let began = Instant::now();
     let mut last = Value::Null;
     while began.elapsed() < Duration::from_millis(REST_MS) {
