@@ -64,12 +64,23 @@ impl Own {
         Own { dir, variables }
     }
 
+    /// Runs a program there.
+    fn runs(&self, fleet: &Fleet, program: &str, args: &[&str]) -> Said {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(self.dir.path()).envs(&self.variables);
+        command.env_remove("SQUALL_CLUSTER");
+        on_network(fleet, "h5", move || run(command)).join().expect("a program")
+    }
+
     /// Types commands into a shell there.
     fn types(&self, fleet: &Fleet, commands: &str) -> Said {
-        let mut shell = Command::new("sh");
-        shell.args(["-euc", commands]).current_dir(self.dir.path()).envs(&self.variables);
-        shell.env_remove("SQUALL_CLUSTER");
-        on_network(fleet, "h5", move || run(shell)).join().expect("a shell")
+        self.runs(fleet, "sh", &["-euc", commands])
+    }
+
+    /// `squall ARGS` about the fleet, as JSON.
+    fn squall(&self, fleet: &Fleet, args: &[&str]) -> Value {
+        let all = [args, &["--cluster", "storm", "-o", "json"]].concat();
+        self.runs(fleet, "squall", &all).ended(0).json()
     }
 }
 
@@ -102,8 +113,9 @@ fn three_machines_as_the_readme_says() {
                 fleet.path("h1", "etc/squall/agent.toml").exists().then_some(())
             });
             // Good once.
-            let again = format!("squall join {token} --name h1 --identity /run/i --config /run/c");
-            let said = on("h5", &again).end().ended(4);
+            let files = ["--identity", "/run/i", "--config", "/run/c"];
+            let again = [&["squall", "join", token, "--name", "h1"], &files[..]].concat();
+            let said = fleet.on("h5", &again).ended(4);
             assert!(said.err.contains("token"), "{said:#?}");
             assert!(!fleet.path("h5", "run/i").exists(), "an identity is left");
         }
@@ -135,8 +147,7 @@ fn experiments(fleet: &Fleet, own: &Own) {
              duration: 2s\n"
         );
         std::fs::write(own.dir.path().join("x.yaml"), text).expect("a file");
-        let said = own.types(fleet, "squall run x.yaml --cluster storm -o json").ended(0);
-        let view = said.json();
+        let view = own.squall(fleet, &["run", "x.yaml"]);
         assert_eq!(
             (&view["verdict"], &view["residue"]),
             (&"held".into(), &Value::Array(Vec::new())),
@@ -145,8 +156,8 @@ fn experiments(fleet: &Fleet, own: &Own) {
         assert_eq!(view["faults"][0]["host"], host, "{view:#}");
         assert_eq!(fleet.traces(host), [""; 0]);
     }
-    let said = own.types(fleet, "squall stop-all --cluster storm -o json").ended(0);
-    assert_eq!(said.json()["hosts"].as_array().map(Vec::len), Some(4), "{said:#?}");
+    let said = own.squall(fleet, &["stop-all"]);
+    assert_eq!(said["hosts"].as_array().map(Vec::len), Some(4), "{said:#}");
 }
 
 /// Keys are their owner's alone, wherever they were made or copied to.
