@@ -52,9 +52,35 @@ fn manifest(folder: &str) -> Table {
     text.parse().unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn names(manifest: &Table, section: &str) -> BTreeSet<String> {
-    let table = manifest.get(section).and_then(|v| v.as_table());
-    table.map(|t| t.keys().cloned().collect()).unwrap_or_default()
+/// The packages that a manifest depends on, on whichever target and under whichever name. `all` is
+/// the workspace's manifest, which may rename too.
+fn packages(manifest: &Table, all: &Table) -> BTreeSet<String> {
+    let table = |of: &Table, name: &str| of.get(name).and_then(|v| v.as_table()).cloned();
+    let shared = table(all, "workspace").and_then(|w| table(&w, "dependencies"));
+    let shared = shared.unwrap_or_default();
+    let targets = table(manifest, "target").unwrap_or_default();
+    let sections = targets.values().filter_map(|target| target.as_table()).chain([manifest]);
+    let renamed = |entry: Option<&toml::Value>| {
+        entry.and_then(|e| e.get("package")).and_then(|p| p.as_str()).map(str::to_owned)
+    };
+    let package = |(name, entry): (String, toml::Value)| {
+        renamed(Some(&entry)).or_else(|| renamed(shared.get(&name))).unwrap_or(name)
+    };
+    sections.filter_map(|s| table(s, "dependencies")).flatten().map(package).collect()
+}
+
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    packages(&manifest(folder), &manifest(""))
+}
+
+#[test]
+fn a_dependency_is_seen_under_another_name_and_for_one_target_alone() {
+    let all = "workspace.dependencies = { b = { version = '1', package = 'two' }, c = '1' }";
+    let one = "dependencies = { a = { version = '1', package = 'one' }, b.workspace = true }
+        target.'cfg(unix)'.dependencies = { c.workspace = true, d = { package = 'four' } }
+        dev-dependencies.e = '1'";
+    let found = packages(&one.parse().unwrap(), &all.parse().unwrap());
+    assert_eq!(found, BTreeSet::from(["one", "two", "c", "four"].map(str::to_owned)));
 }
 
 #[test]
@@ -73,8 +99,7 @@ fn every_package_of_the_workspace_stands_in_the_table() {
 fn arrows_point_downwards() {
     let mut wrong = Vec::new();
     for (folder, allowed) in ARROWS {
-        let manifest = manifest(folder);
-        for name in names(&manifest, "dependencies") {
+        for name in dependencies(folder) {
             if let Some(ours) = name.strip_prefix("squall-")
                 && !allowed.contains(&ours)
             {
@@ -89,8 +114,7 @@ fn arrows_point_downwards() {
 fn heavy_dependencies_have_one_owner() {
     let mut wrong = Vec::new();
     for (folder, _) in ARROWS {
-        let manifest = manifest(folder);
-        let all = names(&manifest, "dependencies");
+        let all = dependencies(folder);
         for (name, owners) in OWNERS {
             if all.contains(name) && !owners.contains(&folder) {
                 wrong.push(format!("{folder} names {name}, which belongs to {owners:?}"));
@@ -103,7 +127,7 @@ fn heavy_dependencies_have_one_owner() {
 #[test]
 fn core_is_pure() {
     let allowed: BTreeSet<String> = PURE.iter().map(|n| (*n).to_owned()).collect();
-    let found = names(&manifest("crates/core"), "dependencies");
+    let found = dependencies("crates/core");
     let foreign: Vec<_> = found.difference(&allowed).collect();
     assert!(foreign.is_empty(), "core may not depend on {foreign:?}");
     let is_test = |file: &Path| {
