@@ -30,6 +30,8 @@ const OWNERS: [(&str, &[&str]); 12] = [
     ("bincode", &["crates/wire"]),
     ("quinn", &["crates/wire"]),
     ("rustls", &["crates/wire"]),
+    // The bench sets TLS over TCP beside what wire does.
+    ("tokio-rustls", &["tests"]),
     ("rcgen", &["crates/wire"]),
     ("x509-parser", &["crates/wire"]),
     ("ring", &["crates/wire"]),
@@ -37,6 +39,8 @@ const OWNERS: [(&str, &[&str]); 12] = [
     ("redb", &["crates/coordinator"]),
     ("foca", &["crates/agent"]),
     ("libc", &["crates/faults"]),
+    // Wire marks its sockets with it.
+    ("nix", &["crates/faults", "crates/wire"]),
     ("clap", &["crates/squall"]),
     ("serde-saphyr", &["crates/squall", "crates/core"]),
 ];
