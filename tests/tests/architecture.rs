@@ -115,6 +115,28 @@ fn arrows_point_downwards() {
 }
 
 #[test]
+fn virtual_hosts_use_only_the_sys_of_faults() {
+    let is_sys = |rest: &str| {
+        let after = rest.strip_prefix("::sys");
+        after.is_some_and(|after| !after.starts_with(is_of_a_word))
+    };
+    let mut wrong = Vec::new();
+    for file in sources(&root().join("cluster/src")) {
+        let text = std::fs::read_to_string(&file).unwrap();
+        for line in text.lines() {
+            if line.split("squall_faults").skip(1).any(|rest| !is_sys(rest)) {
+                wrong.push(format!("{}: {}", file.display(), line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn is_of_a_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
+}
+
+#[test]
 fn heavy_dependencies_have_one_owner() {
     let mut wrong = Vec::new();
     for (folder, _) in ARROWS {
