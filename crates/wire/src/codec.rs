@@ -72,7 +72,8 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 ///
 /// # Errors
 /// Every byte string that [`encode`] did not make of a `T` is an error; none is a panic, and none
-/// allocates more than a small multiple of its own length plus one mebibyte for each level of nesting.
+/// allocates more than some fifty times its own length, plus one mebibyte for each level of nesting,
+/// plus eight times [`MAX_FRAME`] for a text that is cut: its room is taken before that is seen.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     if bytes.len() > MAX_FRAME {
         return Err(CodecError::TooLarge { len: bytes.len() });
