@@ -2,75 +2,42 @@
 //! `WIRE_VERSION` understand each other only while these stay the same.
 #![allow(clippy::unwrap_used, reason = "a test, outside of cfg(test)")]
 
+mod file;
 mod samples;
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::path::PathBuf;
 
-use data_encoding::HEXLOWER;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use squall_core::message::{FromAgent, FromCoordinator, Request, Response, ToAgent, ToCoordinator};
 use squall_wire::codec;
 
-/// Set to anything, it writes the file anew.
-const WRITE: &str = "SQUALL_GOLDEN_WRITE";
+use file::Lines;
 
-fn file() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/bytes.txt")
-}
-
-/// The bytes of each sample by the name of its variant; each must come back as it was.
-fn encode<T>(kind: &str, samples: Vec<T>, lines: &mut BTreeMap<String, String>)
+/// Adds each sample under the name of its variant; each must come back as it was.
+fn encode<T>(kind: &str, samples: Vec<T>, lines: &mut Lines)
 where
     T: Serialize + DeserializeOwned + PartialEq + Debug,
 {
     for sample in samples {
         let debug = format!("{sample:?}");
         let variant = debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        file::add(lines, &format!("{kind}::{variant}"), &sample);
         let bytes = codec::encode(&sample).unwrap();
         assert_eq!(codec::decode::<T>(&bytes).unwrap(), sample);
-        let name = format!("{kind}::{variant}");
-        assert!(lines.insert(name.clone(), HEXLOWER.encode(&bytes)).is_none(), "{name} twice");
     }
 }
 
-fn all() -> BTreeMap<String, String> {
-    let mut lines = BTreeMap::new();
+#[test]
+fn every_message_has_the_bytes_that_it_had() {
+    let mut lines = Lines::new();
     encode::<FromAgent>("FromAgent", samples::from_agent(), &mut lines);
     encode::<ToAgent>("ToAgent", samples::to_agent(), &mut lines);
     encode::<FromCoordinator>("FromCoordinator", samples::from_coordinator(), &mut lines);
     encode::<ToCoordinator>("ToCoordinator", samples::to_coordinator(), &mut lines);
     encode::<Request>("Request", samples::requests(), &mut lines);
     encode::<Response>("Response", samples::responses(), &mut lines);
-    lines
-}
-
-#[test]
-fn every_message_has_the_bytes_that_it_had() {
-    let now = all();
-    if std::env::var_os(WRITE).is_some() {
-        let text: String = now.iter().map(|(name, hex)| format!("{name} {hex}\n")).collect();
-        std::fs::write(file(), text).unwrap();
-    }
-    let text = std::fs::read_to_string(file()).unwrap();
-    let golden: BTreeMap<String, String> = text
-        .lines()
-        .filter_map(|l| l.split_once(' '))
-        .map(|(name, hex)| (name.to_owned(), hex.to_owned()))
-        .collect();
-    let changed: Vec<&String> = now
-        .iter()
-        .filter(|(name, hex)| golden.get(*name) != Some(hex))
-        .map(|(name, _)| name)
-        .chain(golden.keys().filter(|name| !now.contains_key(*name)))
-        .collect();
-    assert!(
-        changed.is_empty(),
-        "these messages have other bytes than before: {changed:?}. If that is meant: raise \
-         WIRE_VERSION in src/codec.rs once a release, and run this test with {WRITE}=1"
-    );
+    file::compare(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/bytes.txt"), &lines);
 }
 
 #[test]
