@@ -1,5 +1,6 @@
-//! The bytes of every message, as they are on the wire: two versions of Squall that both say
-//! `WIRE_VERSION` understand each other only while these stay the same.
+//! The bytes of every message, as they are on the wire, and of a host's journal: two versions of Squall
+//! that both say `WIRE_VERSION` understand each other, and the files that the other left, only while
+//! these stay the same.
 #![allow(clippy::unwrap_used, reason = "a test, outside of cfg(test)")]
 
 mod file;
@@ -9,6 +10,7 @@ use std::fmt::Debug;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use squall_core::host::Record;
 use squall_core::message::{FromAgent, FromCoordinator, Request, Response, ToAgent, ToCoordinator};
 use squall_wire::codec;
 
@@ -37,6 +39,7 @@ fn every_message_has_the_bytes_that_it_had() {
     encode::<ToCoordinator>("ToCoordinator", samples::to_coordinator(), &mut lines);
     encode::<Request>("Request", samples::requests(), &mut lines);
     encode::<Response>("Response", samples::responses(), &mut lines);
+    encode::<Record>("Record", samples::records(), &mut lines);
     file::compare(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/bytes.txt"), &lines);
 }
 
@@ -101,6 +104,15 @@ fn every_variant_has_a_sample() {
         Response::Forbidden(_) => 10,
     };
     covered(11, samples::responses().iter().map(response));
+    let record = |r: &Record| match r {
+        Record::Stop(_) => 0,
+        Record::Resume(_) => 1,
+        Record::Intent(..) => 2,
+        Record::Ended(..) => 3,
+        Record::Acknowledged(_) => 4,
+        Record::Floor(_) => 5,
+    };
+    covered(6, samples::records().iter().map(record));
 }
 
 fn covered(variants: usize, found: impl Iterator<Item = usize>) {

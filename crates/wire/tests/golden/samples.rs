@@ -1,4 +1,4 @@
-//! One of each message, with every field filled and every nested choice taken somewhere.
+//! One of each message and record, with every field filled and every nested choice taken somewhere.
 #![allow(clippy::unwrap_used, reason = "texts that stand here")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,7 @@ use squall_core::fault::{
 };
 use squall_core::fence::Resume;
 use squall_core::hold::{Achieved, Capability, Holding};
+use squall_core::host::Record;
 use squall_core::ids::{
     AgentRun, CommandId, ExperimentId, FaultId, HostName, Leadership, LogIndex, NodeId, StopId,
 };
@@ -54,6 +55,10 @@ fn fault_id(fault: u16) -> FaultId {
 
 fn leadership() -> Leadership {
     Leadership { term: 7, node: NodeId(2) }
+}
+
+fn resume() -> Resume {
+    Resume { index: LogIndex(8), cleared: BTreeSet::from([stop(2)]) }
 }
 
 fn achieved() -> Achieved {
@@ -365,7 +370,6 @@ pub fn to_agent() -> Vec<ToAgent> {
         lease_ms: 5_000,
         duration_ms: 30_000,
     };
-    let resume = Resume { index: LogIndex(8), cleared: BTreeSet::from([stop(2)]) };
     vec![
         ToAgent::Stop { stop: stop(2), record: vec![1, 2, 3] },
         ToAgent::Stops(vec![stop(2)]),
@@ -374,7 +378,7 @@ pub fn to_agent() -> Vec<ToAgent> {
             echo: Time(1_000_000),
             leadership: leadership(),
             stops: vec![stop(2)],
-            resumes: vec![resume],
+            resumes: vec![resume()],
         }),
         ToAgent::Orders(Orders {
             run: run(),
@@ -514,5 +518,16 @@ pub fn responses() -> Vec<Response> {
         Response::NoQuorum("1 of 3".into()),
         Response::Refused(Refusal::UnknownStop(stop(3))),
         Response::Forbidden("agents may not ask".into()),
+    ]
+}
+
+pub fn records() -> Vec<Record> {
+    vec![
+        Record::Stop(stop(2)),
+        Record::Resume(resume()),
+        Record::Intent(fault_id(0), LogIndex(9)),
+        Record::Ended(fault_id(0), LogIndex(9)),
+        Record::Acknowledged(fault_id(0)),
+        Record::Floor(LogIndex(9)),
     ]
 }
