@@ -10,6 +10,9 @@
 
 pub mod codec;
 mod error;
+#[cfg(test)]
+#[path = "../tests/golden/file.rs"]
+mod golden;
 pub mod identity;
 pub mod memory;
 pub mod seal;

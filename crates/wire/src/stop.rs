@@ -91,6 +91,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::golden;
     use crate::identity::ClusterAuthority;
 
     fn stop(n: u128) -> StopId {
@@ -155,5 +156,17 @@ mod tests {
             assert!(judge.verify_stop(&record[..at]).is_err(), "cut at {at}");
         }
         assert!(matches!(judge.verify_stop(&[1; MAX_RECORD + 1]), Err(StopError::TooLong(_))));
+    }
+
+    #[test]
+    fn a_record_has_the_bytes_that_it_had_and_so_has_what_is_signed() {
+        let record =
+            SignedStop { stop: stop(7), certificate: vec![1, 2, 3], signature: vec![4, 5] };
+        let authority = ClusterAuthority::create("storm").unwrap();
+        let c1 = authority.issue(Role::Coordinator, "c1", 1).unwrap();
+        let mut lines = golden::Lines::new();
+        golden::add(&mut lines, "SignedStop", &record);
+        golden::add(&mut lines, "SignedText", &signed_text(stop(7), c1.peer()));
+        golden::compare(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/stop.txt"), &lines);
     }
 }
