@@ -172,3 +172,24 @@ async fn exchange(connection: &quinn::Connection, ask: &Ask) -> Result<Answer, W
     channel.finish();
     channel.recv().await?.ok_or(WireError::ChannelOver)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::golden;
+
+    #[test]
+    fn the_exchange_has_the_bytes_that_it_had() {
+        let ask = Ask { host: "h1".parse().unwrap(), secret: [7; 32], csr: "csr".into() };
+        let enrolment = Enrolment {
+            certificate: "its".into(),
+            authority: "the cluster's".into(),
+            gossip: GossipKey([9; 32]),
+        };
+        let mut lines = golden::Lines::new();
+        golden::add(&mut lines, "Ask", &ask);
+        golden::add::<Answer>(&mut lines, "Answer::Ok", &Ok(enrolment));
+        golden::add::<Answer>(&mut lines, "Answer::Err", &Err("why".into()));
+        golden::compare(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/join.txt"), &lines);
+    }
+}
