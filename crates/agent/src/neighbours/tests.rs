@@ -1,5 +1,7 @@
 //! Several hosts' neighbours in this process, over real datagrams on loopback.
 
+mod golden;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
