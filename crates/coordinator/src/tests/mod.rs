@@ -2,6 +2,7 @@
 
 mod agreement;
 mod fleet;
+mod golden;
 mod start;
 mod stopping;
 
