@@ -1,6 +1,6 @@
-//! The bytes of every message, as they are on the wire, and of a host's journal: two versions of Squall
-//! that both say `WIRE_VERSION` understand each other, and the files that the other left, only while
-//! these stay the same.
+//! The bytes of every message, as they are on the wire, of the log's entries and of a host's journal: two
+//! versions of Squall that both say `WIRE_VERSION` understand each other, and the files that the other
+//! left, only while these stay the same.
 #![allow(clippy::unwrap_used, reason = "a test, outside of cfg(test)")]
 
 mod file;
@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use squall_core::host::Record;
 use squall_core::message::{FromAgent, FromCoordinator, Request, Response, ToAgent, ToCoordinator};
+use squall_core::registry::Command;
 use squall_wire::codec;
 
 use file::Lines;
@@ -39,6 +40,7 @@ fn every_message_has_the_bytes_that_it_had() {
     encode::<ToCoordinator>("ToCoordinator", samples::to_coordinator(), &mut lines);
     encode::<Request>("Request", samples::requests(), &mut lines);
     encode::<Response>("Response", samples::responses(), &mut lines);
+    encode::<Command>("Command", samples::commands(), &mut lines);
     encode::<Record>("Record", samples::records(), &mut lines);
     file::compare(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/bytes.txt"), &lines);
 }
@@ -104,6 +106,22 @@ fn every_variant_has_a_sample() {
         Response::Forbidden(_) => 10,
     };
     covered(11, samples::responses().iter().map(response));
+    let command = |c: &Command| match c {
+        Command::Register(_) => 0,
+        Command::Drain { .. } => 1,
+        Command::CreateToken { .. } => 2,
+        Command::UseToken { .. } => 3,
+        Command::Submit { .. } => 4,
+        Command::Advance { .. } => 5,
+        Command::End { .. } => 6,
+        Command::Observe { .. } => 7,
+        Command::Report { .. } => 8,
+        Command::Settle { .. } => 9,
+        Command::Stop(_) => 10,
+        Command::Resume { .. } => 11,
+        Command::Barrier => 12,
+    };
+    covered(13, samples::commands().iter().map(command));
     let record = |r: &Record| match r {
         Record::Stop(_) => 0,
         Record::Resume(_) => 1,

@@ -1,4 +1,4 @@
-//! One of each message and record, with every field filled and every nested choice taken somewhere.
+//! One of each message, command and record, with every field filled and every nested choice taken somewhere.
 #![allow(clippy::unwrap_used, reason = "texts that stand here")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ use squall_core::ids::{
 use squall_core::message::*;
 use squall_core::probe::{Expect, ProbeKind, ProbeSpec, Stage, Steadiness, Tally};
 use squall_core::radius::OverRadius;
-use squall_core::registry::{HostRecord, Outcome, Refusal};
+use squall_core::registry::{Command, HostRecord, Outcome, Refusal};
 use squall_core::time::{Time, WallTime};
 use squall_core::views::{Authority, Judgement, Liveness, PartitionKind, Row};
 use uuid::Uuid;
@@ -268,6 +268,16 @@ fn experiment() -> Experiment {
     }
 }
 
+fn probe_outcome() -> ProbeOutcome {
+    let stages = vec![(Stage::During, tally(), Steadiness::Deviated)];
+    ProbeOutcome { name: "health".into(), stages }
+}
+
+fn incident() -> Incident {
+    let at = WallTime(1_790_000_000_001);
+    Incident { at, severity: Severity::P1, what: "split-brain".into() }
+}
+
 fn record() -> ExperimentRecord {
     let states = [
         FaultState::Pending,
@@ -287,15 +297,8 @@ fn record() -> ExperimentRecord {
         phase: Phase::Settled,
         ending: Some(EndReason::Deviated("health".into())),
         faults: states.into_iter().zip(0..).map(|(s, n)| (fault_id(n), s)).collect(),
-        probes: vec![ProbeOutcome {
-            name: "health".into(),
-            stages: vec![(Stage::During, tally(), Steadiness::Deviated)],
-        }],
-        incidents: vec![Incident {
-            at: WallTime(1_790_000_000_001),
-            severity: Severity::P1,
-            what: "split-brain".into(),
-        }],
+        probes: vec![probe_outcome()],
+        incidents: vec![incident()],
         timeline: vec![TimelineEntry { at: WallTime(1_790_000_000_002), what: "held".into() }],
         verdict: Some(Verdict::Broken),
         reasons: vec!["it deviated".into()],
@@ -518,6 +521,30 @@ pub fn responses() -> Vec<Response> {
         Response::NoQuorum("1 of 3".into()),
         Response::Refused(Refusal::UnknownStop(stop(3))),
         Response::Forbidden("agents may not ask".into()),
+    ]
+}
+
+pub fn commands() -> Vec<Command> {
+    let (id, hash) = (experiment_id(), [7; 32]);
+    vec![
+        Command::Register(host_record()),
+        Command::Drain { host: host("h1"), drained: true },
+        Command::CreateToken { hash, host: host("h1"), expires: WallTime(1_790_000_000_000) },
+        Command::UseToken { hash, host: host("h1") },
+        Command::Submit { id, experiment: Box::new(experiment()) },
+        Command::Advance { id, from: Phase::Baseline, to: Phase::Injecting },
+        Command::End { id, why: EndReason::Operator("operator/alice".into()) },
+        Command::Observe { fault: fault_id(0), state: FaultState::Held(achieved()) },
+        Command::Report { id, incident: incident() },
+        Command::Settle {
+            id,
+            verdict: Verdict::Held,
+            reasons: vec!["it held".into()],
+            probes: vec![probe_outcome()],
+        },
+        Command::Stop(stop(2)),
+        Command::Resume { stops: BTreeSet::from([stop(2)]), despite: BTreeSet::from([host("h3")]) },
+        Command::Barrier,
     ]
 }
 
