@@ -1,7 +1,8 @@
 //! What a fault could leave behind on this host, and whether it did.
 //!
-//! What carries the fault's tag is its own, whoever is asked and whatever was there before. What
-//! else has changed is told for information: this host is not ours alone. No fault that exists here
+//! What carries the fault's tag is its own, whoever is asked and whatever was there before; so may
+//! be a process that is ending and carries none any more. What else has changed is told for
+//! information: this host is not ours alone. No fault that exists here
 //! touches filters, sysctls, cgroups, mounts, limits or files, so none of them is looked at.
 
 use std::collections::BTreeSet;
@@ -15,6 +16,8 @@ use crate::sys::nft::Nft;
 
 /// How every process of ours is called; only their command lines are read.
 pub(crate) const OUR_NAME: &str = "squall";
+/// How those of a fault are: its holder, and what burns for it.
+const OF_FAULTS: [&str; 2] = ["squall-hold", "squall-burn"];
 /// What the kernel answers where it has no nf_tables, or we are not let near it. Then no table of
 /// ours can be there.
 const NO_TABLES: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT];
@@ -27,6 +30,9 @@ pub struct Snapshot {
     /// One line each.
     network: BTreeSet<String>,
     processes: Vec<Process>,
+    /// Processes of faults whose words are gone: the kernel takes their memory back before they are dead,
+    /// and nothing tells any more which fault they were of.
+    ending: BTreeSet<String>,
     stopped: BTreeSet<String>,
 }
 
@@ -66,11 +72,22 @@ impl Snapshot {
             let by = if stat.state == 't' { " by a tracer" } else { "" };
             self.stopped.insert(format!("process {pid} ({}) is stopped{by}", stat.comm));
         }
-        // The words of a dead process are gone; there is nothing left of it but its number.
         if stat.comm.starts_with(OUR_NAME)
             && let Ok(words) = proc::words(pid)
         {
+            self.add_ours(pid, stat, words);
+        }
+    }
+
+    fn add_ours(&mut self, pid: i32, stat: &Stat, words: Vec<String>) {
+        // There is nothing left of a dead process but its number.
+        if stat.is_dead() {
+            return;
+        }
+        if !words.is_empty() {
             self.processes.push(Process { pid, words });
+        } else if OF_FAULTS.contains(&stat.comm.as_str()) {
+            self.ending.insert(format!("process {pid} ({}), which is ending", stat.comm));
         }
     }
 
@@ -97,7 +114,7 @@ impl Snapshot {
         let tables = tables.map(|(family, name)| format!("nft table {family} {name}"));
         let ours = self.processes.iter().filter(|p| p.words.contains(&word));
         let processes = ours.map(|p| format!("process {} ({})", p.pid, p.words.join(" ")));
-        tables.chain(processes).collect()
+        tables.chain(processes).chain(self.ending.iter().cloned()).collect()
     }
 }
 
@@ -197,5 +214,23 @@ mod tests {
             ["no longer: nft table inet old".to_owned(), format!("new: nft table inet {foreign}")];
         assert_eq!(found.foreign[..2], others);
         assert_eq!(found.foreign[2..], ["new: process 9"]);
+    }
+
+    #[test]
+    fn what_is_ending_may_be_any_faults_and_what_is_dead_is_nobodys() {
+        let experiment = ExperimentId("12345678-9000-0000-0000-000000000000".parse().unwrap());
+        let id = FaultId { experiment, fault: 1, host: "h1".parse().unwrap() };
+        let stat = proc::stat(std::process::id() as i32).unwrap();
+        for (comm, state, is_left) in [
+            ("squall-burn", 'R', true),
+            ("squall-hold", 'D', true),
+            ("squall-burn", 'Z', false),
+            ("squall-dummy", 'R', false),
+        ] {
+            let mut after = Snapshot::default();
+            after.add_ours(7, &Stat { comm: comm.into(), state, ..stat.clone() }, Vec::new());
+            let left = after.carrying(&id);
+            assert_eq!(!left.is_empty(), is_left, "{comm} {state}: {left:?}");
+        }
     }
 }

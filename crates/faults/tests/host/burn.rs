@@ -127,6 +127,28 @@ fn a_frozen_burner_goes_at_the_end_of_its_lease_and_takes_the_fault_with_it() {
     until(1_000, || burners(&tag).is_empty());
 }
 
+/// Its command line is gone before its memory is given back.
+#[test]
+fn a_burner_that_is_ending_is_not_gone_yet() {
+    let host = TestHost::new();
+    let mut looks = 0;
+    for number in 93..96 {
+        let hold = task(Fault::Memory(Memory::Bytes(200 * MIB)), number, 8_000, 20_000);
+        let id = hold.id.clone();
+        let held = Held::start(&host, hold).held();
+        let burner = burners(&id.tag())[0];
+        until(5_000, || taken(burner) >= 200 * MIB);
+        held.holder.kill();
+        until(3_000, || {
+            looks += 1;
+            residue::held_by_nobody(&id).unwrap().is_empty()
+        });
+        let state = state(burner);
+        assert!(matches!(state, None | Some('Z')), "residue 0, and its state is {state:?}");
+    }
+    assert!(looks > 3, "it was never seen there");
+}
+
 #[test]
 fn renewals_keep_burners() {
     let host = TestHost::new();
@@ -257,6 +279,7 @@ fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
         (86..).zip(faults).map(|(number, fault)| task(fault, number, 15_000, 30_000)).collect();
     let ids: Vec<_> = holds.iter().map(|h| h.id.clone()).collect();
     let mut held: Vec<_> = holds.into_iter().map(|h| Held::start(&pair.h1, h).held()).collect();
+    // What other tests' burners leave while they end may be any fault's, as a proof sees it.
     let held_now = |pair: &Pair| -> Vec<bool> {
         let ids = ids.clone();
         let left = move || ids.iter().map(|id| residue::held_by_nobody(id).unwrap()).collect();
@@ -267,15 +290,15 @@ fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
     assert!(victim.stands());
     assert_eq!(pair.ways(far, None), (false, false));
     held.remove(2).lift();
-    assert_eq!(held_now(&pair), [true, true, false, true]);
+    until(1_000, || held_now(&pair) == [true, true, false, true]);
     assert!(victim.stands());
     held.remove(1).lift();
     victim.resumes(1_000);
-    assert_eq!(held_now(&pair), [true, false, false, true]);
+    until(1_000, || held_now(&pair) == [true, false, false, true]);
     assert_eq!(pair.ways(far, None), (false, false));
     held.remove(0).lift();
     assert_eq!(pair.ways(far, None), (true, true));
-    assert_eq!(held_now(&pair), [false, false, false, true]);
+    until(1_000, || held_now(&pair) == [false, false, false, true]);
     held.remove(0).lift();
-    assert_eq!(held_now(&pair), [false; 4]);
+    until(1_000, || held_now(&pair) == [false; 4]);
 }
