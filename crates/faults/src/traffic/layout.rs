@@ -9,7 +9,7 @@ use squall_core::hold::{CONTROL_MARK, Protect};
 use super::{CUT, Loss, SEVER};
 use crate::sys::nft::{Base, Change, Compare, Family, Hook, Meta, Rule, Table};
 
-/// The chain that a hook calls; further ones get a number behind it.
+/// The chain that a hook calls, with a number behind it.
 const HOOK: &str = "hook";
 /// The chain that every hook's chain jumps to.
 const RULES: &str = "rules";
@@ -91,7 +91,7 @@ impl Layout {
         for set in &self.peers {
             changes.push(table.rule(CUT, &self.cut(table, set, inbound)));
         }
-        changes.extend(attach(table, "", hook, priority));
+        changes.extend(attach(table, 0, hook, priority));
         changes
     }
 
@@ -163,10 +163,17 @@ impl Layout {
     }
 }
 
-/// Lets one more hook call the rules of a table that is there. `number` tells its chain from others.
-pub(crate) fn attach(table: &Table, number: &str, hook: &Hook, priority: i32) -> [Change; 2] {
+/// Lets a hook call the rules of a table. `number` tells its chain from others.
+pub(crate) fn attach(table: &Table, number: usize, hook: &Hook, priority: i32) -> [Change; 2] {
     let chain = format!("{HOOK}{number}");
     [table.base_chain(&chain, hook, priority), table.rule(&chain, &Rule::new().jump(RULES))]
+}
+
+/// Takes that chain away. Adding it first makes the removal legal where it is gone: a kernel before 6.16
+/// deletes one whose last device goes.
+pub(crate) fn detach(table: &Table, number: usize) -> [Change; 2] {
+    let chain = format!("{HOOK}{number}");
+    [table.chain(&chain), table.delete_chain(&chain)]
 }
 
 /// Loads the far end's address, masked to the set's prefix.

@@ -6,10 +6,11 @@
 //! see EPERM. Peers are elements of sets, each with the lease as its own time-out. What a host says
 //! to itself passes, whatever network its addresses are in.
 
+mod follow;
 mod layout;
 mod probe;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,6 +23,7 @@ use crate::clock;
 use crate::held::HeldFault;
 use crate::holder::Lease;
 use crate::sys::nft::{Change, Family, Hook, Nft, Table};
+use follow::Devices;
 use layout::{Layout, PeerSet};
 
 /// Runs before connection tracking (-200) and the raw table (-300).
@@ -47,7 +49,7 @@ pub(crate) struct Loss<'a> {
     pub requested: String,
 }
 
-/// How often devices that are new are looked for, in milliseconds.
+/// How often it is looked whether devices have changed, in milliseconds.
 const DEVICES_MS: u64 = 1_000;
 
 /// One direction's table.
@@ -56,15 +58,13 @@ struct Side {
     table: Table,
     inbound: bool,
     sets: Vec<PeerSet>,
-    /// The devices whose egress hooks call it, where it hangs on such.
-    devices: Option<BTreeSet<u32>>,
-    /// Chains that were added for further devices.
-    further: u32,
+    /// Those that it hangs on, where it does.
+    devices: Option<Devices>,
 }
 
 impl Side {
     fn new(table: Table, inbound: bool, layout: &Layout) -> Side {
-        Side { table, inbound, sets: layout.sets(), devices: None, further: 0 }
+        Side { table, inbound, sets: layout.sets(), devices: None }
     }
 }
 
@@ -75,8 +75,10 @@ pub(crate) struct Lost {
     sides: Vec<Side>,
     requested: String,
     note: String,
+    /// What of the host's changes could not be followed; empty where all could.
+    missed: String,
     /// What the last measurement was, so that only news is told.
-    told: u64,
+    told: (u64, String),
     /// What the probes showed.
     bit: bool,
     probes: String,
@@ -113,7 +115,8 @@ pub(crate) fn apply(
         sides,
         requested: loss.requested.clone(),
         note,
-        told: 0,
+        missed: String::new(),
+        told: Default::default(),
         bit: false,
         probes: String::new(),
         look_at: clock::now().plus(DEVICES_MS),
@@ -150,7 +153,7 @@ fn leaving(
     let names = devices.values().cloned().collect();
     let refused = match commit(nft, layout, &table, &Hook::Egress(names), lease_ms) {
         Ok(()) => {
-            let devices = Some(devices.into_keys().collect());
+            let devices = Some(Devices::new(devices));
             return Ok((Side { devices, ..Side::new(table, false, layout) }, String::new()));
         }
         Err(error) => error,
@@ -220,14 +223,9 @@ impl Lost {
         if seen.wrong {
             return Err(Failure::NoBite(seen.words));
         }
-        let note = [self.note.as_str(), seen.note.as_str()]
-            .iter()
-            .filter(|n| !n.is_empty())
-            .copied()
-            .collect::<Vec<_>>()
-            .join("; ");
+        let note = joined(&[&self.note, &seen.note]);
         self.note.clone_from(&note);
-        self.told = self.count().unwrap_or(0);
+        self.told.0 = self.count().unwrap_or(0);
         Ok(Achieved {
             bit: seen.bit,
             requested: self.requested.clone(),
@@ -249,20 +247,12 @@ impl Lost {
         Ok(total)
     }
 
-    /// Devices that have come since, so that no packet leaves through them.
-    fn cover_new_devices(&mut self) -> io::Result<()> {
+    /// Keeps up with what has changed on the host.
+    fn follow(&mut self) -> io::Result<()> {
         for side in &mut self.sides {
-            let Some(covered) = &mut side.devices else { continue };
-            let mut new = devices()?;
-            covered.retain(|index| new.remove(index).is_some());
-            if new.is_empty() {
-                continue;
+            if let Some(devices) = &mut side.devices {
+                devices.follow(&mut self.nft, &side.table)?;
             }
-            side.further += 1;
-            let number = side.further.to_string();
-            let hook = Hook::Egress(new.values().cloned().collect());
-            self.nft.commit(layout::attach(&side.table, &number, &hook, PRIORITY).into())?;
-            covered.extend(new.keys());
         }
         Ok(())
     }
@@ -276,9 +266,14 @@ impl Lost {
             bit: self.bit || total > 0,
             requested: self.requested.clone(),
             measured: format!("{}{total} packets lost so far", self.probes_and()),
-            note: self.note.clone(),
+            note: joined(&[&self.note, &self.missed]),
         }
     }
+}
+
+fn joined(notes: &[&str]) -> String {
+    let notes: Vec<&str> = notes.iter().copied().filter(|note| !note.is_empty()).collect();
+    notes.join("; ")
 }
 
 impl HeldFault for Lost {
@@ -303,25 +298,23 @@ impl HeldFault for Lost {
     fn tick(&mut self, now: Time) -> Option<Time> {
         if now >= self.look_at {
             self.look_at = now.plus(DEVICES_MS);
-            if let Err(error) = self.cover_new_devices() {
-                // Tried again each time; what it means is for whoever reads the measurement.
-                self.note = format!("a new device is not covered: {error}");
-            }
+            // Tried again each time; what it means is for whoever reads the measurement.
+            let missed = self.follow().err();
+            self.missed =
+                missed.map_or_else(String::new, |e| format!("a device is not covered: {e}"));
         }
         Some(self.look_at)
     }
 
     fn measure(&mut self) -> Option<Achieved> {
         let total = self.count().ok()?;
-        if total == self.told {
-            return None;
-        }
-        self.told = total;
-        Some(self.achieved(total))
+        let now = (total, self.missed.clone());
+        let before = std::mem::replace(&mut self.told, now);
+        (before != self.told).then(|| self.achieved(total))
     }
 
     fn lift(mut self: Box<Self>) -> Achieved {
-        let total = self.count().unwrap_or(self.told);
+        let total = self.count().unwrap_or(self.told.0);
         let achieved = self.achieved(total);
         let deletes = self.sides.iter().map(|s| s.table.delete()).collect();
         if let Err(error) = self.nft.commit(deletes) {

@@ -79,19 +79,25 @@ pub struct Pair {
 
 impl Pair {
     pub fn new() -> Pair {
-        let (h1, h2) = (TestHost::new(), TestHost::new());
-        h1.sh(&format!("ip link add v1 type veth peer name v2 netns {}", h2.ns));
-        for (host, n) in [(&h1, 1), (&h2, 2)] {
+        let pair = Pair { h1: TestHost::new(), h2: TestHost::new() };
+        for host in [&pair.h1, &pair.h2] {
             host.sh("ip link set lo up");
+        }
+        pair.wire();
+        until(5_000, || pair.udp("10.9.0.2", None) && pair.udp("fd09::2", None));
+        pair
+    }
+
+    /// Joins the hosts by a pair of devices.
+    pub fn wire(&self) {
+        self.h1.sh(&format!("ip link add v1 type veth peer name v2 netns {}", self.h2.ns));
+        for (host, n) in [(&self.h1, 1), (&self.h2, 2)] {
             // A link-local address would stay tentative for a second, and change the snapshot.
             host.sh(&format!("ip link set v{n} addrgenmode none"));
             host.sh(&format!("ip addr add 10.9.0.{n}/24 dev v{n}"));
             host.sh(&format!("ip addr add fd09::{n}/64 dev v{n} nodad"));
             host.sh(&format!("ip link set v{n} up"));
         }
-        let pair = Pair { h1, h2 };
-        until(5_000, || pair.udp("10.9.0.2", None) && pair.udp("fd09::2", None));
-        pair
     }
 
     /// A datagram from h1 to h2 and its echo, with this mark on both sockets.

@@ -4,6 +4,7 @@
 
 mod bench;
 mod burn;
+mod devices;
 mod doctor;
 mod endings;
 mod kill;

@@ -21,6 +21,7 @@ const NEW_TABLE: u16 = 0;
 const GET_TABLE: u16 = 1;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
+const DEL_CHAIN: u16 = 5;
 const NEW_RULE: u16 = 6;
 const GET_RULE: u16 = 7;
 const NEW_SET: u16 = 9;
@@ -119,10 +120,18 @@ impl Table {
         })
     }
 
-    /// Adds a chain that rules jump to.
+    /// Adds a chain that rules jump to; leaves one of that name as it is.
     #[must_use]
     pub fn chain(&self, name: &str) -> Change {
         self.change(NEW_CHAIN, CREATE, |p| {
+            p.text(3, name);
+        })
+    }
+
+    /// Deletes a chain with its rules.
+    #[must_use]
+    pub fn delete_chain(&self, name: &str) -> Change {
+        self.change(DEL_CHAIN, 0, |p| {
             p.text(3, name);
         })
     }

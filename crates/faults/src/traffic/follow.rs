@@ -1,0 +1,54 @@
+//! What changes on the host while packets are lost: its devices.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::layout::{attach, detach};
+use super::{PRIORITY, devices};
+use crate::sys::nft::{Change, Hook, Nft, Table};
+
+/// Devices of one chain, at most: the kernel's limit.
+const MAX_DEVICES: usize = 256;
+/// Priorities, from ours on, that chains which are made anew take in turn.
+const TURN: i32 = 50;
+
+/// The devices whose egress hooks call a table's rules.
+#[derive(Debug)]
+pub(super) struct Devices {
+    /// By index. One that goes and comes again has another, under whatever name.
+    covered: BTreeMap<u32, String>,
+    /// Chains at their hooks.
+    chains: usize,
+    /// How often those were made anew.
+    changes: i32,
+}
+
+impl Devices {
+    /// Those of a table that was just made, all at one chain.
+    pub(super) fn new(covered: BTreeMap<u32, String>) -> Devices {
+        Devices { covered, chains: 1, changes: 0 }
+    }
+
+    /// Covers the devices that there are now, each once.
+    ///
+    /// From Linux 6.16 on a chain keeps to the names of its devices, before that to the devices. Chains
+    /// that are all made anew are right on both. One batch puts them in the old ones' place, and a little
+    /// behind it: a packet that passes an old one already without its rules meets a new one with them.
+    pub(super) fn follow(&mut self, nft: &mut Nft, table: &Table) -> io::Result<()> {
+        let now = devices()?;
+        if now == self.covered {
+            return Ok(());
+        }
+        let changed = self.changes.wrapping_add(1);
+        let priority = PRIORITY + changed.rem_euclid(TURN);
+        let mut changes: Vec<Change> = (0..self.chains).flat_map(|n| detach(table, n)).collect();
+        let names: Vec<String> = now.values().cloned().collect();
+        for (number, names) in names.chunks(MAX_DEVICES).enumerate() {
+            changes.extend(attach(table, number, &Hook::Egress(names.to_vec()), priority));
+        }
+        nft.commit(changes)?;
+        self.chains = names.len().div_ceil(MAX_DEVICES);
+        (self.covered, self.changes) = (now, changed);
+        Ok(())
+    }
+}
