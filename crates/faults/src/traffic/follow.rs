@@ -1,10 +1,12 @@
-//! What changes on the host while packets are lost: its devices.
+//! What changes on the host while packets are lost: its devices, and its own addresses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 
-use super::layout::{attach, detach};
+use super::layout::{attach, detach, spare};
 use super::{PRIORITY, devices};
+use crate::sys::devices::addresses;
 use crate::sys::nft::{Change, Hook, Nft, Table};
 
 /// Devices of one chain, at most: the kernel's limit.
@@ -49,6 +51,40 @@ impl Devices {
         nft.commit(changes)?;
         self.chains = names.len().div_ceil(MAX_DEVICES);
         (self.covered, self.changes) = (now, changed);
+        Ok(())
+    }
+}
+
+/// This host's own addresses, as its tables spare them.
+#[derive(Debug)]
+pub(super) struct Own(BTreeSet<IpAddr>);
+
+impl Own {
+    /// Those that there are now.
+    pub(super) fn find() -> io::Result<Own> {
+        Ok(Own(addresses()?))
+    }
+
+    pub(super) fn addresses(&self) -> &BTreeSet<IpAddr> {
+        &self.0
+    }
+
+    /// Spares the addresses that there are now. One that was lost may be another host's by now.
+    pub(super) fn follow<'a>(
+        &mut self,
+        nft: &mut Nft,
+        tables: impl Iterator<Item = &'a Table>,
+    ) -> io::Result<()> {
+        let now = addresses()?;
+        let (got, lost) = (&now - &self.0, &self.0 - &now);
+        if got.is_empty() && lost.is_empty() {
+            return Ok(());
+        }
+        // A batch a table, as at a renewal. Each may be sent again.
+        for table in tables {
+            nft.commit(spare(table, &got, &lost))?;
+        }
+        self.0 = now;
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! How a table is laid out: what is spared, then control traffic, then ports, then peers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use squall_core::fault::{Ports, Protocol};
@@ -14,6 +15,9 @@ const HOOK: &str = "hook";
 /// The chain that every hook's chain jumps to.
 const RULES: &str = "rules";
 const ICMPV6: u8 = 58;
+/// The sets of this host's own addresses, which come and go while a table is there.
+const OWN_V4: &str = "own4";
+const OWN_V6: &str = "own6";
 /// Addresses of one message, at most: an attribute holds less than 64 KiB of them.
 const KEYS: usize = 1_024;
 
@@ -41,7 +45,8 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    pub(crate) fn new(protect: &Protect, loss: &Loss<'_>) -> Layout {
+    /// `own` are this host's addresses, and `protect` is what the policy does.
+    pub(crate) fn new(protect: &Protect, own: &BTreeSet<IpAddr>, loss: &Loss<'_>) -> Layout {
         let protocols = match loss.traffic.protocol {
             Some(one) => vec![one],
             None => vec![Protocol::Tcp, Protocol::Udp],
@@ -53,7 +58,7 @@ impl Layout {
             all_ports: loss.traffic.ports.is_empty() && loss.traffic.protocol.is_none(),
             protocols,
             protected: protect.ports.clone(),
-            spared: peer_sets("s", &protect.peers),
+            spared: peer_sets("s", &protect.peers).into_iter().chain(own_sets(own)).collect(),
             per_million: loss.per_million,
         }
     }
@@ -78,9 +83,7 @@ impl Layout {
             changes.push(table.address_set(&set.name, if set.v4 { 4 } else { 16 }, number));
         }
         changes.extend(cut.iter().map(|set| table.add(&set.name, &set.keys, lease_ms)));
-        for set in &self.spared {
-            changes.extend(set.keys.chunks(KEYS).map(|keys| table.keep(&set.name, keys)));
-        }
+        changes.extend(self.spared.iter().flat_map(|set| keep(table, set)));
         for rule in self.spared(table, inbound) {
             changes.push(table.rule(RULES, &rule.accept()));
         }
@@ -163,6 +166,22 @@ impl Layout {
     }
 }
 
+/// Elements that stay.
+fn keep(table: &Table, set: &PeerSet) -> Vec<Change> {
+    set.keys.chunks(KEYS).map(|keys| table.keep(&set.name, keys)).collect()
+}
+
+/// Spares addresses that this host has got, and those no more that it has lost.
+pub(crate) fn spare(table: &Table, got: &BTreeSet<IpAddr>, lost: &BTreeSet<IpAddr>) -> Vec<Change> {
+    let mut changes: Vec<Change> = own_sets(got).iter().flat_map(|set| keep(table, set)).collect();
+    for set in own_sets(lost) {
+        // An element that is not there could not be removed.
+        changes.extend(keep(table, &set));
+        changes.extend(set.keys.chunks(KEYS).map(|keys| table.remove(&set.name, keys)));
+    }
+    changes
+}
+
 /// Lets a hook call the rules of a table. `number` tells its chain from others.
 pub(crate) fn attach(table: &Table, number: usize, hook: &Hook, priority: i32) -> [Change; 2] {
     let chain = format!("{HOOK}{number}");
@@ -217,8 +236,8 @@ fn mask(prefix: u8, len: u32) -> Vec<u8> {
 
 fn key(peer: &IpNet) -> Vec<u8> {
     match peer.trunc().addr() {
-        std::net::IpAddr::V4(a) => a.octets().to_vec(),
-        std::net::IpAddr::V6(a) => a.octets().to_vec(),
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
     }
 }
 
@@ -228,6 +247,16 @@ impl PeerSet {
         let name = format!("{kind}v{}p{}", if v4 { 4 } else { 6 }, peer.prefix_len());
         PeerSet { name, keys: vec![key(peer)], v4, prefix: peer.prefix_len() }
     }
+}
+
+/// One set a family, with or without an element.
+fn own_sets(own: &BTreeSet<IpAddr>) -> [PeerSet; 2] {
+    let of = |v4: bool| own.iter().filter(move |a| a.is_ipv4() == v4);
+    let keys = |v4| of(v4).map(|address| key(&IpNet::from(*address))).collect();
+    [
+        PeerSet { name: OWN_V4.into(), keys: keys(true), v4: true, prefix: 32 },
+        PeerSet { name: OWN_V6.into(), keys: keys(false), v4: false, prefix: 128 },
+    ]
 }
 
 /// One set a family and prefix length: a lookup of the masked address. `kind` begins their names.

@@ -10,7 +10,7 @@ mod follow;
 mod layout;
 mod probe;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,7 +23,7 @@ use crate::clock;
 use crate::held::HeldFault;
 use crate::holder::Lease;
 use crate::sys::nft::{Change, Family, Hook, Nft, Table};
-use follow::Devices;
+use follow::{Devices, Own};
 use layout::{Layout, PeerSet};
 
 /// Runs before connection tracking (-200) and the raw table (-300).
@@ -49,8 +49,8 @@ pub(crate) struct Loss<'a> {
     pub requested: String,
 }
 
-/// How often it is looked whether devices have changed, in milliseconds.
-const DEVICES_MS: u64 = 1_000;
+/// How often it is looked whether devices or own addresses have changed, in milliseconds.
+const FOLLOW_MS: u64 = 1_000;
 
 /// One direction's table.
 #[derive(Debug)]
@@ -73,6 +73,7 @@ impl Side {
 pub(crate) struct Lost {
     nft: Nft,
     sides: Vec<Side>,
+    own: Own,
     requested: String,
     note: String,
     /// What of the host's changes could not be followed; empty where all could.
@@ -92,9 +93,9 @@ pub(crate) fn apply(
     loss: &Loss<'_>,
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let mut nft = Nft::open().map_err(|e| unsupported("nf_tables", &e))?;
-    let protect =
-        with_own(&hold.protect).map_err(|e| Failure::System(format!("list of addresses: {e}")))?;
-    let layout = Layout::new(&protect, loss);
+    let own = Own::find().map_err(|e| Failure::System(format!("list of addresses: {e}")))?;
+    let mut protect = with_loopback(&hold.protect);
+    let layout = Layout::new(&protect, own.addresses(), loss);
     let lease_ms = clock::now().until(lease.until()).max(1);
     let mut sides = Vec::new();
     let mut note = String::new();
@@ -113,25 +114,26 @@ pub(crate) fn apply(
     let mut lost = Lost {
         nft,
         sides,
+        own,
         requested: loss.requested.clone(),
         note,
         missed: String::new(),
         told: Default::default(),
         bit: false,
         probes: String::new(),
-        look_at: clock::now().plus(DEVICES_MS),
+        look_at: clock::now().plus(FOLLOW_MS),
     };
+    protect.peers.extend(lost.own.addresses().iter().copied().map(IpNet::from));
     let achieved = lost.prove(&protect, loss)?;
     Ok((Box::new(lost), achieved))
 }
 
-/// What the policy protects, and the loopback's and this host's own addresses: arriving, a packet
-/// from one of those is what the host says to itself.
-fn with_own(protect: &Protect) -> io::Result<Protect> {
+/// What the policy protects, and the loopback's addresses: with this host's own, those of packets that
+/// it says to itself.
+fn with_loopback(protect: &Protect) -> Protect {
     let mut protect = protect.clone();
     protect.peers.extend([LOOPBACK_V4, IpAddr::from(Ipv6Addr::LOCALHOST).into()]);
-    protect.peers.extend(crate::sys::devices::addresses()?.into_iter().map(IpNet::from));
-    Ok(protect)
+    protect
 }
 
 fn unsupported(what: &str, error: &io::Error) -> Failure {
@@ -181,7 +183,7 @@ pub(crate) fn capability(fault: Kind, per_million: Option<u32>) -> Capability {
     let peers = vec![IpNet::from(IpAddr::from([192, 0, 2, 1]))];
     let traffic = Traffic { peers, direction: Direction::Both, ports: Vec::new(), protocol: None };
     let loss = Loss { traffic: &traffic, per_million, severed: &[], requested: String::new() };
-    let layout = Layout::new(&Protect::default(), &loss);
+    let layout = Layout::new(&Protect::default(), &BTreeSet::new(), &loss);
     let check = |family, hook: Hook| {
         let table = Table::new(family, "squall-doctor");
         Nft::open()?.check(layout.build(&table, &hook, PRIORITY, 1_000))
@@ -247,14 +249,21 @@ impl Lost {
         Ok(total)
     }
 
-    /// Keeps up with what has changed on the host.
-    fn follow(&mut self) -> io::Result<()> {
+    /// Keeps up with what has changed on the host; returns what could not be followed. It is tried again
+    /// each time; what it means is for whoever reads the measurement.
+    fn follow(&mut self) -> String {
+        let mut missed = String::new();
+        let tables = self.sides.iter().map(|side| &side.table);
+        if let Err(error) = self.own.follow(&mut self.nft, tables) {
+            missed = format!("own addresses are not followed: {error}");
+        }
         for side in &mut self.sides {
-            if let Some(devices) = &mut side.devices {
-                devices.follow(&mut self.nft, &side.table)?;
+            let Some(devices) = &mut side.devices else { continue };
+            if let Err(error) = devices.follow(&mut self.nft, &side.table) {
+                missed = joined(&[&missed, &format!("a device is not covered: {error}")]);
             }
         }
-        Ok(())
+        missed
     }
 
     fn probes_and(&self) -> String {
@@ -297,11 +306,8 @@ impl HeldFault for Lost {
 
     fn tick(&mut self, now: Time) -> Option<Time> {
         if now >= self.look_at {
-            self.look_at = now.plus(DEVICES_MS);
-            // Tried again each time; what it means is for whoever reads the measurement.
-            let missed = self.follow().err();
-            self.missed =
-                missed.map_or_else(String::new, |e| format!("a device is not covered: {e}"));
+            self.look_at = now.plus(FOLLOW_MS);
+            self.missed = self.follow();
         }
         Some(self.look_at)
     }

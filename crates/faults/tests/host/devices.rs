@@ -1,4 +1,4 @@
-//! Devices that go, come again and are renamed while packets are lost.
+//! Devices and addresses that come and go while packets are lost.
 
 use std::net::UdpSocket;
 use std::thread;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use squall_core::fault::{Direction, Fault, Loss, Partition, Traffic};
 
-use crate::bench::{Held, Pair, task, until};
+use crate::bench::{Held, Pair, TestHost, task, until};
 
 /// Longer than until devices are looked for again.
 const LOOK: Duration = Duration::from_millis(1_500);
@@ -112,5 +112,43 @@ fn no_packet_passes_while_devices_come_and_go() {
     far.set_nonblocking(true).unwrap();
     let passed = far.recv_from(&mut [0; 16]);
     assert!(passed.is_err() && sent > 10_000, "{passed:?}, {sent} sent");
+    held.lift();
+}
+
+#[test]
+fn an_address_that_moves_away_is_cut_and_one_that_comes_is_spared() {
+    let pair = Pair::new();
+    let moving = ["10.9.0.50", "fd09::50"];
+    let put = |on: &TestHost, device: &str, how: &str| {
+        on.sh(&format!("ip addr {how} 10.9.0.50/24 dev {device}"));
+        on.sh(&format!("ip addr {how} fd09::50/64 dev {device} nodad"));
+    };
+    put(&pair.h1, "v1", "add");
+    let peers = ["10.9.0.0/24", "fd09::/64"].map(|p| p.parse().unwrap()).to_vec();
+    let all = Traffic { peers, ..traffic(Direction::Both) };
+    let cut = Fault::Partition(Partition { traffic: all, severed: vec![] });
+    let mut hold = task(cut, 203, 30_000, 60_000);
+    // The policy's word stands, whose address ever it is.
+    hold.protect.peers = vec!["10.9.0.51/32".parse().unwrap()];
+    pair.h1.sh("ip addr add 10.9.0.51/32 dev v1");
+    let held = Held::start(&pair.h1, hold).held();
+    assert!(moving.iter().all(|at| pair.alone(at, None)));
+    put(&pair.h1, "v1", "del");
+    put(&pair.h2, "v2", "add");
+    pair.h1.sh("ip addr del 10.9.0.51/32 dev v1");
+    pair.h2.sh("ip addr add 10.9.0.51/32 dev v2");
+    thread::sleep(LOOK);
+    for at in moving {
+        assert_eq!(pair.ways(at.parse().unwrap(), None), (false, false), "{at}");
+    }
+    assert_eq!(pair.ways("10.9.0.51".parse().unwrap(), None), (true, true));
+    put(&pair.h2, "v2", "del");
+    put(&pair.h1, "v1", "add");
+    pair.h1.sh("ip addr add 10.9.0.52/24 dev v1");
+    thread::sleep(LOOK);
+    for at in moving.iter().chain(&["10.9.0.52"]) {
+        assert!(pair.alone(at, None), "{at}");
+    }
+    assert_eq!(pair.ways("10.9.0.2".parse().unwrap(), None), (false, false));
     held.lift();
 }
