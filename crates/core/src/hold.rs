@@ -65,7 +65,8 @@ pub enum HolderReport {
 /// What was asked for against what was measured, each in words with units.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Achieved {
-    /// The effect was seen. False says that the fault is in place but nothing showed its effect.
+    /// The effect was seen; of packets, each way that was asked for. False says that the fault is in place
+    /// but nothing showed its effect.
     pub bit: bool,
     /// As `20 %` or `4 processes`.
     pub requested: String,

@@ -60,11 +60,15 @@ struct Side {
     sets: Vec<PeerSet>,
     /// Those that it hangs on, where it does.
     devices: Option<Devices>,
+    /// Packets were seen lost on it.
+    bit: bool,
+    /// Of those counted as lost, ours.
+    probes: u64,
 }
 
 impl Side {
     fn new(table: Table, inbound: bool, layout: &Layout) -> Side {
-        Side { table, inbound, sets: layout.sets(), devices: None }
+        Side { table, inbound, sets: layout.sets(), devices: None, bit: false, probes: 0 }
     }
 }
 
@@ -81,7 +85,6 @@ pub(crate) struct Lost {
     /// What the last measurement was, so that only news is told.
     told: (u64, String),
     /// What the probes showed.
-    bit: bool,
     probes: String,
     look_at: Time,
 }
@@ -119,7 +122,6 @@ pub(crate) fn apply(
         note,
         missed: String::new(),
         told: Default::default(),
-        bit: false,
         probes: String::new(),
         look_at: clock::now().plus(FOLLOW_MS),
     };
@@ -217,34 +219,39 @@ fn devices() -> io::Result<BTreeMap<u32, String>> {
 
 impl Lost {
     fn prove(&mut self, protect: &Protect, loss: &Loss<'_>) -> Result<Achieved, Failure> {
-        let sides = self.sides_of();
-        let seen = probe::run(&mut self.nft, &sides, protect, loss)
-            .map_err(|e| Failure::System(format!("probe: {e}")))?;
-        self.bit = seen.bit;
-        self.probes.clone_from(&seen.words);
+        let sides: Vec<(Table, bool)> =
+            self.sides.iter().map(|s| (s.table.clone(), s.inbound)).collect();
+        let system = |e: io::Error| Failure::System(format!("probe: {e}"));
+        let seen = probe::run(&mut self.nft, &sides, protect, loss).map_err(system)?;
         if seen.wrong {
             return Err(Failure::NoBite(seen.words));
         }
-        let note = joined(&[&self.note, &seen.note]);
-        self.note.clone_from(&note);
-        self.told.0 = self.count().unwrap_or(0);
+        for (side, bit) in self.sides.iter_mut().zip(&seen.bit) {
+            side.bit = *bit;
+            side.probes = probe::totals(&mut self.nft, &side.table).map_err(system)?.1;
+        }
+        self.probes.clone_from(&seen.words);
+        self.note = joined(&[&self.note, &seen.note]);
         Ok(Achieved {
-            bit: seen.bit,
+            bit: self.bites(),
             requested: self.requested.clone(),
             measured: seen.words,
-            note,
+            note: self.note.clone(),
         })
     }
 
-    fn sides_of(&self) -> Vec<(Table, bool)> {
-        self.sides.iter().map(|s| (s.table.clone(), s.inbound)).collect()
+    /// Whether packets were lost each way that was asked for.
+    fn bites(&self) -> bool {
+        self.sides.iter().all(|side| side.bit)
     }
 
-    /// Packets lost so far, all directions.
+    /// Packets lost so far, all directions, without our own.
     fn count(&mut self) -> io::Result<u64> {
         let mut total = 0;
-        for side in &self.sides {
-            total += probe::totals(&mut self.nft, &side.table)?.1;
+        for side in &mut self.sides {
+            let lost = probe::totals(&mut self.nft, &side.table)?.1.saturating_sub(side.probes);
+            side.bit |= lost > 0;
+            total += lost;
         }
         Ok(total)
     }
@@ -272,7 +279,7 @@ impl Lost {
 
     fn achieved(&self, total: u64) -> Achieved {
         Achieved {
-            bit: self.bit || total > 0,
+            bit: self.bites(),
             requested: self.requested.clone(),
             measured: format!("{}{total} packets lost so far", self.probes_and()),
             note: joined(&[&self.note, &self.missed]),

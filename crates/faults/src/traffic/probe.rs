@@ -12,8 +12,10 @@ use super::{CUT, Loss, SEVER};
 use crate::sys::nft::{Nft, Table};
 use crate::sys::raw::{self, Packet};
 
-/// Peers that are probed, at most.
+/// Peers that are probed at once, at most; as many severed ones beside them.
 const PEERS: usize = 4;
+/// How many times others are tried, where none of those reaches the rules on its way out.
+const TRIES: usize = 3;
 /// Probes a peer and direction where every packet should vanish.
 const ALL: u64 = 4;
 /// Probes a direction where a share should.
@@ -28,47 +30,35 @@ const SETTLE_MS: u64 = 300;
 /// What the probes showed.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// Packets were lost as they should be.
-    pub bit: bool,
+    /// For each side, whether packets were lost as they should be.
+    pub bit: Vec<bool>,
     /// Packets that should have been lost were not, or too many were.
     pub wrong: bool,
     pub words: String,
     pub note: String,
 }
 
-/// Sends probes each way and reads what the rules counted.
+/// Sends probes each way and reads what the rules counted. What comes in is made here and claims to be from
+/// a peer; what goes out is for a peer, and one that is not there has no way to the rules.
 pub(super) fn run(
     nft: &mut Nft,
     sides: &[(Table, bool)],
     protect: &Protect,
     loss: &Loss<'_>,
 ) -> io::Result<Seen> {
-    let partial = loss.per_million.filter(|n| *n < 1_000_000);
-    let mut seen = Seen::default();
-    let mut words = Vec::new();
-    let mut notes = Vec::new();
-    let mut bitten = 0;
-    let far_ends = |peers: &[IpNet]| -> Vec<IpAddr> {
-        peers.iter().filter_map(|p| far_end(p, &protect.peers)).take(PEERS).collect()
-    };
-    let far_ends = [far_ends(&loss.traffic.peers), far_ends(loss.severed)].concat();
-    if far_ends.is_empty() {
+    let mut seen = Seen { bit: vec![false; sides.len()], ..Seen::default() };
+    if far_ends(&[&loss.traffic.peers, loss.severed].concat(), protect).next().is_none() {
         seen.note = NOTHING.into();
         return Ok(seen);
     }
-    let each = partial.map_or(ALL, |_| SHARE.div_ceil(far_ends.len() as u64));
-    for (table, inbound) in sides {
+    let partial = loss.per_million.filter(|n| *n < 1_000_000);
+    let (mut words, mut notes) = (Vec::new(), Vec::new());
+    for ((table, inbound), bit) in sides.iter().zip(&mut seen.bit) {
         let way = if *inbound { "in" } else { "out" };
-        let before = totals(nft, table)?;
-        let mut sent = 0;
-        for far in &far_ends {
-            sent += probe(*far, *inbound, loss, protect, each, &mut notes);
-        }
-        if sent == 0 {
-            notes.push(format!("{way}: no probe could be sent"));
-            continue;
-        }
-        let (matched, lost) = await_counts(nft, table, before, sent)?;
+        let mut prober = Prober { nft, table, inbound: *inbound, protect, loss, notes: Vec::new() };
+        let counted = prober.probe_side()?;
+        notes.extend(prober.notes.into_iter().map(|note| format!("{way}: {note}")));
+        let Some((matched, lost)) = counted else { continue };
         let as_asked = match partial {
             None => lost == matched,
             Some(asked) => plausible(asked, matched, lost),
@@ -80,14 +70,13 @@ pub(super) fn run(
         } else if lost == 0 {
             notes.push(format!("{way}: too few probes for a share so small: none was lost yet"));
         } else {
-            bitten += 1;
+            *bit = true;
         }
         words.push(match partial {
             None => format!("{lost} of {matched} probes lost {way}"),
             Some(_) => format!("{:.1} % of {matched} probes {way}", percent(lost, matched)),
         });
     }
-    seen.bit = bitten > 0 && !seen.wrong;
     seen.words = words.join(", ");
     seen.note = notes.join("; ");
     Ok(seen)
@@ -139,6 +128,11 @@ fn await_counts(
     }
 }
 
+/// A host of each peer that is not spared.
+fn far_ends<'a>(peers: &'a [IpNet], protect: &'a Protect) -> impl Iterator<Item = IpAddr> + 'a {
+    peers.iter().filter_map(|peer| far_end(peer, &protect.peers))
+}
+
 /// The first host of a network that is not spared. Each step leaps over one that is.
 fn far_end(peer: &IpNet, spared: &[IpNet]) -> Option<IpAddr> {
     let last = peer.hosts().last()?;
@@ -158,49 +152,101 @@ fn next(address: IpAddr) -> Option<IpAddr> {
     })
 }
 
-/// Sends `wanted` probes of one far end and direction; returns how many went.
-fn probe(
-    far: IpAddr,
+/// Probes one direction.
+struct Prober<'a> {
+    nft: &'a mut Nft,
+    table: &'a Table,
     inbound: bool,
-    loss: &Loss<'_>,
-    protect: &Protect,
-    wanted: u64,
-    notes: &mut Vec<String>,
-) -> u64 {
-    let protocol = loss.traffic.protocol.unwrap_or(Protocol::Udp);
-    let port = loss.traffic.ports.first().map_or(DISCARD, |p| p.from);
-    let port = free_of_protection(port, loss, protect, protocol);
-    let loopback: IpAddr = match far {
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    let packet = if inbound {
-        Packet { from: far, to: loopback, protocol, port }
-    } else {
-        let Some(near) = source_towards(far) else {
-            notes.push(format!("out: no route to {far}"));
-            return 0;
-        };
-        Packet { from: near, to: far, protocol, port }
-    };
-    let mut sent = 0;
-    for number in 0..wanted {
-        match raw::send(&packet) {
-            Ok(()) => sent += 1,
-            // The output hook tells the sender: lost all the same.
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => sent += 1,
-            Err(error) => {
-                let way = if inbound { "in" } else { "out" };
-                notes.push(format!("{way}: {far}: {error}"));
+    protect: &'a Protect,
+    loss: &'a Loss<'a>,
+    notes: Vec<String>,
+}
+
+impl Prober<'_> {
+    /// Packets that matched and that were lost; `None` where none could be sent.
+    fn probe_side(&mut self) -> io::Result<Option<(u64, u64)>> {
+        let groups = [self.ends(&self.loss.traffic.peers), self.ends(self.loss.severed)];
+        let tries = if self.inbound { 1 } else { TRIES };
+        let mut found = None;
+        for number in 0..tries {
+            let group = |ends: &[(IpAddr, IpAddr)]| -> Vec<(IpAddr, IpAddr)> {
+                ends.iter().skip(number * PEERS).take(PEERS).copied().collect()
+            };
+            let ends = groups.each_ref().map(|ends| group(ends)).concat();
+            if ends.is_empty() || found.is_some_and(|(matched, _)| matched > 0) {
                 break;
             }
+            found = self.probe_all(&ends)?.or(found);
         }
-        // A neighbour that is not known yet keeps only a few packets for later.
-        if !inbound && number == 0 {
-            std::thread::sleep(Duration::from_millis(20));
+        if found.is_none() {
+            self.notes.push("no probe could be sent".to_owned());
+        }
+        Ok(found)
+    }
+
+    /// Whom packets of these peers are from and for, as many as may be tried. Out, only those to which
+    /// there is a way.
+    fn ends(&mut self, peers: &[IpNet]) -> Vec<(IpAddr, IpAddr)> {
+        let mut unreached = None;
+        let pair = |far: IpAddr| {
+            if self.inbound {
+                let loopback: IpAddr = match far {
+                    IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                    IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+                };
+                return Some((far, loopback));
+            }
+            let near = source_towards(far);
+            if near.is_none() {
+                unreached.get_or_insert(far);
+            }
+            Some((near?, far))
+        };
+        let ends = far_ends(peers, self.protect).filter_map(pair);
+        let ends: Vec<(IpAddr, IpAddr)> = ends.take(PEERS * TRIES).collect();
+        if let Some(far) = unreached {
+            self.notes.push(format!("no route to {far}"));
+        }
+        ends
+    }
+
+    fn probe_all(&mut self, ends: &[(IpAddr, IpAddr)]) -> io::Result<Option<(u64, u64)>> {
+        let partial = self.loss.per_million.filter(|n| *n < 1_000_000);
+        let each = partial.map_or(ALL, |_| SHARE.div_ceil(ends.len() as u64));
+        let before = totals(self.nft, self.table)?;
+        let sent = ends.iter().map(|(from, to)| self.send(*from, *to, each)).sum();
+        if sent == 0 {
+            Ok(None)
+        } else {
+            await_counts(self.nft, self.table, before, sent).map(Some)
         }
     }
-    sent
+
+    /// Sends `wanted` probes; returns how many went.
+    fn send(&mut self, from: IpAddr, to: IpAddr, wanted: u64) -> u64 {
+        let protocol = self.loss.traffic.protocol.unwrap_or(Protocol::Udp);
+        let port = self.loss.traffic.ports.first().map_or(DISCARD, |p| p.from);
+        let port = free_of_protection(port, self.loss, self.protect, protocol);
+        let packet = Packet { from, to, protocol, port };
+        let mut sent = 0;
+        for number in 0..wanted {
+            match raw::send(&packet) {
+                Ok(()) => sent += 1,
+                // The output hook tells the sender: lost all the same.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => sent += 1,
+                Err(error) => {
+                    let far = if self.inbound { from } else { to };
+                    self.notes.push(format!("{far}: {error}"));
+                    break;
+                }
+            }
+            // A neighbour that is not known yet keeps only a few packets for later.
+            if !self.inbound && number == 0 {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        sent
+    }
 }
 
 fn free_of_protection(wanted: u16, loss: &Loss<'_>, protect: &Protect, protocol: Protocol) -> u16 {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot stand fails the test")]
 
 mod bench;
+mod bites;
 mod burn;
 mod devices;
 mod doctor;
