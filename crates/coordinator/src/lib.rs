@@ -149,6 +149,7 @@ async fn serve(
         raft: raft.clone(),
         applied,
         links,
+        endpoint: endpoint.clone(),
         stops,
         events: events.clone(),
     };

@@ -13,7 +13,7 @@ use squall_core::message::{CoordinatorStatus, FromCoordinator, ToCoordinator};
 use squall_core::registry::{Entry, Outcome};
 use squall_core::time::Time;
 use squall_core::views::{Claim, Evidence};
-use squall_wire::Identity;
+use squall_wire::{Endpoint, Identity};
 use tokio::sync::mpsc;
 
 use crate::clock;
@@ -39,6 +39,7 @@ pub(crate) struct Node {
     pub raft: Raft,
     pub applied: Applied,
     pub links: Links,
+    endpoint: Endpoint,
     pub incoming: Incoming,
     /// To the loop.
     pub events: mpsc::Sender<Event>,
@@ -55,6 +56,7 @@ pub(crate) struct Parts {
     pub raft: Raft,
     pub applied: Applied,
     pub links: Links,
+    pub endpoint: Endpoint,
     pub stops: Stops,
     pub events: mpsc::Sender<Event>,
 }
@@ -74,6 +76,7 @@ impl Node {
             raft: parts.raft,
             applied: parts.applied,
             links: parts.links,
+            endpoint: parts.endpoint,
             incoming: Incoming::default(),
             events: parts.events,
             sessions: Mutex::default(),
@@ -168,6 +171,7 @@ impl Node {
             leader: metrics.current_leader.map(NodeId),
             applied: self.applied.read(|r| r.applied),
             quorum_age_ms: if leads { self.quorum_age(&metrics) } else { None },
+            refused: self.endpoint.refusals().iter().map(|(r, n)| (r.to_string(), n)).collect(),
         }
     }
 
@@ -245,6 +249,7 @@ fn unreached(member: &Member) -> CoordinatorStatus {
         leader: None,
         applied: LogIndex(0),
         quorum_age_ms: None,
+        refused: BTreeMap::new(),
     }
 }
 

@@ -451,6 +451,8 @@ pub struct CoordinatorStatus {
     pub applied: LogIndex,
     /// Milliseconds since a quorum last answered it, where it leads.
     pub quorum_age_ms: Option<u64>,
+    /// Connections that it refused since it started, by reason.
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// One registered host.

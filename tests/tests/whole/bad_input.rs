@@ -250,7 +250,13 @@ fn ports_in_use_and_wrong_papers_are_told_and_let_nobody_in() {
             clear(&said, &["c1 (10.77.200.1:7443)"]);
         }
     }
-    assert_eq!(fleet.json(&["status"])["cluster"]["armed"], true, "somebody stopped the fleet");
+    let status = fleet.json(&["status"]);
+    assert_eq!(status["cluster"]["armed"], true, "somebody stopped the fleet");
+    // A client that does not believe the coordinator either says so first.
+    let refused = &status["coordinators"][0]["refused"];
+    assert!(refused["protocol"].as_u64() >= Some(2), "h3 and the stranger: {refused:#}");
+    let said = fleet.squall(&["status"]).ended(0);
+    assert!(said.out.contains("c1 refused connections: "), "{said:#?}");
     // With its own papers h3 is one of us again.
     assert_eq!(fleet.signal("h3", "agent", "KILL"), 1);
     let _ = fleet

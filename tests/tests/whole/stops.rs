@@ -88,6 +88,21 @@ fn with_quorum(fleet: &Fleet) {
     });
 }
 
+/// One coordinator alone answers, and says that it does.
+fn answers_are_marked(fleet: &Fleet) {
+    let status = fleet.squall(&["status"]).ended(0);
+    assert!(status.out.contains("\nunconfirmed, as of index "), "{status:#?}");
+    assert_eq!(fleet.json(&["status"])["cluster"]["confirmed"], false);
+    for list in ["nodes", "ls", "faults"] {
+        let said = fleet.squall(&[list]).ended(0);
+        assert!(said.err.starts_with("unconfirmed, as of index "), "{said:#?}");
+        let rows = fleet.json(&[list]);
+        let rows = rows.as_array().expect("a list");
+        assert!(rows.iter().all(|row| row["confirmed"] == false), "{rows:#?}");
+        assert!(!rows.is_empty() || list == "faults", "nothing is in {list}");
+    }
+}
+
 #[test]
 fn without_a_quorum_every_host_stops_and_nothing_starts_before_its_resume() {
     let fleet = fleet(5, 3);
@@ -116,6 +131,7 @@ fn without_a_quorum_every_host_stops_and_nothing_starts_before_its_resume() {
         assert_eq!(fleet.traces(host), [""; 0], "{host}");
     }
 
+    answers_are_marked(&fleet);
     // No quorum: nobody says yes, and the host itself says no.
     let file = fleet.file("short.yaml", SHORT).display().to_string();
     let said = fleet.squall(&["run", &file]);

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use serde::Serialize;
 use squall_core::experiment::ExperimentRecord;
-use squall_core::ids::{ExperimentId, HostName, StopId};
+use squall_core::ids::{ExperimentId, HostName, LogIndex, StopId};
 use squall_core::message::{Request, Response, Shown, Status};
 
 use super::{command_id, odd, show as print};
@@ -18,7 +18,7 @@ use crate::output::faults::{FaultView, faults_table, unheard_hosts, views as hel
 use crate::output::judgement::ViewsView;
 use crate::output::status::{ExperimentRow, HostView, StatusView, host_view, hosts, row, rows};
 use crate::output::table::{blocks, table};
-use crate::output::{summary, talk};
+use crate::output::{summary, talk, words};
 
 /// What one coordinator, or a quorum, knows of the whole.
 pub async fn ask_status(client: &Client) -> Result<Status, Failure> {
@@ -32,6 +32,22 @@ pub async fn ask_status(client: &Client) -> Result<Status, Failure> {
 pub async fn status(client: &Client, format: Format) -> Outcome {
     let status = ask_status(client).await?;
     print(format, &StatusView::new(&status, |id| client.dir.name_of(id)), StatusView::table)
+}
+
+/// Something of a list, marked with whether a quorum stood behind the answer.
+#[derive(Serialize)]
+struct Marked<T> {
+    #[serde(flatten)]
+    of: T,
+    confirmed: bool,
+}
+
+/// Marks each, and tells a person where none did.
+fn marked<T>(all: Vec<T>, confirmed: bool, applied: LogIndex) -> Vec<Marked<T>> {
+    if !confirmed {
+        talk(words::unconfirmed(applied.0));
+    }
+    all.into_iter().map(|of| Marked { of, confirmed }).collect()
 }
 
 /// One line of `squall nodes`.
@@ -50,8 +66,8 @@ pub async fn nodes(client: &Client, format: Format) -> Outcome {
         capabilities: DoctorView::new(&host.capabilities).faults,
     };
     let nodes: Vec<NodeView> = status.hosts.iter().map(node).collect();
-    print(format, &nodes, |nodes| {
-        let holds = nodes.iter().map(|n| {
+    print(format, &marked(nodes, status.confirmed, status.applied), |nodes| {
+        let holds = nodes.iter().map(|Marked { of: n, .. }| {
             let able = n.capabilities.iter().filter(|c| c.backend.is_some());
             let able: Vec<_> = able.map(|c| c.fault.as_str()).collect();
             let not = n.capabilities.iter().filter(|c| c.backend.is_none());
@@ -59,7 +75,7 @@ pub async fn nodes(client: &Client, format: Format) -> Outcome {
             [n.host.name.clone(), able.join(" "), not.join(", ")]
         });
         let holds = table(["HOST", "CAN HOLD", "CANNOT"], holds.collect());
-        let about: Vec<&HostView> = nodes.iter().map(|n| &n.host).collect();
+        let about: Vec<&HostView> = nodes.iter().map(|n| &n.of.host).collect();
         blocks([hosts(&about), holds])
     })
 }
@@ -69,7 +85,8 @@ pub async fn faults(client: &Client, format: Format) -> Outcome {
     let status = ask_status(client).await?;
     let faults: Vec<FaultView> = held(&status);
     say_unheard(&status);
-    print(format, &faults, |f| faults_table(f, &status))
+    let faults = marked(faults, status.confirmed, status.applied);
+    print(format, &faults, |f| faults_table(f.iter().map(|f| &f.of), &status))
 }
 
 /// Names the hosts of which this answer knows nothing.
@@ -88,15 +105,16 @@ pub async fn views(client: &Client, format: Format) -> Outcome {
     }
 }
 
-async fn list(client: &Client) -> Result<Vec<ExperimentRecord>, Failure> {
+/// The experiments, whether a quorum stood behind that, and as of which entry.
+async fn list(client: &Client) -> Result<(Vec<ExperimentRecord>, bool, LogIndex), Failure> {
     match client.read(&Request::List).await? {
-        Response::Experiments { list, left_out, .. } => {
+        Response::Experiments { list, left_out, confirmed, applied } => {
             if left_out > 0 {
                 talk(format!(
                     "{left_out} more have no room in the list; squall show takes their ids"
                 ));
             }
-            Ok(list)
+            Ok((list, confirmed, applied))
         }
         other => Err(odd(&Request::List, &other)),
     }
@@ -104,14 +122,12 @@ async fn list(client: &Client) -> Result<Vec<ExperimentRecord>, Failure> {
 
 /// `squall ls`.
 pub async fn ls(client: &Client, format: Format) -> Outcome {
-    let experiments: Vec<ExperimentRow> = list(client).await?.iter().map(row).collect();
-    print(
-        format,
-        &experiments,
-        |e| {
-            if e.is_empty() { "no experiment yet\n".into() } else { rows(e) }
-        },
-    )
+    let (list, confirmed, applied) = list(client).await?;
+    let experiments: Vec<ExperimentRow> = list.iter().map(row).collect();
+    print(format, &marked(experiments, confirmed, applied), |e| match e.is_empty() {
+        true => "no experiment yet\n".into(),
+        false => rows(e.iter().map(|e| &e.of)),
+    })
 }
 
 /// The experiment whose id begins like this, or whose name this is: of several of one name the one
@@ -120,7 +136,7 @@ pub async fn find(client: &Client, text: &str) -> Result<ExperimentId, Failure> 
     if let Ok(id) = text.parse() {
         return Ok(id);
     }
-    let list = list(client).await?;
+    let (list, ..) = list(client).await?;
     let known = list.iter().map(|e| (e.id, e.experiment.name.as_str(), e.is_running()));
     meant(&known.collect::<Vec<_>>(), text)
 }

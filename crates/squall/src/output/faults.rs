@@ -100,13 +100,17 @@ pub fn params(fault: &squall_core::fault::Fault) -> Value {
 
 /// For people.
 #[must_use]
-pub fn faults_table(faults: &[FaultView], status: &Status) -> String {
-    if faults.is_empty() {
+pub fn faults_table<'a>(
+    faults: impl IntoIterator<Item = &'a FaultView>,
+    status: &Status,
+) -> String {
+    let mut faults = faults.into_iter().peekable();
+    if faults.peek().is_none() {
         let all = unheard_hosts(status).is_empty();
         let whole = if all { "nothing is held\n" } else { "nothing is known to be held\n" };
         return whole.into();
     }
-    let rows = faults.iter().map(|f| {
+    let rows = faults.map(|f| {
         let achieved = f.achieved.as_ref().map(|a| {
             let bit = if a.bit { "" } else { "NOT SEEN: " };
             format!("{bit}{}", a.measured)

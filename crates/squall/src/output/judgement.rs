@@ -8,6 +8,7 @@ use squall_core::message::ViewsAnswer;
 use squall_core::views::{Authority, Judgement, Liveness, PartitionKind};
 
 use super::table::blocks;
+use super::words;
 
 /// `views`.
 #[derive(Debug, Serialize)]
@@ -166,11 +167,7 @@ impl ViewsView {
     /// For people.
     #[must_use]
     pub fn table(&self) -> String {
-        let unsure = if self.confirmed {
-            String::new()
-        } else {
-            format!("unconfirmed, as of index {}: no quorum answered", self.as_of)
-        };
+        let unsure = if self.confirmed { String::new() } else { words::unconfirmed(self.as_of) };
         let cohorts = self.cohorts.iter().filter(|_| self.cohorts.len() > 1).map(|c| {
             let name = if c.cohort.is_empty() { "hosts without a group" } else { &c.cohort };
             format!("{name}: {}", c.judgement.lines())

@@ -55,6 +55,8 @@ pub struct CoordinatorView {
     pub term: u64,
     /// The last entry it applied.
     pub applied: u64,
+    /// Connections that it refused since it started, by reason.
+    pub refused: BTreeMap<String, u64>,
 }
 
 /// One host.
@@ -183,6 +185,7 @@ impl StatusView {
                     role: c.role.clone(),
                     term: c.term,
                     applied: c.applied.0,
+                    refused: c.refused.clone(),
                 })
                 .collect(),
             hosts: status.hosts.iter().map(host_view).collect(),
@@ -196,6 +199,7 @@ impl StatusView {
         blocks([
             self.heading(),
             self.coordinators(),
+            self.refusals(),
             hosts(&self.hosts.iter().collect::<Vec<_>>()),
             rows(&self.experiments),
         ])
@@ -206,7 +210,7 @@ impl StatusView {
         let leader = c.leader.as_deref().unwrap_or("nobody");
         let mut text = format!("cluster {}: {leader} leads, term {}", c.id, c.term);
         if !c.confirmed {
-            text.push_str(&format!("\nunconfirmed, as of index {}: no quorum answered", c.as_of));
+            text.push_str(&format!("\n{}", words::unconfirmed(c.as_of)));
         }
         if !c.armed {
             text.push_str(&format!(
@@ -228,6 +232,16 @@ impl StatusView {
             ]
         });
         table(["COORDINATOR", "ADDRESS", "ROLE", "TERM", "APPLIED"], rows.collect())
+    }
+
+    /// A line for each coordinator that has refused somebody.
+    fn refusals(&self) -> String {
+        let line = |c: &CoordinatorView| {
+            let reasons = c.refused.iter().map(|(reason, n)| format!("{n} {reason}"));
+            let reasons = reasons.collect::<Vec<_>>().join(", ");
+            (!reasons.is_empty()).then(|| format!("{} refused connections: {reasons}", c.id))
+        };
+        self.coordinators.iter().filter_map(line).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -256,8 +270,8 @@ pub fn hosts(hosts: &[&HostView]) -> String {
 
 /// The experiments for people.
 #[must_use]
-pub fn rows(experiments: &[ExperimentRow]) -> String {
-    let rows = experiments.iter().map(|e| {
+pub fn rows<'a>(experiments: impl IntoIterator<Item = &'a ExperimentRow>) -> String {
+    let rows = experiments.into_iter().map(|e| {
         [
             e.id.chars().take(8).collect(),
             e.name.clone(),

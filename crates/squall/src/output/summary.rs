@@ -37,7 +37,7 @@ fn heading(view: &ExperimentView) -> String {
         lines.push(format!("touched:   {}", view.touched.join(", ")));
     }
     if !view.confirmed {
-        lines.push(format!("unconfirmed, as of index {}: no quorum answered", view.as_of));
+        lines.push(words::unconfirmed(view.as_of));
     }
     lines.join("\n")
 }

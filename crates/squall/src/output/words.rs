@@ -176,6 +176,12 @@ fn processes(p: &squall_core::fault::Processes) -> String {
     named.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
+/// Of an answer that no quorum stands behind.
+#[must_use]
+pub fn unconfirmed(as_of: u64) -> String {
+    format!("unconfirmed, as of index {as_of}: no quorum answered")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -315,6 +315,7 @@ fn coordinator_status() -> CoordinatorStatus {
         leader: Some(NodeId(2)),
         applied: LogIndex(11),
         quorum_age_ms: Some(30),
+        refused: BTreeMap::from([("expired".into(), 2)]),
     }
 }
 
