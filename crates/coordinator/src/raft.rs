@@ -89,11 +89,11 @@ pub(crate) fn entry(id: CommandId, by: &str, command: Command) -> Entry {
 
 /// Whether an entry is small enough to be replicated; else in words.
 pub(crate) fn check_size(entry: &Entry) -> Result<(), String> {
-    let len = crate::store::encode(entry).map_or(usize::MAX, |bytes| bytes.len());
+    let len = crate::store::encode(entry).map_err(|e| e.to_string())?.len();
     if len <= MAX_ENTRY_BYTES {
         return Ok(());
     }
-    Err(format!("{len} bytes are too much for one entry: {MAX_ENTRY_BYTES} may be"))
+    Err(format!("{len} bytes are too much for one entry: write at most {MAX_ENTRY_BYTES}"))
 }
 
 /// Proposes an entry and waits for what becomes of it, at most [`QUORUM_WAIT`].

@@ -1,5 +1,7 @@
 //! How an experiment goes on: from what hosts report to what the log should say next.
 
+use std::collections::BTreeSet;
+
 use super::{FRESH_MS, Leader, NOT_AFTER_MS, PATIENCE_MS};
 use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase};
 use crate::ids::{ExperimentId, HostName};
@@ -83,12 +85,15 @@ impl Leader {
             },
             Phase::Baseline => self.baseline(record, in_phase_ms),
             Phase::Injecting => self.early_end(record).or_else(|| {
-                let settled = record.faults.values().all(|s| *s != FaultState::Pending);
+                let pending = record.faults.iter().filter(|(_, s)| **s == FaultState::Pending);
+                let hosts: BTreeSet<&str> = pending.map(|(id, _)| id.host.as_str()).collect();
                 let patience = record.experiment.safety.lease_ms + PATIENCE_MS;
-                if settled {
+                if hosts.is_empty() {
                     to(Phase::Holding)
                 } else if in_phase_ms > patience {
-                    end(EndReason::FaultFailed(format!("no answer within {patience} ms")))
+                    let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");
+                    let why = format!("no answer within {patience} ms from {hosts}");
+                    end(EndReason::FaultFailed(why))
                 } else {
                     None
                 }

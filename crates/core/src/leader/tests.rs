@@ -683,7 +683,10 @@ fn a_host_that_never_answers_fails_the_fault_and_the_experiment_still_settles() 
     let mut b = Bench::injecting(&[1]);
     b.reports.remove(&1);
     b.wait(LEASE + PATIENCE_MS + 1_000);
-    assert!(matches!(b.record(1).ending, Some(EndReason::FaultFailed(_))));
+    let Some(EndReason::FaultFailed(why)) = b.record(1).ending.clone() else {
+        panic!("{:?}", b.record(1).ending)
+    };
+    assert_eq!(why, format!("no answer within {} ms from h1", LEASE + PATIENCE_MS));
     b.wait(LEASE + NOT_AFTER_MS + 1_000);
     assert_eq!(b.verdict(1).0, Verdict::Broken);
     assert!(b.record(1).reserved.is_empty());

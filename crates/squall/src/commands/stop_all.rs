@@ -159,9 +159,7 @@ impl State {
     /// of a host of which those that have spoken know nothing.
     fn is_over(&self, elapsed: Duration) -> bool {
         let Some(merged) = self.merged() else {
-            let refused = self.trouble.len() == self.members.len()
-                && self.trouble.values().all(|t| matches!(t, Ok(Response::Forbidden(_))));
-            return refused || elapsed >= FIRST;
+            return self.is_forbidden() || elapsed >= FIRST;
         };
         let answered = |place| self.parts.contains_key(&place) || self.trouble.contains_key(&place);
         let all_answered = (0..self.members.len()).all(answered);
@@ -172,12 +170,17 @@ impl State {
         let tried = all_answered || (done && elapsed >= TRIED);
         (done && merged.committed) || (spoken && tried) || elapsed >= WHOLE
     }
+
+    /// Every coordinator has refused the stop. One that is silent may have passed it on.
+    fn is_forbidden(&self) -> bool {
+        let forbidden = |t: &Result<Response, WireError>| matches!(t, Ok(Response::Forbidden(_)));
+        self.trouble.len() == self.members.len() && self.trouble.values().all(forbidden)
+    }
 }
 
 fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
     let Some(merged) = state.merged() else {
-        let refused = |t: &Result<Response, WireError>| matches!(t, Ok(Response::Forbidden(_)));
-        let hosts = if state.trouble.values().all(refused) {
+        let hosts = if state.is_forbidden() {
             "no host was told"
         } else {
             "no host is known to have been told; each fault ends with its lease at the latest where \
@@ -281,6 +284,17 @@ mod tests {
         state.hear(0, Word::Progress(done(false)));
         state.hear(1, gone());
         assert!(third(&mut state, gone()), "all have been tried");
+    }
+
+    #[test]
+    fn no_host_was_told_where_every_coordinator_says_no() {
+        let mut state = of_three();
+        assert!(!state.is_forbidden(), "they are silent");
+        for place in 0..3 {
+            assert!(!state.is_over(Duration::ZERO));
+            state.hear(place, Word::Trouble(Ok(Response::Forbidden("no".into()))));
+        }
+        assert!(state.is_forbidden() && state.is_over(Duration::ZERO));
     }
 
     #[test]
