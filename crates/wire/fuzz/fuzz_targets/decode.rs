@@ -1,5 +1,5 @@
-//! Whatever stands in a frame: decoding ends, with a value that encodes to the same bytes or with an
-//! error, and allocates no more than the limit.
+//! Whatever stands in a frame: decoding ends, with an error or with a value whose own bytes are no more and
+//! are decoded too. What it allocates is not looked at here; tests/allocation.rs measures that.
 //!
 //! On a stable toolchain: `RUSTC_BOOTSTRAP=1 cargo fuzz run decode`, from crates/wire.
 #![no_main]
