@@ -26,7 +26,7 @@ pub struct Hold {
     pub protect: Protect,
 }
 
-/// What a holder must spare, from the host's policy.
+/// What a holder must spare, from the host's policy and for whoever asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Protect {
     /// Command names (`ps -o comm`) that no fault may pick. `squall*` and pid 1 need no mention.
@@ -37,6 +37,10 @@ pub struct Protect {
     pub memory_floor: u64,
     /// Addresses that no fault may cut off.
     pub peers: Vec<IpNet>,
+    /// The process by which a person on this host asked for the fault, as the agent sees it. No fault may
+    /// pick it, nor what it descends from: a shell whose command line holds what is to be hurt.
+    #[serde(default)]
+    pub asker: Option<i32>,
 }
 
 /// An order to a holder at work.

@@ -182,6 +182,7 @@ impl Policy {
             ports: self.protect_ports.iter().map(|p| (p.0, p.1)).collect(),
             memory_floor: self.memory_floor.0,
             peers: self.protect_peers.iter().map(|n| n.0).collect(),
+            asker: None,
         }
     }
 

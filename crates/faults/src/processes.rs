@@ -1,8 +1,8 @@
 //! Which processes a fault picks. Shared by all faults that pick processes.
 //!
 //! They are looked for in the `/proc` that the holder sees, and ports in the network namespace that
-//! it lives in. Never picked: pid 1, kernel threads, Squall itself and whatever it was started from,
-//! what the host's policy protects, and what listens on a protected port.
+//! it lives in. Never picked: pid 1, kernel threads, Squall itself and whatever it was started from, who
+//! asked for the fault, what the host's policy protects, and what listens on a protected port.
 
 use std::collections::HashSet;
 use std::fs;
@@ -97,7 +97,7 @@ struct Picker<'a> {
     sockets: HashSet<u64>,
     /// Sockets at protected ports.
     protected: HashSet<u64>,
-    /// This process and all that it descends from.
+    /// This process and all that it descends from, and who asked for the fault with the same.
     lineage: Vec<i32>,
     program: Option<(u64, u64)>,
 }
@@ -113,7 +113,9 @@ impl<'a> Picker<'a> {
             sockets.extend(sockets_at(Protocol::Tcp, port)?);
             sockets.extend(sockets_at(Protocol::Udp, port)?);
         }
-        let (lineage, program) = (lineage(), program_of("self"));
+        let me = i32::try_from(std::process::id()).unwrap_or(0);
+        let lineage = [Some(me), protect.asker].into_iter().flatten().flat_map(lineage).collect();
+        let program = program_of("self");
         Ok(Picker { wanted, protect, sockets, protected, lineage, program })
     }
 
@@ -144,10 +146,10 @@ impl<'a> Picker<'a> {
     }
 }
 
-/// This process, its parent and so on: who would pick by command line must not pick the shell or the
+/// A process, its parent and so on: who would pick by command line must not pick the shell or the
 /// `sudo` whose command line holds the very text.
-fn lineage() -> Vec<i32> {
-    let mut pids = vec![i32::try_from(std::process::id()).unwrap_or(0)];
+fn lineage(pid: i32) -> Vec<i32> {
+    let mut pids = vec![pid];
     while let Some(Ok(stat)) = pids.last().map(|pid| proc::stat(*pid)) {
         if stat.parent == 0 || pids.contains(&stat.parent) {
             break;
@@ -277,7 +279,7 @@ mod tests {
         let wanted = Processes { pid: Some(me), ..Processes::default() };
         let picked = pick(&wanted, &Protect::default()).unwrap();
         assert!(picked.targets.is_empty() && picked.spared == 1, "{picked:?}");
-        assert!(lineage().contains(&(std::os::unix::process::parent_id() as i32)));
+        assert!(lineage(me as i32).contains(&(std::os::unix::process::parent_id() as i32)));
         let said = picked.nothing(&wanted).to_string();
         assert!(said.contains(&format!("the pid {me} (1 that match")), "{said}");
     }

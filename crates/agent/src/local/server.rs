@@ -27,7 +27,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// What happened on the socket.
 #[derive(Debug)]
 pub(crate) enum Local {
-    Came(u64, mpsc::UnboundedSender<Answer>),
+    /// With the process that connected, where it can be seen from here.
+    Came(u64, mpsc::UnboundedSender<Answer>, Option<i32>),
     Asked(u64, Box<Ask>),
     Left(u64),
 }
@@ -96,10 +97,12 @@ async fn accept(listener: UnixListener, events: mpsc::Sender<Local>) {
 }
 
 async fn serve(number: u64, stream: UnixStream, events: &mpsc::Sender<Local>) -> io::Result<()> {
+    // Of a process outside of this one's pid namespace the kernel says 0.
+    let asker = stream.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0);
     let (read, mut write) = stream.into_split();
     let (answers, mut outbox) = mpsc::unbounded_channel::<Answer>();
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-    events.send(Local::Came(number, answers)).await.map_err(gone)?;
+    events.send(Local::Came(number, answers, asker)).await.map_err(gone)?;
     let mut lines = BufReader::new(read.take(MAX_LINE)).lines();
     loop {
         tokio::select! {
@@ -121,6 +124,7 @@ async fn serve(number: u64, stream: UnixStream, events: &mpsc::Sender<Local>) ->
 
 struct Person {
     answers: mpsc::UnboundedSender<Answer>,
+    asker: Option<i32>,
     fault: Option<FaultId>,
     told: Option<FaultReport>,
     waits_for_all: bool,
@@ -150,8 +154,9 @@ impl Locals {
     /// Passes on what a person said.
     pub(crate) fn handle(&mut self, now: Time, event: Local, host: &mut Host) {
         match event {
-            Local::Came(number, answers) => {
-                let person = Person { answers, fault: None, told: None, waits_for_all: false };
+            Local::Came(number, answers, asker) => {
+                let person =
+                    Person { answers, asker, fault: None, told: None, waits_for_all: false };
                 self.persons.insert(number, person);
                 self.had_somebody = true;
             }
@@ -216,7 +221,7 @@ impl Person {
             Ask::Inject { fault, duration_ms } => {
                 let experiment = ExperimentId::local(rand::random());
                 let id = FaultId { experiment, fault: 0, host: me.clone() };
-                match host.handle_local(now, id.clone(), fault, LEASE_MS, duration_ms) {
+                match host.handle_local(now, id.clone(), fault, LEASE_MS, duration_ms, self.asker) {
                     Ok(()) => self.fault = Some(id),
                     Err(refusal) => {
                         let by_safety = !matches!(refusal, LocalRefusal::NotSynced);

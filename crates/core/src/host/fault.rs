@@ -10,7 +10,7 @@ use super::{
 };
 use crate::experiment::Ended;
 use crate::fault::Fault;
-use crate::hold::{Achieved, Hold, HolderReport};
+use crate::hold::{Achieved, Hold, HolderReport, Protect};
 use crate::ids::{FaultId, LogIndex};
 use crate::message::{FaultReport, HostPhase, NotHeld};
 use crate::time::Time;
@@ -68,6 +68,8 @@ pub(super) struct Live {
     pub(super) lease_until: Time,
     pub(super) deadline: Time,
     pub(super) local: bool,
+    /// The process by which a person asked, where it is known.
+    pub(super) asker: Option<i32>,
     phase: Phase,
     achieved: Option<Achieved>,
 }
@@ -106,6 +108,7 @@ impl Live {
             lease_until: lease_until.min(deadline),
             deadline,
             local: false,
+            asker: None,
             phase: Phase::Journaling,
             achieved: None,
         }
@@ -208,6 +211,7 @@ impl Host {
             lease_until: now,
             deadline: now,
             local: false,
+            asker: None,
             phase: Phase::Reverting { why, since: now, step },
             achieved: None,
         };
@@ -226,7 +230,7 @@ impl Host {
                     fault: spec,
                     lease_until: live.lease_until,
                     deadline: live.deadline,
-                    protect: self.policy.protect(),
+                    protect: Protect { asker: live.asker, ..self.policy.protect() },
                 };
                 self.actions.push_back(Action::Start(Box::new(hold)));
             }

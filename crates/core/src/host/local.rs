@@ -24,6 +24,7 @@ pub enum LocalRefusal {
 
 impl Host {
     /// Begins a person's fault. It stays while [`Host::handle_local_renew`] comes within `lease_ms`.
+    /// `asker` is the process by which the person asks; the fault spares it.
     ///
     /// # Errors
     /// Why nothing was begun.
@@ -34,6 +35,7 @@ impl Host {
         fault: Fault,
         lease_ms: u64,
         duration_ms: u64,
+        asker: Option<i32>,
     ) -> Result<(), LocalRefusal> {
         self.expire(now);
         if let Some(refusal) = self.disarmed() {
@@ -45,6 +47,7 @@ impl Host {
         let deadline = now.plus(duration_ms);
         let mut live = Live::new(LogIndex(0), fault, lease_ms, now.plus(lease_ms), deadline);
         live.local = true;
+        live.asker = asker;
         self.begin(id, live);
         Ok(())
     }

@@ -398,7 +398,7 @@ fn an_end_is_reported_until_it_is_acknowledged_by_whatever_life() {
 #[test]
 fn a_person_waits_for_a_leader_like_everybody() {
     let mut b = Bench::fresh();
-    let refusal = b.host.handle_local(b.now, id(7), burn(), LEASE, 60_000);
+    let refusal = b.host.handle_local(b.now, id(7), burn(), LEASE, 60_000, None);
     assert_eq!(refusal, Err(LocalRefusal::NotSynced));
     assert_eq!(b.phase(7), None);
 }
@@ -498,7 +498,7 @@ fn a_stop_names_what_was_stuck_before_it_came() {
 #[test]
 fn a_person_holds_a_fault_by_being_there() {
     let mut b = Bench::synced();
-    assert_eq!(b.host.handle_local(b.now, id(7), burn(), LEASE, 60_000), Ok(()));
+    assert_eq!(b.host.handle_local(b.now, id(7), burn(), LEASE, 60_000, None), Ok(()));
     b.settle();
     b.wait(4_000);
     b.host.handle_local_renew(b.now, &id(7));
@@ -509,7 +509,7 @@ fn a_person_holds_a_fault_by_being_there() {
     assert_eq!(b.phase(7), Some(HostPhase::Lost));
     b.host.handle_stop(b.now, stop(1));
     b.settle();
-    let refusal = b.host.handle_local(b.now, id(8), burn(), LEASE, 60_000);
+    let refusal = b.host.handle_local(b.now, id(8), burn(), LEASE, 60_000, None);
     assert_eq!(refusal, Err(LocalRefusal::Latched(vec![stop(1)])));
 }
 

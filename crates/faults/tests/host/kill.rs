@@ -1,5 +1,9 @@
 //! Signals: to whom, how often, and to whom never.
 
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
 use squall_core::fault::{Amount, Fault, Kill, Processes, Protocol};
 use squall_core::hold::{Failure, HolderReport};
 use squall_faults::holder::HolderEvent;
@@ -83,6 +87,35 @@ fn it_finds_who_listens_and_spares_what_is_protected() {
     let name = Processes { name: Some("victim".into()), ..with("kill-ports") };
     Held::start(&host, task(kill(name, Amount::All), 45, 5_000, 9_000)).held();
     until(1_000, || dead(&mut victims) == 4);
+}
+
+#[test]
+fn who_asks_is_not_hurt_nor_whom_they_ask_from() {
+    let host = TestHost::new();
+    // A shell that holds the word, and a program that it runs and that asks for the fault.
+    let mut shell = host.run(|| {
+        Command::new("sh")
+            .args(["-c", "sleep 30; : kill-asker"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap()
+    });
+    let tasks = format!("/proc/{0}/task/{0}/children", shell.id());
+    let child = || std::fs::read_to_string(&tasks).unwrap().trim().parse().ok();
+    until(2_000, || child().is_some());
+    let asked = |number, asker| {
+        let mut hold = task(kill(with("kill-asker"), Amount::All), number, 5_000, 9_000);
+        hold.protect.asker = asker;
+        Held::start(&host, hold)
+    };
+    let asker: i32 = child().unwrap();
+    let why = asked(52, Some(asker)).failed().to_string();
+    assert!(why.contains("(1 that match are protected"), "{why}");
+    assert_eq!((shell.try_wait().unwrap(), child()), (None, Some(asker)));
+    // Where nobody on the host asked it is hurt as others are.
+    asked(53, None).achieved();
+    until(1_000, || shell.try_wait().unwrap().is_some());
+    signal::kill(Pid::from_raw(asker), Signal::SIGKILL).unwrap();
 }
 
 #[test]

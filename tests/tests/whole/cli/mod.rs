@@ -484,6 +484,20 @@ fn one_host_alone_needs_no_cluster() {
 }
 
 #[test]
+fn a_running_agent_hurts_nobody_who_asks_it() {
+    let fleet = Fleet::up(&Up { hosts: 2, coordinators: 0, bare: true, ..Up::default() });
+    let on = |words: &[&str]| Running::begin(fleet.lab.exec("h1", words));
+    let agent = on(&["squall", "inject", "cpu", "--load", "5", "--for", "60s"]);
+    until(20_000, "an agent runs", || (fleet.pids("h1", "hold").len() == 1).then_some(()));
+    let victim = on(&["sleep", "7392"]);
+    let asks = "squall inject kill --cmdline 'sleep 7392' --for 1s; echo the shell lives";
+    let said = fleet.on("h1", &["sh", "-c", asks]).ended(0);
+    assert!(said.out.ends_with("the shell lives\n"), "{said:#?}");
+    assert!(victim.end().code > 128, "it was killed");
+    drop(agent);
+}
+
+#[test]
 fn the_program_explains_itself() {
     let squall = squall_cluster::program().unwrap_or_else(|e| panic!("{e}"));
     let say = |args: &[&str]| {
