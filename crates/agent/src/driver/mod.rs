@@ -138,7 +138,7 @@ impl Driver {
     /// Lifts everything, proves it gone, and sees to it that a leader knows how it ended.
     async fn lift_all(&mut self) {
         tracing::info!("stopping: lifting everything first");
-        self.host.handle_lift_all(clock::now());
+        self.host.handle_leaving(clock::now());
         self.carry_on(STOPPING_MS, |host, _| host.is_idle()).await;
         if !self.links.is_empty() {
             self.carry_on(ACKNOWLEDGED_MS, |host, now| host.report(now).faults.is_empty()).await;

@@ -224,7 +224,8 @@ impl Person {
                 match host.handle_local(now, id.clone(), fault, LEASE_MS, duration_ms, self.asker) {
                     Ok(()) => self.fault = Some(id),
                     Err(refusal) => {
-                        let by_safety = !matches!(refusal, LocalRefusal::NotSynced);
+                        let by_safety =
+                            !matches!(refusal, LocalRefusal::NotSynced | LocalRefusal::Leaving);
                         self.answer(Answer::Refused { reason: refusal.to_string(), by_safety });
                     }
                 }

@@ -17,6 +17,11 @@ pub enum LocalRefusal {
         "this agent has not heard from a leader since it started, so it does not know whether the cluster is stopped"
     )]
     NotSynced,
+    /// The agent is being stopped.
+    #[error(
+        "the agent of this host is being stopped and begins nothing more: ask again once one runs"
+    )]
+    Leaving,
     /// The host's policy, or the parameters.
     #[error("{0}")]
     Refused(String),
@@ -81,6 +86,12 @@ impl Host {
                 if self.live.get(&id).is_some_and(|l| l.local) { Why::Order } else { Why::Lifted };
             self.revert(now, &id, why);
         }
+    }
+
+    /// The agent is to stop: lifts everything as at a person's word, and begins nothing more.
+    pub fn handle_leaving(&mut self, now: Time) {
+        self.leaving = true;
+        self.handle_lift_all(now);
     }
 
     /// How a local fault ended, once it has; asking forgets it.

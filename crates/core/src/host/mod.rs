@@ -95,6 +95,8 @@ pub struct Host {
     fence: Fence,
     /// A leader has given this life all stops and resumes.
     synced: bool,
+    /// The agent is being stopped.
+    leaving: bool,
     obeys: Leadership,
     live: BTreeMap<FaultId, Live>,
     /// Over, and not yet acknowledged by a leader.
@@ -128,6 +130,7 @@ impl Host {
             policy,
             fence: Fence::default(),
             synced: standalone,
+            leaving: false,
             obeys: Leadership::default(),
             live: BTreeMap::new(),
             over: BTreeMap::new(),

@@ -122,6 +122,9 @@ impl Host {
 
     /// Why nothing at all may begin here now, where nothing may.
     pub(super) fn disarmed(&self) -> Option<LocalRefusal> {
+        if self.leaving {
+            return Some(LocalRefusal::Leaving);
+        }
         if !self.synced {
             return Some(LocalRefusal::NotSynced); // guard: disarmed start
         }

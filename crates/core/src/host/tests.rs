@@ -514,6 +514,25 @@ fn a_person_holds_a_fault_by_being_there() {
 }
 
 #[test]
+fn an_agent_that_is_leaving_lifts_everything_and_begins_nothing_more() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    assert_eq!(b.host.handle_local(b.now, id(8), burn(), LEASE, 60_000, None), Ok(()));
+    b.settle();
+    b.host.handle_leaving(b.now);
+    b.settle();
+    assert_eq!((b.phase(7), b.phase(8)), (Some(HostPhase::Lost), Some(HostPhase::Clean)));
+    b.obey(&b.apply(9, 4, burn()));
+    assert_eq!(b.phase(9), None, "the next life may do it");
+    let refusal = b.host.handle_local(b.now, id(10), burn(), LEASE, 60_000, None);
+    assert_eq!(refusal, Err(LocalRefusal::Leaving));
+    assert!(b.holders.is_empty() && b.host.is_idle());
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    assert_eq!(b.receipts.len(), 1, "a stop is answered still");
+}
+
+#[test]
 fn a_jump_of_the_clock_lifts_before_anything_is_obeyed() {
     let mut b = Bench::synced();
     b.obey(&b.apply(7, 3, burn()));
