@@ -13,7 +13,7 @@ mod frame;
 mod tests;
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -48,12 +48,20 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates the journal in `dir`, takes its lock and reads it.
+    /// Opens or creates the journal in `dir`, takes its lock and reads it. What was read is on the disk
+    /// when this returns: an earlier life may have written it and died before its flush.
     ///
     /// # Errors
     /// [`JournalError::Locked`] where another process has it, [`JournalError::Corrupt`] where a
     /// record before the end is damaged, or the system's error. The file is unchanged then.
     pub fn open(dir: &Path) -> Result<(Journal, Recovered), JournalError> {
+        Journal::open_with(dir, File::sync_data)
+    }
+
+    fn open_with(
+        dir: &Path,
+        flush: impl FnOnce(&File) -> io::Result<()>,
+    ) -> Result<(Journal, Recovered), JournalError> {
         let lock = take_lock(dir)?;
         let path = dir.join(FILE);
         let mut file = OpenOptions::new()
@@ -73,6 +81,8 @@ impl Journal {
             journal.start_over(&frame::HEADER)?;
         } else if recovered.torn_bytes > 0 {
             journal.cut()?;
+        } else {
+            flush(&journal.file).map_err(|e| JournalError::io(&path, e))?;
         }
         Ok((journal, recovered))
     }

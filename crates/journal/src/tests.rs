@@ -80,6 +80,22 @@ fn one_process_at_a_time() {
 }
 
 #[test]
+fn what_was_read_is_flushed_before_it_counts() {
+    let (dir, bytes) = written(2);
+    let refused = Journal::open_with(dir.path(), |_| Err(io::Error::other("the disk is gone")));
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused, JournalError::Io { .. }), "{refused}");
+    assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), bytes, "the file is left alone");
+    let mut flushed = 0;
+    let (_, found) = Journal::open_with(dir.path(), |file| {
+        flushed = file.metadata()?.len();
+        file.sync_data()
+    })
+    .unwrap();
+    assert_eq!((flushed, found.records), (bytes.len() as u64, records(2)));
+}
+
+#[test]
 fn a_rewrite_replaces_everything_and_keeps_the_lock() {
     let (dir, _) = written(20);
     let (mut journal, _) = Journal::open(dir.path()).unwrap();
