@@ -3,15 +3,19 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+fn whom(holder: &str) -> String {
+    if holder.is_empty() { "another process".to_owned() } else { format!("process {holder}") }
+}
+
 /// A journal that cannot be used, with the remedy. Nothing that was durable is lost by it.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// Another process has it.
-    #[error("{dir} is in use by process {holder}: only one agent or `squall inject` at a time may use it", dir = dir.display())]
+    #[error("{dir} is in use by {}: only one agent or `squall inject` at a time may use it", whom(holder), dir = dir.display())]
     Locked {
         /// The journal's directory.
         dir: PathBuf,
-        /// The process that has it, where it said.
+        /// The number of the process that has it; empty where it has not said it yet.
         holder: String,
     },
     /// A record before the end is damaged. What stands behind it may be a stop.

@@ -198,13 +198,21 @@ fn take_lock(dir: &Path) -> Result<File, JournalError> {
         .truncate(false)
         .open(&path)
         .map_err(|e| JournalError::io(&path, e))?;
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut holder = String::new();
-        // Whoever holds it may not have written its number yet.
-        let _ = lock.read_to_string(&mut holder);
-        return Err(JournalError::Locked { dir: dir.to_owned(), holder: holder.trim().to_owned() });
+    if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        return Err(not_locked(dir, &mut lock, error.into()));
     }
     let _ = lock.set_len(0);
     let _ = writeln!(lock, "{}", std::process::id());
     Ok(lock)
+}
+
+/// Only where another process has the lock is there anybody to wait for.
+fn not_locked(dir: &Path, lock: &mut File, error: io::Error) -> JournalError {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return JournalError::io(&dir.join(LOCK), error);
+    }
+    let mut holder = String::new();
+    // Whoever holds it may not have written its number yet.
+    let _ = lock.read_to_string(&mut holder);
+    JournalError::Locked { dir: dir.to_owned(), holder: holder.trim().to_owned() }
 }

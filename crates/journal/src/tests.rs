@@ -80,6 +80,25 @@ fn one_process_at_a_time() {
 }
 
 #[test]
+fn whoever_has_it_and_has_not_said_so_is_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = File::create(dir.path().join(LOCK)).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let refused = Journal::open(dir.path()).unwrap_err();
+    assert!(matches!(refused, JournalError::Locked { .. }), "{refused}");
+    assert!(refused.to_string().contains("is in use by another process: "), "{refused}");
+}
+
+#[test]
+fn a_file_system_that_locks_nothing_is_no_other_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut lock = File::create(dir.path().join(LOCK)).unwrap();
+    // As a network file system may be out of locks.
+    let refused = not_locked(dir.path(), &mut lock, rustix::io::Errno::NOLCK.into());
+    assert!(matches!(&refused, JournalError::Io { path, .. } if path.ends_with(LOCK)), "{refused}");
+}
+
+#[test]
 fn what_was_read_is_flushed_before_it_counts() {
     let (dir, bytes) = written(2);
     let refused = Journal::open_with(dir.path(), |_| Err(io::Error::other("the disk is gone")));
