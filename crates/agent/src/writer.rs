@@ -30,7 +30,7 @@ pub(crate) struct Opened {
 ///
 /// # Errors
 /// The journal's: locked by another process, corrupt, or unreadable. A record that this version
-/// does not know counts as corrupt.
+/// does not know is refused as one that is corrupt.
 pub(crate) fn open(dir: &Path) -> Result<Opened, JournalError> {
     let (journal, recovered) = Journal::open(dir)?;
     if recovered.torn_bytes > 0 {
@@ -42,16 +42,12 @@ pub(crate) fn open(dir: &Path) -> Result<Opened, JournalError> {
             Ok(record) => records.push(record),
             // Passing over a record could forget a stop: the host would rather not start.
             Err(error) => {
-                let what = format!("record {position} of the journal cannot be read: {error}");
-                return Err(unusable(dir, what));
+                let (path, why) = (dir.join(squall_journal::FILE), error.to_string());
+                return Err(JournalError::Unknown { path, position, why });
             }
         }
     }
     Ok(Opened { journal, dir: dir.to_owned(), records })
-}
-
-fn unusable(path: &Path, why: String) -> JournalError {
-    JournalError::Io { path: path.to_owned(), error: std::io::Error::other(why) }
 }
 
 impl Opened {
@@ -65,8 +61,11 @@ impl Opened {
     /// # Errors
     /// The journal's; the old content stays.
     pub(crate) fn rewrite(&mut self, records: &[Record]) -> Result<(), JournalError> {
-        let bytes = encode(records.iter()).map_err(|why| unusable(&self.dir, why))?;
-        self.journal.rewrite(&bytes)
+        let unusable = |why| {
+            let path = self.dir.join(squall_journal::FILE);
+            JournalError::Io { path, error: std::io::Error::other(why) }
+        };
+        self.journal.rewrite(&encode(records.iter()).map_err(unusable)?)
     }
 
     /// Hands the journal to its thread. Each request is answered, in order.
@@ -137,4 +136,22 @@ impl Writer {
 
 fn encode<'a>(records: impl Iterator<Item = &'a Record>) -> Result<Vec<Vec<u8>>, String> {
     records.map(|r| codec::encode(r).map_err(|e| e.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_version_is_told_with_its_file_and_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
+        let known = codec::encode(&Record::Floor(squall_core::ids::LogIndex(1))).unwrap();
+        journal.append(&[known, vec![0xff; 9]]).unwrap();
+        drop(journal);
+        let said = open(dir.path()).err().map(|e| e.to_string()).unwrap_or_default();
+        let file = dir.path().join(squall_journal::FILE).display().to_string();
+        assert!(said.starts_with(&format!("{file}: record 1 cannot be understood")), "{said}");
+        assert!(said.contains("move it away, then start the agent"), "{said}");
+    }
 }

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// What a person does about a file that cannot be read.
+const REMEDY: &str = "keep a copy and move it away, then start the agent, or run `squall lift`; the host starts disarmed";
+
 fn whom(holder: &str) -> String {
     if holder.is_empty() { "another process".to_owned() } else { format!("process {holder}") }
 }
@@ -19,12 +22,22 @@ pub enum JournalError {
         holder: String,
     },
     /// A record before the end is damaged. What stands behind it may be a stop.
-    #[error("{path} is damaged at byte {offset}: keep a copy and move it away, then start the agent, or run `squall lift`; the host starts disarmed", path = path.display())]
+    #[error("{path} is damaged at byte {offset}: {REMEDY}", path = path.display())]
     Corrupt {
         /// The file.
         path: PathBuf,
         /// Where the bad record begins.
         offset: u64,
+    },
+    /// A record is whole, and means nothing to whoever reads it: another version wrote it, perhaps.
+    #[error("{path}: record {position} cannot be understood ({why}): {REMEDY}", path = path.display())]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+        /// Which record, from 0.
+        position: usize,
+        /// What is wrong with it.
+        why: String,
     },
     /// The disk is full.
     #[error("{path}: no space left: free some; nothing was written", path = path.display())]
