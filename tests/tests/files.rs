@@ -97,3 +97,15 @@ fn the_units_start_what_the_configuration_files_are_for() {
         assert!(text.contains(&format!("ExecStart=/usr/local/bin/squall {config}")), "{unit}");
     }
 }
+
+#[test]
+fn the_agents_unit_leaves_to_others_what_is_theirs() {
+    let text = read("cluster/systemd/squall-agent.service");
+    for (line, why) in [
+        ("OOMPolicy=continue", "a burner that dies for memory ends no other fault"),
+        ("RuntimeDirectoryPreserve=yes", "the socket there may be another process's"),
+        ("KillMode=control-group", "every holder goes with the agent"),
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line}: {why}");
+    }
+}
