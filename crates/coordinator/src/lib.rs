@@ -11,6 +11,7 @@ mod config;
 mod driver;
 mod links;
 mod network;
+mod newcomer;
 mod node;
 mod outbox;
 mod raft;
@@ -37,6 +38,7 @@ pub use store::StoreError;
 use driver::Driver;
 use links::Links;
 use network::Network;
+use newcomer::Newcomer;
 use node::{Node, Parts};
 use stops::Stops;
 use store::Store;
@@ -133,10 +135,11 @@ async fn serve(
 ) -> Result<(), CoordinatorError> {
     let stops = Stops::open(&config.state_dir, &identity)
         .map_err(|source| CoordinatorError::Stops { dir: config.state_dir.clone(), source })?;
-    let Store { log, machine, applied, closed } = store;
+    let Store { log, machine, applied, mark, closed } = store;
     let (stop, stopped) = watch::channel(false);
     let links = Links::start(&config, &endpoint, &stopped);
-    let network = Network { links: links.clone() };
+    let newcomer = Arc::new(Newcomer::new(mark));
+    let network = Network { links: links.clone(), newcomer: newcomer.clone() };
     let settings = raft::validated(&identity.peer().cluster);
     let raft = store::types::Raft::new(config.id.0, settings, network, log, machine)
         .await
@@ -150,11 +153,13 @@ async fn serve(
         applied,
         links,
         endpoint: endpoint.clone(),
+        newcomer,
         stops,
         events: events.clone(),
     };
     let node = Arc::new(Node::new(parts));
     let server = tokio::spawn(server::serve(node.clone(), endpoint.clone()));
+    let joining = tokio::spawn(newcomer::run(node.clone()));
     let driver = Driver::new(node.clone(), events, queue);
     tracing::info!(name = node.config.name, address = %endpoint.local_addr(), "coordinator is up");
 
@@ -179,8 +184,10 @@ async fn serve(
 
     stop.send_replace(true);
     endpoint.close();
-    server.abort();
-    let _ = server.await;
+    for task in [server, joining] {
+        task.abort();
+        let _ = task.await;
+    }
     let _ = raft.shutdown().await;
     drop(raft);
     let farewell = async { tokio::join!(endpoint.drained(), closed.wait()) };

@@ -19,9 +19,11 @@ use squall_core::registry::{Entry, Outcome};
 use squall_wire::codec;
 
 use crate::links::{CallError, Links};
+use crate::newcomer::{self, Newcomer};
+use crate::node::Node;
 use crate::raft::{self, NotConfirmed, NotWritten};
 use crate::store::SnapshotData;
-use crate::store::types::{Member, Raft, Snapshot, SnapshotMeta, TypeConfig, Vote};
+use crate::store::types::{LogId, Member, Snapshot, SnapshotMeta, TypeConfig, Vote};
 
 type C = TypeConfig;
 
@@ -51,6 +53,8 @@ pub(crate) enum Call {
     Propose(Box<Entry>),
     /// To the leader: confirm with a quorum, say up to where a reader must have applied.
     Confirm,
+    /// To the leader, from one that began with an empty disk.
+    TakeIn,
 }
 
 /// The answer to it.
@@ -64,18 +68,20 @@ pub(crate) enum Answer {
     Proposed(Outcome),
     Confirmed(LogIndex),
     Failed(String),
+    TakenIn(LogId),
 }
 
 /// Makes raft's network out of the links.
 pub(crate) struct Network {
     pub links: Links,
+    pub newcomer: Arc<Newcomer>,
 }
 
 impl RaftNetworkFactory<C> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: u64, _member: &Member) -> Peer {
-        Peer { target: NodeId(target), links: self.links.clone() }
+        Peer { target: NodeId(target), links: self.links.clone(), newcomer: self.newcomer.clone() }
     }
 }
 
@@ -83,6 +89,7 @@ impl RaftNetworkFactory<C> for Network {
 pub(crate) struct Peer {
     target: NodeId,
     links: Links,
+    newcomer: Arc<Newcomer>,
 }
 
 /// Asks another coordinator.
@@ -125,6 +132,8 @@ impl RaftNetworkV2<C> for Peer {
         rpc: AppendEntriesRequest<C>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<C>, RPCError<C>> {
+        // Elected: the cluster has just begun, or it has all that was acknowledged.
+        self.newcomer.join().await.map_err(|e| RPCError::from(NetworkError::new(&e)))?;
         // A heartbeat that is late is of no use to raft.
         let within = if rpc.entries.is_empty() { option.hard_ttl() } else { APPEND };
         match self.ask(&Call::Append(rpc), within).await? {
@@ -229,14 +238,12 @@ impl Incoming {
 }
 
 /// Answers the call of another coordinator, `from`.
-pub(crate) async fn answer(
-    raft: &Raft,
-    me: NodeId,
-    incoming: &Incoming,
-    from: &str,
-    call: Call,
-) -> Answer {
+pub(crate) async fn answer(node: &Node, from: &str, call: Call) -> Answer {
     let failed = |error: &dyn std::fmt::Display| Answer::Failed(error.to_string());
+    let raft = &node.raft;
+    if !may_answer(node, &call).await {
+        return Answer::Failed("it began with an empty disk and does not count yet".into());
+    }
     match call {
         Call::Append(rpc) => {
             raft.append_entries(rpc).await.map_or_else(|e| failed(&e), Answer::Append)
@@ -244,7 +251,7 @@ pub(crate) async fn answer(
         Call::Vote(rpc) => raft.vote(rpc).await.map_or_else(|e| failed(&e), Answer::Vote),
         Call::PreVote(rpc) => raft.pre_vote(rpc).await.map_or_else(|e| failed(&e), Answer::PreVote),
         Call::Part { vote, meta, offset, bytes, last } => {
-            let whole = match incoming.add(from, offset, &bytes, last) {
+            let whole = match node.incoming.add(from, offset, &bytes, last) {
                 Ok(None) => return Answer::Part(None),
                 Ok(Some(whole)) => whole,
                 Err(why) => return Answer::Failed(why),
@@ -255,7 +262,7 @@ pub(crate) async fn answer(
                 Err(error) => failed(&error),
             }
         }
-        Call::Propose(entry) => match raft::propose(raft, me, *entry).await {
+        Call::Propose(entry) => match raft::propose(raft, node.config.id, *entry).await {
             Ok(outcome) => Answer::Proposed(outcome),
             Err(NotWritten::NotLeader(id)) => Answer::Failed(format!("coordinator {id} leads")),
             Err(NotWritten::Unknown(why)) => Answer::Failed(why),
@@ -266,5 +273,21 @@ pub(crate) async fn answer(
             Err(NotConfirmed::NotLeader(_)) => Answer::Failed("not the leader".into()),
             Err(NotConfirmed::NoQuorum) => Answer::Failed("no quorum".into()),
         },
+        Call::TakeIn => {
+            newcomer::take_in(node, from).await.map_or_else(Answer::Failed, Answer::TakenIn)
+        }
+    }
+}
+
+/// Whether raft may hear of a call: not all that it forgot can be undone.
+async fn may_answer(node: &Node, call: &Call) -> bool {
+    let newcomer = &node.newcomer;
+    let last = || node.metrics().last_log_index;
+    match call {
+        Call::Append(rpc) => newcomer.may_follow(&rpc.vote),
+        Call::Part { vote, .. } => newcomer.may_follow(vote),
+        Call::PreVote(rpc) => newcomer.may_pre_vote(rpc, last()),
+        Call::Vote(rpc) => newcomer.may_vote(rpc, last()).await,
+        Call::Propose(_) | Call::Confirm | Call::TakeIn => true,
     }
 }

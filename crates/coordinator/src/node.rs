@@ -21,6 +21,7 @@ use crate::config::{Config, Member};
 use crate::driver::{self, Event};
 use crate::links::Links;
 use crate::network::{self, Answer, Call, Incoming};
+use crate::newcomer::Newcomer;
 use crate::raft::{self, Metrics, NotConfirmed, NotWritten};
 use crate::sessions::Sessions;
 use crate::stops::Stops;
@@ -41,6 +42,7 @@ pub(crate) struct Node {
     pub links: Links,
     endpoint: Endpoint,
     pub incoming: Incoming,
+    pub newcomer: Arc<Newcomer>,
     /// To the loop.
     pub events: mpsc::Sender<Event>,
     sessions: Mutex<Sessions>,
@@ -57,6 +59,7 @@ pub(crate) struct Parts {
     pub applied: Applied,
     pub links: Links,
     pub endpoint: Endpoint,
+    pub newcomer: Arc<Newcomer>,
     pub stops: Stops,
     pub events: mpsc::Sender<Event>,
 }
@@ -78,6 +81,7 @@ impl Node {
             links: parts.links,
             endpoint: parts.endpoint,
             incoming: Incoming::default(),
+            newcomer: parts.newcomer,
             events: parts.events,
             sessions: Mutex::default(),
             stops: Mutex::new(parts.stops),
@@ -163,10 +167,12 @@ impl Node {
     pub(crate) fn status(&self) -> CoordinatorStatus {
         let metrics = self.metrics();
         let leads = driver::leadership(&metrics).is_some();
+        let votes = leads || self.newcomer.is_member();
+        let state = if votes { metrics.state } else { ServerState::Learner };
         CoordinatorStatus {
             id: self.config.id,
             address: self.address_of(self.config.id).map_or(self.config.listen, |(_, a)| a),
-            role: role(metrics.state).to_owned(),
+            role: role(state).to_owned(),
             term: metrics.current_term,
             leader: metrics.current_leader.map(NodeId),
             applied: self.applied.read(|r| r.applied),

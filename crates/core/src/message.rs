@@ -441,7 +441,8 @@ pub struct CoordinatorStatus {
     pub id: NodeId,
     /// Its address.
     pub address: SocketAddr,
-    /// `leader`, `follower`, `candidate`, `learner`, `stopped` or `unreached`.
+    /// `leader`, `follower`, `candidate`, `learner` (it began with an empty disk and does not vote yet),
+    /// `stopped` or `unreached`.
     pub role: String,
     /// Its term.
     pub term: u64,

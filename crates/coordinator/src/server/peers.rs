@@ -31,9 +31,7 @@ async fn answer(
     let answer = match question {
         FromCoordinator::Raft(bytes) => match codec::decode::<Call>(&bytes) {
             Ok(call) => {
-                let from = &connection.peer().name;
-                let id = node.config.id;
-                let answer = network::answer(&node.raft, id, &node.incoming, from, call).await;
+                let answer = network::answer(node, &connection.peer().name, call).await;
                 ToCoordinator::Raft(codec::encode(&answer)?)
             }
             Err(error) => ToCoordinator::Failed(error.to_string()),

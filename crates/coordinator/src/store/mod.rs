@@ -38,7 +38,7 @@ pub enum StoreError {
     },
     /// The file is not ours, or damaged.
     #[error(
-        "{} is damaged ({reason}): restore it, or remove the state directory and let this coordinator take everything from the others",
+        "{} is damaged ({reason}): remove the state directory and let this coordinator take everything from the others; an older copy of it would not know what was acknowledged since",
         path.display()
     )]
     Damaged {
@@ -54,7 +54,26 @@ pub(crate) struct Store {
     pub log: LogStore,
     pub machine: StateMachine,
     pub applied: Applied,
+    pub mark: Mark,
     pub closed: Closed,
+}
+
+/// The mark on disk of a coordinator that began with an empty one.
+pub(crate) struct Mark {
+    set: bool,
+    disk: tables::Disk,
+}
+
+impl Mark {
+    /// Whether it was there when the store was opened.
+    pub fn is_set(&self) -> bool {
+        self.set
+    }
+
+    /// Takes it away for good, after all that was queued before.
+    pub async fn clear(&self) -> io::Result<()> {
+        self.disk.write(tables::Change::Joined).await
+    }
 }
 
 impl Store {
@@ -76,9 +95,10 @@ impl Store {
             other => damaged(other.to_string()),
         })?;
         let log = LogStore::new(disk.clone(), &mut contents).map_err(|e| damaged(e.to_string()))?;
+        let mark = Mark { set: contents.newcomer, disk: disk.clone() };
         let (machine, applied) =
             StateMachine::new(disk, &mut contents).map_err(|e| damaged(e.to_string()))?;
-        Ok(Store { log, machine, applied, closed })
+        Ok(Store { log, machine, applied, mark, closed })
     }
 }
 

@@ -8,7 +8,10 @@ use std::io;
 use std::path::Path;
 
 use openraft::storage::IOFlushed;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
+    WriteTransaction,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::types::TypeConfig;
@@ -21,6 +24,10 @@ const COMMITTED: &str = "committed";
 const PURGED: &str = "purged";
 const SNAPSHOT_META: &str = "snapshot-meta";
 const SNAPSHOT: &str = "snapshot";
+/// Whether this coordinator began with an empty file and does not count yet.
+const NEWCOMER: &str = "newcomer";
+const YES: &[u8] = &[1];
+const NO: &[u8] = &[0];
 
 /// Changes that wait for the disk, at most; more block the sender.
 const QUEUE: usize = 1024;
@@ -42,6 +49,8 @@ pub(super) enum Change {
         meta: Vec<u8>,
         data: super::SnapshotData,
     },
+    /// It is no newcomer any more.
+    Joined,
 }
 
 /// Who is told when a change is on disk.
@@ -76,6 +85,8 @@ pub(super) struct Contents {
     pub purged: Option<Vec<u8>>,
     pub log: Vec<(u64, Vec<u8>)>,
     pub snapshot: Option<(Vec<u8>, Vec<u8>)>,
+    /// Nothing was ever promised on this file, or the promise is older than the file.
+    pub newcomer: bool,
 }
 
 /// Opens or creates the file, reads all of it and starts the thread. Blocks.
@@ -100,8 +111,10 @@ pub(super) fn open(path: &Path) -> Result<(Disk, Contents, Closed), redb::Error>
 fn read(db: &Database) -> Result<Contents, redb::Error> {
     // Opening for writing makes the tables where they are missing.
     let make = db.begin_write()?;
-    make.open_table(META)?;
-    make.open_table(LOG)?;
+    let log_is_empty = make.open_table(LOG)?.is_empty()?;
+    if log_is_empty && make.open_table(META)?.is_empty()? {
+        put(&make, NEWCOMER, YES)?;
+    }
     make.commit()?;
 
     let txn = db.begin_read()?;
@@ -124,6 +137,7 @@ fn read(db: &Database) -> Result<Contents, redb::Error> {
         purged: get(PURGED)?,
         log,
         snapshot,
+        newcomer: get(NEWCOMER)?.as_deref() == Some(YES),
     })
 }
 
@@ -214,6 +228,7 @@ fn apply(txn: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
             put(txn, SNAPSHOT_META, meta)?;
             put(txn, SNAPSHOT, data)
         }
+        Change::Joined => put(txn, NEWCOMER, NO),
     }
 }
 

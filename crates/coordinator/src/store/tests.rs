@@ -67,7 +67,7 @@ async fn everything_is_there_after_a_restart() {
         .unwrap();
     log.truncate_after(Some(stop(4).log_id)).await.unwrap();
     log.purge(stop(1).log_id).await.unwrap();
-    drop((log, machine, store.applied));
+    drop((log, machine, store.applied, store.mark));
     store.closed.wait().await;
 
     let store = Store::open(dir.path()).unwrap();
@@ -213,4 +213,20 @@ fn a_directory_that_cannot_be_made_is_named() {
     std::fs::write(&file, b"").unwrap();
     let error = Store::open(&file.join("state")).err().expect("refused");
     assert!(matches!(error, StoreError::Io { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn one_that_begins_with_an_empty_disk_is_marked_until_it_has_joined() {
+    let dir = tempfile::tempdir().unwrap();
+    for (marked, joins) in [(true, false), (true, true), (false, false)] {
+        let store = Store::open(dir.path()).unwrap();
+        assert_eq!(store.mark.is_set(), marked);
+        let mut log = store.log;
+        append(&mut log, vec![stop(1)]).await.unwrap();
+        if joins {
+            store.mark.clear().await.unwrap();
+        }
+        drop((log, store.machine, store.applied, store.mark));
+        store.closed.wait().await;
+    }
 }

@@ -167,4 +167,10 @@ async fn one_that_lags_far_behind_installs_a_snapshot() {
     // And from the snapshot it starts again.
     cluster.start(2).await;
     cluster.until(2, "is back", |s| s.applied >= target && s.confirmed).await;
+
+    // And from nothing, under a leader that remembers what it had.
+    cluster.wipe(2).await;
+    cluster.start(2).await;
+    cluster.until(2, "is filled", |s| s.applied >= target && s.confirmed).await;
+    cluster.until(2, "votes", |s| s.coordinators[0].role == "follower").await;
 }

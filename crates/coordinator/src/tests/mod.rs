@@ -3,6 +3,7 @@
 mod agreement;
 mod fleet;
 mod golden;
+mod lost_disk;
 mod start;
 mod stopping;
 
@@ -151,13 +152,16 @@ impl Cluster {
         }
     }
 
-    /// `n` coordinators of which one leads.
+    /// `n` coordinators of which one leads, and all vote.
     async fn started(n: usize) -> Cluster {
         let mut cluster = Cluster::new(n).await;
         for i in 0..n {
             cluster.start(i).await;
         }
-        cluster.leader().await;
+        let leader = cluster.leader().await;
+        let votes = |role: &str| role == "leader" || role == "follower";
+        let all = |s: &Status| s.coordinators.iter().all(|c| votes(&c.role));
+        cluster.until(leader, "all vote", all).await;
         cluster
     }
 

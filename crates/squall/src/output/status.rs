@@ -49,7 +49,8 @@ pub struct CoordinatorView {
     pub id: String,
     /// Where it listens.
     pub address: String,
-    /// `leader`, `follower`, `candidate`, `learner`, `stopped` or `unreached`.
+    /// `leader`, `follower`, `candidate`, `learner` (it began with an empty disk and does not vote yet),
+    /// `stopped` or `unreached`.
     pub role: String,
     /// Its term.
     pub term: u64,

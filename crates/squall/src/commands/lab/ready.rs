@@ -70,6 +70,9 @@ async fn missing(client: &Client, agents: usize) -> Result<Option<String>, Failu
     if !status.confirmed || status.leader.is_none() {
         return Ok(Some("no leader stands".to_owned()));
     }
+    if status.coordinators.iter().any(|c| c.role == "learner") {
+        return Ok(Some("a coordinator does not vote yet".to_owned()));
+    }
     let late = status.hosts.iter().map(|h| (h, host_state(h))).filter(|(_, s)| *s != "armed");
     let mut late: Vec<String> = late.map(|(h, s)| format!("{} is {s}", h.host.name)).collect();
     if status.hosts.len() < agents {

@@ -1,0 +1,77 @@
+//! A coordinator that comes back with an empty disk.
+
+use squall_core::ids::NodeId;
+use squall_core::message::Response;
+use squall_core::registry::Outcome;
+use tokio::time::{Duration, Instant, sleep};
+
+use super::{Cluster, token};
+
+impl Cluster {
+    pub(super) async fn wipe(&mut self, i: usize) {
+        self.stop(i).await;
+        std::fs::remove_dir_all(self.state_dir(i)).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_fills_one_that_lost_its_disk_and_then_it_counts_again() {
+    let mut cluster = Cluster::started(3).await;
+    // The first of the list too: it is the one that writes a membership where there is none.
+    cluster.stop(0).await;
+    let leader = cluster.leader().await;
+    cluster.start(0).await;
+    for lost in (0..3).filter(|i| *i != leader) {
+        for _ in 0..10 {
+            assert!(matches!(cluster.write(&token()).await, Outcome::Done(_)));
+        }
+        let Outcome::Done(index) = cluster.write(&token()).await else { panic!("not done") };
+        cluster.until(lost, "has applied it", |s| s.applied >= index).await;
+        cluster.wipe(lost).await;
+        cluster.start(lost).await;
+        let full = |s: &squall_core::message::Status| s.applied >= index && s.confirmed;
+        let status = cluster.until(lost, "is filled", full).await;
+        assert_eq!(status.leader, Some(NodeId(leader as u64 + 1)), "the same one leads");
+        cluster.until(lost, "votes", |s| s.coordinators[0].role == "follower").await;
+    }
+    let third = (1..3).find(|i| *i != leader).expect("one of two");
+    cluster.stop(third).await;
+    assert!(matches!(cluster.write(&token()).await, Outcome::Done(_)), "it and the leader");
+    cluster.start(third).await;
+    cluster.stop(leader).await;
+    assert!(matches!(cluster.write(&token()).await, Outcome::Done(_)), "it and the third");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_lost_its_disk_elects_nobody_who_lacks_what_was_acknowledged() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let (lost, lags) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.isolate(lags, true);
+    let acknowledged = token();
+    let outcome = cluster.write(&acknowledged).await;
+    assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+    cluster.wipe(lost).await;
+    cluster.stop(leader).await;
+
+    cluster.start(lost).await;
+    cluster.isolate(lags, false);
+    // Nor after a restart.
+    cluster.stop(lost).await;
+    cluster.start(lost).await;
+    let end = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < end {
+        for i in [lost, lags] {
+            let status = cluster.status(i).await;
+            assert!(!status.confirmed, "a majority without the write: {status:#?}");
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    let answer = cluster.ask(lags, &token()).await;
+    assert!(!matches!(answer, Response::Outcome(_)), "{answer:?}");
+
+    // With the one that has it they go on, all three.
+    cluster.start(leader).await;
+    assert_eq!(cluster.write(&acknowledged).await, outcome, "the very same, at its place");
+    cluster.until(lost, "votes", |s| s.confirmed && s.coordinators[0].role == "follower").await;
+}
