@@ -18,6 +18,7 @@ use squall_core::registry::{HostRecord, MAX_ALSO};
 use squall_core::time::Time;
 use squall_wire::{Connection, Sender, codec};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::clock;
 use crate::node::Node;
@@ -60,6 +61,8 @@ pub(crate) struct Driver {
     outboxes: Outboxes,
     leading: Option<Leading>,
     broadcasts: Broadcasts,
+    /// It proposes the stops that the log lacks.
+    catching_up: Option<JoinHandle<()>>,
     next_tick: Time,
     /// The hosts of which all agents were told last.
     told: BTreeMap<HostName, HostRecord>,
@@ -78,6 +81,7 @@ impl Driver {
             outboxes: Outboxes::default(),
             leading: None,
             broadcasts: Broadcasts::default(),
+            catching_up: None,
             next_tick: clock::now(),
             told: BTreeMap::new(),
         }
@@ -138,11 +142,7 @@ impl Driver {
             }
             Event::Said { connection, words } => self.said(connection, *words),
             Event::Gone { connection } => self.disconnected(connection),
-            Event::PeerStops(stops) => {
-                for stop in stops {
-                    self.hear(stop, None);
-                }
-            }
+            Event::PeerStops(stops) => self.hear_all(stops),
             Event::StopAll { stop, by, progress } => self.stop_all(stop, by, progress),
             Event::Round { token, ok } => self.round_ended(token, ok),
         }
@@ -224,11 +224,7 @@ impl Driver {
                     session.hello.host.also = also;
                 }
             }
-            FromAgent::Stops(stops) => {
-                for stop in stops {
-                    self.hear(stop, None);
-                }
-            }
+            FromAgent::Stops(stops) => self.brought(connection, stops),
             FromAgent::Receipt(receipt) => {
                 let host = self.node.sessions().of_connection(connection).map(|(h, _)| h.clone());
                 if let Some(host) = host {
@@ -305,8 +301,8 @@ impl Driver {
 }
 
 /// Runs `work` beside the loop, at most so long.
-fn beside(limit: Duration, work: impl Future<Output = ()> + Send + 'static) {
+fn beside(limit: Duration, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(async move {
         let _ = tokio::time::timeout(limit, work).await;
-    });
+    })
 }

@@ -2,15 +2,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use squall_core::fence::MAX_STOPS;
 use squall_core::ids::HostName;
 use squall_core::lives::Lives;
 use squall_core::message::{Hello, PeerHost, Report};
 use squall_core::registry::{HostRecord, Registry};
 use squall_core::time::Time;
 
+use crate::config::MAX_COORDINATORS;
+
 /// Other hosts that one host is told of, at most: gossip and relay need enough of them, not all,
 /// and a fleet of thousands must not be told of itself at every change.
 pub(crate) const MAX_PEERS: usize = 64;
+/// Stops that one host may bring which this coordinator has not heard: no host is the only one to know
+/// of more. What all coordinators take from one host together is less than ends all starts for ever.
+pub(crate) const MAX_BROUGHT: usize = 512;
+const _: () = assert!(MAX_BROUGHT * MAX_COORDINATORS <= MAX_STOPS - MAX_BROUGHT);
 
 /// A host whose control stream is open here.
 #[derive(Clone, Debug)]
@@ -30,6 +37,8 @@ pub(crate) struct Sessions {
     /// The last reports of hosts whose streams have ended: what they held, they may hold still.
     gone: BTreeMap<HostName, (Report, Time)>,
     lives: BTreeMap<HostName, Lives>,
+    /// How many stops each host has brought.
+    brought: BTreeMap<HostName, usize>,
 }
 
 impl Sessions {
@@ -72,6 +81,14 @@ impl Sessions {
     pub(crate) fn last_report(&self, host: &HostName) -> Option<(&Report, Time)> {
         let of_session = self.by_host.get(host).and_then(|session| session.report.as_ref());
         of_session.or_else(|| self.gone.get(host)).map(|(report, at)| (report, *at))
+    }
+
+    /// How many of `new` stops a host may bring still; they count as brought.
+    pub(crate) fn brings(&mut self, host: &HostName, new: usize) -> usize {
+        let so_far = self.brought.entry(host.clone()).or_default();
+        let taken = new.min(MAX_BROUGHT - *so_far);
+        *so_far += taken;
+        taken
     }
 
     pub(crate) fn of_connection(&mut self, connection: u64) -> Option<(&HostName, &mut Session)> {

@@ -104,9 +104,14 @@ impl Stops {
         &self.fence
     }
 
-    /// Heard and not in the log, each with who asked for it.
-    pub(crate) fn lacking(&self) -> Vec<(StopId, Option<String>)> {
-        self.lacking.iter().map(|s| (*s, self.asked_by.get(s).cloned())).collect()
+    /// Heard and not in the log.
+    pub(crate) fn lacking(&self) -> Vec<StopId> {
+        self.lacking.iter().copied().collect()
+    }
+
+    /// Who asked for a stop, where this coordinator was asked first-hand.
+    pub(crate) fn asked_by(&self, stop: StopId) -> Option<String> {
+        self.asked_by.get(&stop).cloned()
     }
 
     /// The signed record of a stop that was heard.

@@ -47,7 +47,7 @@ impl Driver {
                 }
             }
             let lacking = self.node.stops().lacking();
-            machine.handle_stops(now, &lacking.iter().map(|(s, _)| *s).collect::<Vec<_>>());
+            machine.handle_stops(now, &lacking);
             Leading { machine, next_judgement: now }
         });
         if now_leads.is_some() {

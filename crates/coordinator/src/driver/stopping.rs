@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_core::experiment::LEASE_MS;
+use squall_core::fence::MAX_STOPS;
 use squall_core::ids::{CommandId, HostName, StopId};
 use squall_core::message::{FromCoordinator, Receipt, StopProgress, ToAgent};
 use squall_core::registry::{Command, Registry};
@@ -12,6 +13,7 @@ use squall_core::stopping::Broadcast;
 use squall_core::time::Time;
 use squall_wire::codec;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::{Driver, beside};
 use crate::clock;
@@ -24,6 +26,8 @@ use crate::sessions::Sessions;
 const PUBLISH_GAP_MS: u64 = 50;
 /// Stops whose receipts are kept for operators who ask a moment later.
 const MAX_KEPT: usize = 4;
+/// Stops in one message to another coordinator, each with its record.
+const MAX_FORWARDED: usize = 1024;
 /// How long a proposal or a call about a stop may take before the next tick tries again.
 const ATTEMPT: Duration = Duration::from_secs(2);
 
@@ -145,8 +149,45 @@ impl Broadcasts {
 }
 
 impl Driver {
-    /// A stop was learnt, in whatever way.
-    pub(super) fn hear(&mut self, stop: StopId, by: Option<String>) {
+    /// An operator's stop.
+    fn hear(&mut self, stop: StopId, by: String) {
+        if self.note(stop, Some(by)) {
+            self.pass_on(vec![stop]);
+        }
+    }
+
+    /// Stops were learnt from others.
+    pub(super) fn hear_all(&mut self, mut stops: Vec<StopId>) {
+        stops.retain(|stop| self.note(*stop, None));
+        if !stops.is_empty() {
+            self.pass_on(stops);
+        }
+    }
+
+    /// The same from an agent, whose word is not signed: only so many.
+    pub(super) fn brought(&mut self, connection: u64, mut stops: Vec<StopId>) {
+        let mut sessions = self.node.sessions();
+        let Some(host) = sessions.of_connection(connection).map(|(host, _)| host.clone()) else {
+            return;
+        };
+        stops.truncate(MAX_STOPS);
+        stops.sort_unstable();
+        stops.dedup();
+        {
+            let heard = self.node.stops();
+            stops.retain(|stop| !heard.fence().knows(*stop));
+        }
+        let taken = sessions.brings(&host, stops.len());
+        drop(sessions);
+        if taken < stops.len() {
+            tracing::warn!(%host, over = stops.len() - taken, "more stops than a host can know");
+            stops.truncate(taken);
+        }
+        self.hear_all(stops);
+    }
+
+    /// True where it was not known.
+    fn note(&mut self, stop: StopId, by: Option<String>) -> bool {
         let new = self.node.stops().hear(stop, by);
         if new {
             tracing::warn!(%stop, "stop");
@@ -154,8 +195,16 @@ impl Driver {
             if let Some(leading) = &mut self.leading {
                 leading.machine.handle_stop(clock::now(), stop);
             }
-            self.forward(stop);
-            self.push_lacking();
+        }
+        new
+    }
+
+    /// Tells the other coordinators of new stops and, where this one leads, the log.
+    fn pass_on(&self, stops: Vec<StopId>) {
+        self.forward(&stops);
+        if self.leading.is_some() {
+            let node = self.node.clone();
+            beside(ATTEMPT, async move { drop(propose(&node, stops).await) });
         }
     }
 
@@ -178,15 +227,14 @@ impl Driver {
         }
     }
 
-    /// Tells the other coordinators of one stop.
-    fn forward(&self, stop: StopId) {
-        let record = self.node.stops().record(stop);
-        self.forward_all(vec![(stop, record)]);
-    }
-
-    fn forward_all(&self, stops: Vec<(StopId, Vec<u8>)>) {
-        for link in self.node.links.all() {
-            let (link, message) = (link.clone(), FromCoordinator::Stops(stops.clone()));
+    fn forward(&self, stops: &[StopId]) {
+        let signed: Vec<(StopId, Vec<u8>)> = {
+            let own = self.node.stops();
+            stops.iter().map(|stop| (*stop, own.record(*stop))).collect()
+        };
+        let parts = signed.chunks(MAX_FORWARDED);
+        for (part, link) in parts.flat_map(|p| self.node.links.all().iter().map(move |l| (p, l))) {
+            let (link, message) = (link.clone(), FromCoordinator::Stops(part.to_vec()));
             beside(ATTEMPT, async move {
                 if let Err(error) = link.call(&message).await {
                     tracing::debug!(%error, "a stop did not reach another coordinator yet");
@@ -202,16 +250,14 @@ impl Driver {
         if lacking.is_empty() {
             return;
         }
-        if self.leading.is_some() {
+        if self.leading.is_none() {
+            return self.forward(&lacking);
+        }
+        let under_way = |task: &JoinHandle<()>| !task.is_finished();
+        if !self.catching_up.as_ref().is_some_and(under_way) {
             let node = self.node.clone();
-            beside(ATTEMPT, async move {
-                let _ = propose_lacking(&node).await;
-            });
-        } else if !self.node.links.is_empty() {
-            let stops = self.node.stops();
-            let all = lacking.iter().map(|(stop, _)| (*stop, stops.record(*stop))).collect();
-            drop(stops);
-            self.forward_all(all);
+            let all = async move { drop(propose(&node, lacking).await) };
+            self.catching_up = Some(beside(ATTEMPT, all));
         }
     }
 
@@ -223,7 +269,7 @@ impl Driver {
         progress: mpsc::Sender<StopProgress>,
     ) {
         let known = self.node.stops().fence().knows(stop);
-        self.hear(stop, Some(by));
+        self.hear(stop, by);
         if known {
             let answered: Vec<HostName> = {
                 let sessions = self.node.sessions();
@@ -280,8 +326,12 @@ impl Driver {
 /// Proposes every stop that the log lacks; all of them are in the log when this returns `Ok`.
 pub(crate) async fn propose_lacking(node: &Arc<Node>) -> Result<(), NotWritten> {
     let lacking = node.stops().lacking();
-    for (stop, by) in lacking {
-        let by = by.unwrap_or_else(|| node.me());
+    propose(node, lacking).await
+}
+
+async fn propose(node: &Arc<Node>, stops: Vec<StopId>) -> Result<(), NotWritten> {
+    for stop in stops {
+        let by = node.stops().asked_by(stop).unwrap_or_else(|| node.me());
         // The stop's own id: however often and by whomever it is proposed, it takes effect once.
         let entry = raft::entry(CommandId(stop.0), &by, Command::Stop(stop));
         raft::propose(&node.raft, node.config.id, entry).await?;

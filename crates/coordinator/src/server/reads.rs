@@ -179,7 +179,7 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
     let lacking = node.stops().lacking();
     node.applied.read(|registry| {
         let fleet = registry.in_service(experiment.safety.of_group.as_deref());
-        let heard = || Refusal::Disarmed(lacking.iter().map(|(stop, _)| *stop).collect());
+        let heard = || Refusal::Disarmed(lacking.clone());
         let refusal = match registry.admit(&experiment) {
             Err(refusal) => Some(refusal),
             Ok(()) if !lacking.is_empty() => Some(heard()),

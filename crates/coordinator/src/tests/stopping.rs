@@ -1,13 +1,14 @@
 use std::collections::BTreeSet;
 
 use squall_core::ids::StopId;
-use squall_core::message::{Request, Response, StopProgress, StopState, ToAgent};
+use squall_core::message::{FromAgent, Request, Response, StopProgress, StopState, ToAgent};
 use squall_core::registry::{Outcome, Refusal};
 use squall_wire::Connection;
 use tokio::time::timeout;
 
 use super::fleet::Agent;
 use super::{Cluster, PATIENCE, command};
+use crate::sessions::MAX_BROUGHT;
 
 fn stop() -> StopId {
     StopId(uuid::Uuid::from_u128(rand::random()))
@@ -215,4 +216,38 @@ async fn a_stop_that_only_a_host_has_heard_reaches_the_log() {
     for i in 0..3 {
         cluster.until(i, "has it", |s| s.outstanding == [id]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_stops_of_one_agent_go_into_the_log_once_and_too_many_do_not() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let mut agent = Agent::connect(&cluster, leader, "h1", "h1").await;
+    cluster.until(leader, "knows it", |s| !s.hosts.is_empty()).await;
+    let before = cluster.status(leader).await.applied.0;
+    let many = |n: usize| FromAgent::Stops((0..n).map(|_| stop()).collect());
+
+    agent.channel.send(&many(MAX_BROUGHT / 2)).await.unwrap();
+    for i in 0..3 {
+        cluster.until(i, "has them", |s| s.outstanding.len() == MAX_BROUGHT / 2).await;
+    }
+    let half = MAX_BROUGHT as u64 / 2;
+    cluster.until(leader, "has them in the log", |s| s.applied.0 >= before + half).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let entries = cluster.status(leader).await.applied.0 - before;
+    // Some twice, where a tick proposes again what is under way.
+    assert!(entries < 3 * half, "{entries} entries for {half} stops");
+
+    // Without being asked, and on a new stream too.
+    agent.channel.send(&many(MAX_BROUGHT)).await.unwrap();
+    let mut agent = Agent::connect_as(agent.run, &cluster, leader, "h1", "h1").await;
+    agent.channel.send(&many(MAX_BROUGHT)).await.unwrap();
+    agent.report().await;
+    for i in 0..3 {
+        cluster.until(i, "has what is allowed", |s| s.outstanding.len() == MAX_BROUGHT).await;
+    }
+    // What others say is heard.
+    let mut other = Agent::connect(&cluster, leader, "h2", "h2").await;
+    other.channel.send(&many(1)).await.unwrap();
+    cluster.until(leader, "hears", |s| s.outstanding.len() == MAX_BROUGHT + 1).await;
 }
