@@ -72,6 +72,7 @@ fn calls() -> Vec<Call> {
         },
         Call::Propose(Box::new(entry())),
         Call::Confirm,
+        Call::TakeIn,
     ]
 }
 
@@ -88,6 +89,7 @@ fn answers() -> Vec<Answer> {
         Answer::Proposed(Outcome::Done(LogIndex(11))),
         Answer::Confirmed(LogIndex(11)),
         Answer::Failed("why".into()),
+        Answer::TakenIn(log_id(13)),
     ]
 }
 
@@ -101,6 +103,7 @@ fn calls_and_answers_have_the_bytes_that_they_had() {
         Call::Part { .. } => "Part",
         Call::Propose(_) => "Propose",
         Call::Confirm => "Confirm",
+        Call::TakeIn => "TakeIn",
     };
     let answer = |answer: &Answer| match answer {
         Answer::Append(AppendEntriesResponse::Success) => "Append::Success",
@@ -113,10 +116,11 @@ fn calls_and_answers_have_the_bytes_that_they_had() {
         Answer::Proposed(_) => "Proposed",
         Answer::Confirmed(_) => "Confirmed",
         Answer::Failed(_) => "Failed",
+        Answer::TakenIn(_) => "TakenIn",
     };
     let mut lines = file::Lines::new();
     calls().iter().for_each(|c| file::add(&mut lines, &format!("Call::{}", call(c)), c));
     answers().iter().for_each(|a| file::add(&mut lines, &format!("Answer::{}", answer(a)), a));
-    assert_eq!(lines.len(), 6 + 10);
+    assert_eq!(lines.len(), 7 + 11);
     file::compare(concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/golden.txt"), &lines);
 }
