@@ -9,7 +9,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use foca::{AccumulatingRuntime, Foca, NoCustomBroadcast, PeriodicParams, State, Timer};
+use foca::{AccumulatingRuntime, Foca, Member, NoCustomBroadcast, PeriodicParams, State, Timer};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
@@ -165,13 +165,34 @@ impl Gossip {
             && entry.key().0 <= now
         {
             let timer = entry.remove();
+            let suspected = match &timer {
+                Timer::ChangeSuspectToDown { member_id, incarnation, .. } => {
+                    Some(Member::new(member_id.clone(), *incarnation, State::Suspect))
+                }
+                _ => None,
+            };
             if let Err(error) = self.foca.handle_timer(timer, &mut self.work) {
                 tracing::debug!(%error, "gossip timer");
+            }
+            if let Some(suspected) = suspected {
+                self.end_suspicion(&suspected);
             }
             self.carry_out();
         }
         if now >= self.next_beat {
             self.beat(now);
+        }
+    }
+
+    /// Foca forgets the ends of its suspicions when this host comes back under a new identity, after others
+    /// had taken it for down. Whoever has not refuted one by its end is down all the same, and then told of
+    /// it: it comes back too.
+    fn end_suspicion(&mut self, suspected: &Member<MemberId>) {
+        if self.foca.iter_membership_state().any(|member| member == suspected) {
+            let down = Member::down(suspected.id().clone());
+            if let Err(error) = self.foca.apply_many([down].into_iter(), true, &mut self.work) {
+                tracing::debug!(%error, "gossip suspicion");
+            }
         }
     }
 

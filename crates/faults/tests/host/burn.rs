@@ -81,7 +81,8 @@ fn the_floor_is_kept() {
     // Far less than what is asked may be taken, and far more than what else goes on here takes or gives.
     let room = available() / 20;
     let mut hold = task(Fault::Memory(Memory::PercentOfAvailable(90)), 83, 8_000, 20_000);
-    hold.protect.memory_floor = available() - room;
+    let floor = available() - room;
+    hold.protect.memory_floor = floor;
     let tag = hold.id.tag();
     let held = Held::start(&host, hold);
     let said = held.next(5_000);
@@ -92,7 +93,8 @@ fn the_floor_is_kept() {
         std::thread::sleep(Duration::from_millis(300));
         taken(burner) == std::mem::replace(&mut before, taken(burner))
     });
-    assert!(taken(burner) <= 2 * room, "{} of {room}", taken(burner));
+    // What others give back meanwhile it may take too; what they take it gives back.
+    until(5_000, || available() + 64 * MIB >= floor);
     let lifted = held.lift();
     assert!(!lifted.bit, "far less than what was asked: {lifted:?}");
     assert!(lifted.note.starts_with("the policy leaves"), "{lifted:?}");
