@@ -484,6 +484,36 @@ fn a_fleet_comes_up_answers_the_machine_and_loses_ours_but_not_its_hosts() {
 }
 
 #[test]
+fn a_small_fleet_is_up_in_seconds_and_a_large_one_soon_after() {
+    let before = Machine::now();
+    let place = place();
+    let copy = own_copy(place.path());
+    let root = place.path().join("labs");
+    // Three times what is promised on a machine that does nothing else.
+    let labs = [(5, 3 * 3), (50, 3 * 20)].map(|(hosts, most_s)| {
+        let up = Up { root: Some(root.clone()), hosts, coordinators: 3, ..Up::default() };
+        let began = Instant::now();
+        let lab = Lab::up(&copy, &up).unwrap_or_else(|e| panic!("{e}"));
+        let took = began.elapsed();
+        println!("{hosts} hosts and 3 coordinators: up in {took:?}");
+        assert!(took < Duration::from_secs(most_s), "{hosts} hosts took {took:?}");
+        let status = text(&lab.squall(["status", "-o", "json"]).output().expect("status"));
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let all = status["hosts"].as_array().expect("hosts");
+        assert_eq!(all.iter().filter(|h| h["state"] == "armed").count(), usize::from(hosts));
+        lab
+    });
+    for lab in labs {
+        let dir = lab.dir();
+        assert!(dir.exists());
+        lab.down().expect("down");
+        assert!(!dir.exists(), "files are left");
+    }
+    assert_eq!(running(&copy), BTreeSet::new(), "processes are left");
+    assert_eq!(Machine::now(), before);
+}
+
+#[test]
 fn no_root_is_needed_where_the_kernel_allows() {
     let place = place();
     let copy = own_copy(place.path());
