@@ -14,7 +14,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use serde::Serialize;
 use squall_core::ids::{HostName, StopId};
 use squall_core::message::{FromAgent, Hello, Report, StopProgress, ToAgent};
-use squall_core::registry::{HostRecord, MAX_ALSO};
+use squall_core::registry::HostRecord;
 use squall_core::time::Time;
 use squall_wire::{Connection, Sender, codec};
 use tokio::sync::{mpsc, watch};
@@ -165,8 +165,7 @@ impl Driver {
         self.tick_leader();
     }
 
-    fn connected(&mut self, connection: &Connection, mut hello: Hello, sender: Sender) {
-        hello.host.also.truncate(MAX_ALSO);
+    fn connected(&mut self, connection: &Connection, hello: Hello, sender: Sender) {
         let host = hello.host.name.clone();
         let admitted = self.node.sessions().admits(clock::now(), &hello);
         if !admitted {
@@ -218,8 +217,7 @@ impl Driver {
             // The task that reads the stream lets only one through, as `Connected`.
             FromAgent::Hello(_) => {}
             FromAgent::Report(report) => self.reported(connection, report),
-            FromAgent::Addresses(mut also) => {
-                also.truncate(MAX_ALSO);
+            FromAgent::Addresses(also) => {
                 if let Some((_, session)) = self.node.sessions().of_connection(connection) {
                     session.hello.host.also = also;
                 }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod clip;
 pub mod experiment;
 pub mod fault;
 pub mod fence;

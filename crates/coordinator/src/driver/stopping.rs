@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use squall_core::experiment::LEASE_MS;
-use squall_core::fence::MAX_STOPS;
 use squall_core::ids::{CommandId, HostName, StopId};
 use squall_core::message::{FromCoordinator, Receipt, StopProgress, ToAgent};
 use squall_core::registry::{Command, Registry};
@@ -170,7 +169,6 @@ impl Driver {
         let Some(host) = sessions.of_connection(connection).map(|(host, _)| host.clone()) else {
             return;
         };
-        stops.truncate(MAX_STOPS);
         stops.sort_unstable();
         stops.dedup();
         {

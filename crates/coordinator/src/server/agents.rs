@@ -1,5 +1,6 @@
 //! An agent's control stream.
 
+use squall_core::clip::MAX_LABELS;
 use squall_core::message::FromAgent;
 use squall_wire::Connection;
 
@@ -11,12 +12,17 @@ use crate::node::Node;
 pub(super) async fn serve(node: &Node, connection: &Connection) {
     let Ok(channel) = connection.accept_channel().await else { return };
     let (sender, mut receiver) = channel.split();
-    let hello = match receiver.recv::<FromAgent>().await {
+    let mut hello = match receiver.recv::<FromAgent>().await {
         Ok(Some(FromAgent::Hello(hello))) => hello,
         Ok(Some(_)) => return refuse(connection, "the first message must be a hello"),
         Ok(None) => return,
         Err(error) => return refuse(connection, &error.to_string()),
     };
+    let labels = hello.host.labels.len();
+    hello.clip();
+    if hello.host.labels.len() < labels {
+        tracing::warn!(host = %hello.host.name, "over {MAX_LABELS} bytes of labels: some are left out");
+    }
     let name = &connection.peer().name;
     if hello.host.name.as_str() != name {
         let why = format!("the certificate is {name}'s, the hello {}'s", hello.host.name);
@@ -34,7 +40,8 @@ pub(super) async fn serve(node: &Node, connection: &Connection) {
                 refuse(connection, "a second hello");
                 break;
             }
-            Ok(Some(words)) => {
+            Ok(Some(mut words)) => {
+                words.clip();
                 let said = Event::Said { connection: id, words: Box::new(words) };
                 if node.events.send(said).await.is_err() {
                     break;

@@ -4,11 +4,15 @@ use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, RaftLogReader, StorageError};
-use squall_core::experiment::{Experiment, Placement, Safety};
+use squall_core::experiment::{Ended, Experiment, Placement, Safety};
 use squall_core::fault::{Cpu, Fault};
-use squall_core::ids::{CommandId, ExperimentId, LogIndex, StopId};
+use squall_core::hold::Achieved;
+use squall_core::ids::{AgentRun, CommandId, ExperimentId, FaultId, Leadership, LogIndex, StopId};
+use squall_core::leader::{Action, Leader};
+use squall_core::message::{FaultReport, FromAgent, Hello, HostPhase, Report};
 use squall_core::registry::{self, HostRecord, Outcome, Refusal, Registry};
-use squall_core::time::WallTime;
+use squall_core::time::{Time, WallTime};
+use squall_wire::transport::MAX_AGENT_FRAME;
 use tempfile::TempDir;
 
 use super::types::{LogEntry, LogId, Proposal, SnapshotMeta, TypeConfig, Vote};
@@ -229,4 +233,112 @@ async fn one_that_begins_with_an_empty_disk_is_marked_until_it_has_joined() {
         drop((log, store.machine, store.applied, store.mark));
         store.closed.wait().await;
     }
+}
+
+/// Hosts that say as much as they can.
+const LOUD: usize = 512;
+
+/// What an agent may say in one frame, with text as long as fits.
+fn loudest(host: &str, fault: FaultId) -> FromAgent {
+    let text = |kib: usize| "ä".repeat(kib << 9);
+    let report = Report {
+        run: AgentRun(uuid::Uuid::nil()),
+        t: Time(1),
+        digest: 0,
+        newest_resume: LogIndex(0),
+        synced: true,
+        armed: true,
+        obeys: Leadership::default(),
+        faults: vec![FaultReport {
+            id: FaultId { host: host.parse().unwrap(), ..fault },
+            kind: None,
+            phase: HostPhase::Stuck,
+            lease_ms: 0,
+            remaining_ms: 0,
+            achieved: None,
+            ended: Some(Ended {
+                why: text(40),
+                achieved: Some(Achieved {
+                    bit: true,
+                    requested: text(40),
+                    measured: text(40),
+                    note: text(40),
+                }),
+                lift_ms: u64::MAX,
+                residue: (0..80).map(|_| text(10)).collect(),
+            }),
+            refusal: None,
+        }],
+        probes: Vec::new(),
+        row: None,
+    };
+    FromAgent::Report(report)
+}
+
+/// Every host of a large experiment says as much as it can.
+#[test]
+fn what_agents_say_at_their_loudest_leaves_room_for_a_snapshot() {
+    let fleet: Vec<_> = (0..2 * LOUD).map(|n| host(&format!("{n:063}"))).collect();
+    let mut registry = Registry::default();
+    let id = ExperimentId(uuid::Uuid::from_u128(1));
+    let mut index = 0;
+    let mut say = |registry: &mut Registry, command| {
+        index += 1;
+        let EntryPayload::Normal(p) = entry(index, command).payload else { unreachable!() };
+        assert!(super::encode(&p).unwrap().len() <= crate::raft::MAX_ENTRY_BYTES);
+        registry.apply(LogIndex(index), &p.0)
+    };
+    for host in &fleet {
+        say(&mut registry, registry::Command::Register(host.clone()));
+    }
+    let hosts = &fleet[..LOUD];
+    let mut experiment = experiment(hosts);
+    experiment.objective = "o".repeat(crate::raft::MAX_ENTRY_BYTES - (512 << 10));
+    let submit = registry::Command::Submit { id, experiment: Box::new(experiment) };
+    assert!(matches!(say(&mut registry, submit), Outcome::Done(_)));
+
+    let mut leader = Leader::new(Leadership::default(), Time(1));
+    for host in hosts {
+        let fault = FaultId { experiment: id, fault: 0, host: host.name.clone() };
+        let mut words = loudest(host.name.as_str(), fault);
+        let len = super::encode(&words).unwrap().len();
+        assert!(len > MAX_AGENT_FRAME * 9 / 10 && len <= MAX_AGENT_FRAME, "{len}");
+        words.clip();
+        assert!(super::encode(&words).unwrap().len() < 20 << 10);
+        let FromAgent::Report(report) = words else { unreachable!() };
+        leader.handle_report(Time(1), &host.name, report);
+    }
+    leader.handle_timeout(Time(1));
+    let round = |a| if let Action::Round { token } = a { Some(token) } else { None };
+    let token = leader.poll_action().and_then(round).expect("a round");
+    leader.handle_round(Time(1), WallTime(0), token, true, &registry);
+    let mut seen = 0;
+    while let Some(action) = leader.poll_action() {
+        let Action::Propose(command @ registry::Command::Observe { .. }) = action else { continue };
+        assert!(matches!(say(&mut registry, command), Outcome::Done(_)));
+        seen += 1;
+    }
+    assert_eq!(seen, LOUD);
+    let bytes = snapshot::encode(registry.clone()).expect("it fits");
+    assert_eq!(snapshot::decode(&bytes).unwrap(), registry);
+}
+
+#[test]
+fn labels_leave_room_for_a_section_of_hosts() {
+    let mut registry = Registry::default();
+    for n in 0..1_000 {
+        let mut record = host(&format!("host-{n}"));
+        record.labels = (0..100).map(|k| (format!("label-{k}"), "ä".repeat(1 << 10))).collect();
+        record
+            .labels
+            .extend([("group".to_owned(), "etcd".to_owned()), ("zone".into(), "a".into())]);
+        let run = AgentRun(uuid::Uuid::nil());
+        let mut hello =
+            Hello { run, host: record, version: String::new(), capabilities: Vec::new() };
+        hello.clip();
+        assert_eq!(hello.host.cohort(), "etcd");
+        assert_eq!(hello.host.labels["zone"], "a");
+        registry.hosts.insert(hello.host.name.clone(), hello.host);
+    }
+    assert!(snapshot::encode(registry).is_ok());
 }

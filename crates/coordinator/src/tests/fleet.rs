@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use squall_core::clip::MAX_TEXT;
 use squall_core::fence::Fence;
-use squall_core::ids::{AgentRun, LogIndex, StopId};
+use squall_core::ids::{AgentRun, ExperimentId, FaultId, LogIndex, StopId};
 use squall_core::message::{
-    FromAgent, Hello, Latched, Receipt, Report, Request, Response, ToAgent,
+    FaultReport, FromAgent, Hello, HostPhase, Latched, NotHeld, Receipt, Report, Request, Response,
+    Status, ToAgent,
 };
 use squall_core::registry::{HostRecord, Outcome};
 use squall_core::time::Time;
@@ -64,6 +66,10 @@ impl Agent {
     }
 
     pub async fn report(&mut self) {
+        self.report_of(Vec::new()).await;
+    }
+
+    pub async fn report_of(&mut self, faults: Vec<FaultReport>) {
         let report = Report {
             run: self.run,
             t: Time(crate::clock::now().0),
@@ -72,7 +78,7 @@ impl Agent {
             synced: true,
             armed: self.fence.armed(),
             obeys: squall_core::ids::Leadership::default(),
-            faults: Vec::new(),
+            faults,
             probes: Vec::new(),
             row: None,
         };
@@ -209,4 +215,27 @@ async fn a_token_admits_one_host_once_through_any_coordinator() {
     assert_eq!(identity.peer().name, "h7");
     let again = squall_wire::transport::join(&token, "h7", None).await;
     assert!(again.unwrap_err().to_string().contains("used"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_agent_says_at_length_is_cut() {
+    let mut cluster = Cluster::started(1).await;
+    let mut agent = Agent::connect(&cluster, 0, "h1", "h1").await;
+    let experiment = ExperimentId(uuid::Uuid::from_u128(1));
+    let id = FaultId { experiment, fault: 0, host: "h1".parse().unwrap() };
+    let fault = FaultReport {
+        id,
+        kind: None,
+        phase: HostPhase::NotHeld,
+        lease_ms: 0,
+        remaining_ms: 0,
+        achieved: None,
+        ended: None,
+        refusal: Some(NotHeld { reason: "x".repeat(500_000), refused: true }),
+    };
+    agent.report_of(vec![fault]).await;
+    let faults = |s: &Status| s.hosts.first().and_then(|h| h.report.clone()).unwrap().faults;
+    let reported = |s: &Status| s.hosts.first().is_some_and(|h| h.report.is_some());
+    let status = cluster.until(0, "has its report", reported).await;
+    assert_eq!(faults(&status)[0].refusal.as_ref().unwrap().reason.len(), MAX_TEXT);
 }

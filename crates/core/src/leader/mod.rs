@@ -12,6 +12,7 @@ mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use crate::clip::cut;
 use crate::experiment::{EndReason, ExperimentRecord, Incident, Phase, Severity};
 use crate::hold::Capability;
 use crate::ids::{AgentRun, ExperimentId, FaultId, HostName, Leadership, StopId};
@@ -36,6 +37,8 @@ pub const NOT_AFTER_MS: u64 = 3_000;
 pub const FRESH_MS: u64 = 3_000;
 /// How long a phase may wait for hosts or probes beyond its own length.
 pub const PATIENCE_MS: u64 = 10_000;
+/// Bytes of the evidence of a split-brain that the log keeps, at most.
+pub const MAX_EVIDENCE: usize = 1_000;
 /// The same proposal is not repeated within this time.
 pub const REPROPOSE_MS: u64 = 1_000;
 
@@ -199,7 +202,12 @@ impl Leader {
     /// What the views say now.
     pub fn handle_judgement(&mut self, now: Time, judgement: &Judgement) {
         let split = match judgement {
-            Judgement::SplitBrain { evidence, .. } => Some(evidence.join("; ")),
+            Judgement::SplitBrain { evidence, .. } => {
+                let mut evidence = evidence.join("; ");
+                // Of a large fleet it names every host.
+                cut(&mut evidence, MAX_EVIDENCE);
+                Some(evidence)
+            }
             Judgement::Agree | Judgement::Unknown { .. } | Judgement::Partition { .. } => None,
         };
         if split != self.split {

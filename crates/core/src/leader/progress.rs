@@ -21,9 +21,11 @@ impl Leader {
         });
         for fault in reports {
             let Some(record) = registry.experiments.get(&fault.id.experiment) else { continue };
-            let (Some(known), Some(seen)) = (record.faults.get(&fault.id), state_of(fault)) else {
+            let (Some(known), Some(mut seen)) = (record.faults.get(&fault.id), state_of(fault))
+            else {
                 continue;
             };
+            seen.clip(record.faults.len());
             if news(known, &seen) {
                 commands.push(Command::Observe { fault: fault.id.clone(), state: seen });
             }

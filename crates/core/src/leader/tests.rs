@@ -971,3 +971,15 @@ fn what_mends_is_noted_and_only_then_acknowledged() {
         assert!(b.record(1).reserved.is_empty(), "{seen:?}");
     }
 }
+
+#[test]
+fn the_evidence_of_a_large_fleet_is_cut_to_what_an_entry_holds() {
+    let mut b = Bench::injecting(&[1]);
+    let Judgement::SplitBrain { authorities, sides, .. } = split() else { unreachable!() };
+    let evidence = (0..20_000).map(|n| format!("host-{n} obeys c1")).collect();
+    b.leader.handle_judgement(b.now, &Judgement::SplitBrain { authorities, sides, evidence });
+    b.wait(3_000);
+    let incidents = &b.record(1).incidents;
+    assert_eq!(incidents.len(), 1);
+    assert!(incidents[0].what.len() < 2 * MAX_EVIDENCE, "{} bytes", incidents[0].what.len());
+}
