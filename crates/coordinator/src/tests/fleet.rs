@@ -239,3 +239,12 @@ async fn what_an_agent_says_at_length_is_cut() {
     let status = cluster.until(0, "has its report", reported).await;
     assert_eq!(faults(&status)[0].refusal.as_ref().unwrap().reason.len(), MAX_TEXT);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_looked_at_before_anything_is_read_for_it() {
+    let cluster = Cluster::started(1).await;
+    // It has no authority to read.
+    let unknown = JoinToken::create(cluster.authority.fingerprint(), cluster.addresses.clone());
+    let error = squall_wire::transport::join(&unknown, "h7", None).await.unwrap_err();
+    assert!(error.to_string().contains("the token is unknown"), "{error}");
+}

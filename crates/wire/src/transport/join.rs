@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::judge::Expected;
 use super::quic::dial;
-use super::{Channel, Reason, hello, marked_udp};
+use super::{Channel, Reason, Refusals, hello, marked_udp};
 use crate::WireError;
 use crate::codec::WIRE_VERSION;
 use crate::identity::{Enrolment, GossipKey, Identity, IdentityError, JoinToken, make_csr, sha256};
@@ -23,6 +23,8 @@ use crate::identity::{Enrolment, GossipKey, Identity, IdentityError, JoinToken, 
 const MAX_JOIN_FRAME: usize = 16 * 1024;
 /// How long the host waits for its certificate, and the server for the question.
 const ANSWER: Duration = Duration::from_secs(10);
+/// How long the server waits until a host that it refused has read that.
+const REFUSED: Duration = Duration::from_secs(1);
 /// The name in the handshake; whom the host believes is decided by fingerprint.
 const JOIN_NAME: &str = "join.squall";
 
@@ -49,21 +51,26 @@ pub struct JoinRequest {
     pub remote: SocketAddr,
     channel: Channel,
     connection: quinn::Connection,
+    refusals: Refusals,
 }
 
 impl JoinRequest {
-    /// Lets the host in, or says why not, and waits up to ten seconds until it has the answer.
+    /// Lets the host in, and waits up to ten seconds until it has the answer; or says why not, logs and
+    /// counts that, and waits up to one.
     ///
     /// # Errors
     /// The host may not have got the answer.
     pub async fn answer(mut self, answer: Result<Enrolment, String>) -> Result<(), WireError> {
-        if let Err(why) = &answer {
-            tracing::warn!(remote = %self.remote, host = %self.host, why, "join refused");
-        }
+        let patience = if let Err(why) = &answer {
+            self.refusals.note(self.remote, Reason::Join, &format!("{}: {why}", self.host));
+            REFUSED
+        } else {
+            ANSWER
+        };
         self.channel.send::<Answer>(&answer).await?;
         self.channel.finish();
         // The host closes when it has read; a close from here could overtake the answer.
-        tokio::time::timeout(ANSWER, self.connection.closed())
+        tokio::time::timeout(patience, self.connection.closed())
             .await
             .map(drop)
             .map_err(|_| WireError::Lost("the host did not confirm".to_owned()))
@@ -79,6 +86,7 @@ fn channel(streams: (quinn::SendStream, quinn::RecvStream)) -> Channel {
 pub(super) async fn serve(
     connection: quinn::Connection,
     version: u16,
+    refusals: &Refusals,
     requests: &mpsc::Sender<JoinRequest>,
 ) -> Result<(), WireError> {
     let remote = connection.remote_address();
@@ -106,8 +114,13 @@ pub(super) async fn serve(
     };
     let Ask { host, secret, csr } = ask;
     let hash = sha256(&secret);
-    let request = JoinRequest { host, hash, csr, remote, channel, connection };
-    requests.try_send(request).map_err(|_| refuse(Reason::Overloaded, "nobody takes it"))
+    let refusals = refusals.clone();
+    let request = JoinRequest { host, hash, csr, remote, channel, connection, refusals };
+    let taken = tokio::time::timeout(ANSWER, requests.send(request)).await;
+    taken
+        .is_ok_and(|sent| sent.is_ok())
+        .then_some(())
+        .ok_or_else(|| refuse(Reason::Overloaded, "nobody takes it"))
 }
 
 /// Joins the cluster of `token` as `name`: asks its coordinators in turn until one lets it in. Must be

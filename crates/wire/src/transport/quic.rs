@@ -6,7 +6,7 @@ use std::sync::Arc;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, Incoming, TokioRuntime, VarInt};
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::config::{self, ALPN, ALPN_JOIN, Allowance};
 use super::judge::{Expected, Finding, Judge};
@@ -21,8 +21,11 @@ use crate::identity::{Identity, Peer, Role, server_name};
 const MAX_HANDSHAKES: usize = 1024;
 /// From so many on, an address must be shown to be real before anything is computed for it.
 const RETRY_ABOVE: usize = 128;
-/// Join exchanges under way at once, at most.
+/// Questions of joining hosts that wait to be taken by [`super::Endpoint::accept_join`], at most.
 const MAX_JOINS: usize = 16;
+/// Connections without a certificate that have not asked yet, or whose question waits, at most. They may
+/// idle for ten seconds, and must not keep out who has one.
+pub(super) const MAX_JOINING: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct QuicEndpoint {
@@ -53,6 +56,7 @@ struct Door {
     refusals: Refusals,
     connections: mpsc::Sender<Connection>,
     joins: mpsc::Sender<JoinRequest>,
+    joining: Arc<Semaphore>,
 }
 
 impl QuicEndpoint {
@@ -80,6 +84,7 @@ impl QuicEndpoint {
             refusals: refusals.clone(),
             connections,
             joins,
+            joining: Arc::new(Semaphore::new(MAX_JOINING)),
         };
         let acceptor = serves.then(|| tokio::spawn(accept_all(quinn.clone(), door)).abort_handle());
         Ok(QuicEndpoint {
@@ -201,23 +206,24 @@ async fn accept_all(endpoint: quinn::Endpoint, door: Door) {
             let _ = incoming.retry();
             continue;
         }
-        let door = door.clone();
-        tokio::spawn(async move {
-            door.admit(incoming).await;
-            drop(permit);
-        });
+        tokio::spawn(door.clone().admit(incoming, permit));
     }
 }
 
 impl Door {
-    async fn admit(self, incoming: Incoming) {
+    async fn admit(self, incoming: Incoming, permit: OwnedSemaphorePermit) {
         let address = incoming.remote_address();
-        if let Err(error) = self.try_admit(incoming, address).await {
+        if let Err(error) = self.try_admit(incoming, address, permit).await {
             note(&self.refusals, &error);
         }
     }
 
-    async fn try_admit(&self, incoming: Incoming, address: SocketAddr) -> Result<(), WireError> {
+    async fn try_admit(
+        &self,
+        incoming: Incoming,
+        address: SocketAddr,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), WireError> {
         let refuse = |reason, detail: String| WireError::Refused { address, reason, detail };
         let handshake = async { incoming.accept()?.await };
         let quinn = match tokio::time::timeout(HANDSHAKE, handshake).await {
@@ -233,7 +239,14 @@ impl Door {
                 })?;
                 self.take(quinn, peer).await
             }
-            (Some(ALPN_JOIN), None) => join::serve(quinn, self.version, &self.joins).await,
+            (Some(ALPN_JOIN), None) => {
+                let Ok(_own) = self.joining.try_acquire() else {
+                    quinn.close(VarInt::from_u32(1), b"overloaded");
+                    return Err(refuse(Reason::Overloaded, "joins".to_owned()));
+                };
+                drop(permit);
+                join::serve(quinn, self.version, &self.refusals, &self.joins).await
+            }
             (_, None) => {
                 quinn.close(VarInt::from_u32(1), b"no certificate");
                 Err(refuse(Reason::NoCertificate, "none was shown".to_owned()))

@@ -30,6 +30,8 @@ pub enum Reason {
     Overloaded,
     /// The other side broke the protocol or gave up.
     Protocol,
+    /// A host that asked to join and may not: its token is no good, or nobody can join now.
+    Join,
 }
 
 impl fmt::Display for Reason {
@@ -45,6 +47,7 @@ impl fmt::Display for Reason {
             Reason::TooSlow => "too slow",
             Reason::Overloaded => "overloaded",
             Reason::Protocol => "protocol",
+            Reason::Join => "join",
         })
     }
 }
