@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant, ServerState};
-use squall_core::ids::{Leadership, LogIndex, NodeId};
+use squall_core::ids::{Leadership, LogIndex, NodeId, StopId};
 use squall_core::message::{CoordinatorStatus, FromCoordinator, ToCoordinator};
 use squall_core::registry::{Entry, Outcome};
 use squall_core::time::Time;
@@ -95,6 +95,14 @@ impl Node {
 
     pub(crate) fn stops(&self) -> MutexGuard<'_, Stops> {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops that no resume has cleared: by the log as it is applied now, and by this node's own ears.
+    pub(crate) fn outstanding(&self) -> Vec<StopId> {
+        self.applied.read(|registry| {
+            let own = self.stops().lacking_in(registry);
+            registry.fence.outstanding().chain(own).collect()
+        })
     }
 
     /// Who proposes what this node proposes by itself.

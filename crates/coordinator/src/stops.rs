@@ -109,6 +109,11 @@ impl Stops {
         self.lacking.iter().copied().collect()
     }
 
+    /// Heard, and not in this log. [`Stops::learn`] may be behind it.
+    pub(crate) fn lacking_in(&self, registry: &Registry) -> Vec<StopId> {
+        self.lacking.iter().copied().filter(|stop| !registry.fence.knows(*stop)).collect()
+    }
+
     /// Who asked for a stop, where this coordinator was asked first-hand.
     pub(crate) fn asked_by(&self, stop: StopId) -> Option<String> {
         self.asked_by.get(&stop).cloned()

@@ -24,7 +24,7 @@ pub(super) async fn status(node: &Arc<Node>) -> Response {
     let (standing, coordinators) = tokio::join!(node.confirm(), node.statuses());
     let own = node.status();
     let hosts = hosts(node);
-    let outstanding = node.stops().fence().outstanding().collect();
+    let outstanding = node.outstanding();
     let room = ROOM.saturating_sub(len_of(&hosts));
     let (experiments, _) = node.applied.read(|r| newest(r, room));
     Response::Status(Box::new(Status {
@@ -176,8 +176,8 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         Ok(experiment) => experiment,
         Err(refusal) => return Response::Refused(refusal),
     };
-    let lacking = node.stops().lacking();
     node.applied.read(|registry| {
+        let lacking = node.stops().lacking_in(registry);
         let fleet = registry.in_service(experiment.safety.of_group.as_deref());
         let heard = || Refusal::Disarmed(lacking.clone());
         let refusal = match registry.admit(&experiment) {

@@ -100,7 +100,7 @@ async fn submit(
         return answer;
     }
     // Before anything about the fleet: a stop is the reason that a person must hear.
-    let outstanding: Vec<StopId> = node.stops().fence().outstanding().collect();
+    let outstanding = node.outstanding();
     if !outstanding.is_empty() {
         return refuse(node, by, command, Refusal::Disarmed(outstanding)).await;
     }

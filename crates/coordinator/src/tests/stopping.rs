@@ -251,3 +251,21 @@ async fn many_stops_of_one_agent_go_into_the_log_once_and_too_many_do_not() {
     other.channel.send(&many(1)).await.unwrap();
     cluster.until(leader, "hears", |s| s.outstanding.len() == MAX_BROUGHT + 1).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_confirmed_status_right_after_a_resume_shows_it() {
+    let mut cluster = Cluster::started(1).await;
+    for _ in 0..30 {
+        let id = stop();
+        stop_all(&mut cluster, 0, id).await;
+        let resume = Request::Resume {
+            command: command(),
+            stops: BTreeSet::from([id]),
+            despite: BTreeSet::new(),
+        };
+        let done = cluster.ask(0, &resume).await;
+        assert!(matches!(done, Response::Outcome(Outcome::Done(_))), "{done:?}");
+        let status = cluster.status(0).await;
+        assert!(status.confirmed && status.outstanding.is_empty(), "{status:#?}");
+    }
+}
