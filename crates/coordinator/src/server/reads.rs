@@ -148,18 +148,46 @@ fn newest(registry: &Registry, room: usize) -> (Vec<ExperimentRecord>, u32) {
     let mut left = room;
     let mut list = Vec::new();
     for record in all {
-        let mut record = record.clone();
-        record.timeline.clear();
-        record.incidents.clear();
-        record.probes.clear();
-        record.reasons.clear();
-        if let Some(rest) = left.checked_sub(len_of(&record)) {
-            left = rest;
-            list.push(record);
+        match left.checked_sub(brief_len(record)) {
+            Some(rest) => {
+                left = rest;
+                list.push(brief(record));
+            }
+            None if record.is_running() => {}
+            // Nothing is applied meanwhile: older ones are not looked at.
+            None => break,
         }
     }
     let left_out = registry.experiments.len() - list.len();
     (list, u32::try_from(left_out).unwrap_or(u32::MAX))
+}
+
+/// A record without what only `show` tells.
+fn brief(record: &ExperimentRecord) -> ExperimentRecord {
+    ExperimentRecord {
+        id: record.id,
+        start: record.start,
+        by: record.by.clone(),
+        submitted_at: record.submitted_at,
+        experiment: record.experiment.clone(),
+        phase: record.phase,
+        ending: record.ending.clone(),
+        faults: record.faults.clone(),
+        probes: Vec::new(),
+        incidents: Vec::new(),
+        timeline: Vec::new(),
+        verdict: record.verdict,
+        reasons: Vec::new(),
+        reserved: record.reserved.clone(),
+    }
+}
+
+/// The bytes of a [`brief`], at least, without making one.
+fn brief_len(record: &ExperimentRecord) -> usize {
+    let r = record;
+    let head = (r.id, r.start, &r.by, r.submitted_at, &r.experiment, r.phase, &r.ending);
+    // And a byte for each of the lists that it lacks.
+    len_of(&(head, &r.faults, r.verdict, &r.reserved)).saturating_add(4)
 }
 
 fn len_of(value: &impl Serialize) -> usize {
@@ -226,7 +254,7 @@ fn risks(experiment: &Experiment, drawn: bool) -> Vec<String> {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use squall_core::experiment::{Phase, Placement, Safety};
+    use squall_core::experiment::{Phase, Placement, Safety, TimelineEntry};
     use squall_core::fault::{Direction, Fault, Partition, Traffic};
     use squall_core::ids::LogIndex;
     use squall_core::time::WallTime;
@@ -298,5 +326,27 @@ mod tests {
         let answer = Response::Experiments { list, left_out, confirmed: true, applied };
         assert!(codec::encode(&answer).is_ok());
         assert_eq!(newest(&registry, 0), (Vec::new(), 300));
+    }
+
+    #[test]
+    fn what_a_list_leaves_out_is_older_than_what_it_has() {
+        let mut registry = Registry::default();
+        for n in 2..=5 {
+            let mut record = record(n);
+            record.timeline.push(TimelineEntry { at: WallTime(0), what: "begun".into() });
+            record.reasons = vec!["why".into(); 9];
+            record.experiment.faults.truncate(if n == 3 { 6 } else { 1 });
+            registry.experiments.insert(record.id, record);
+        }
+        let all: Vec<usize> = registry.experiments.values().map(brief_len).collect();
+        let made = registry.experiments.values().map(|r| len_of(&brief(r)));
+        assert_eq!(all, made.collect::<Vec<_>>(), "measured as they are made");
+        // The two newest have room, the next has not; the oldest would have.
+        let starts = |room| newest(&registry, room).0.iter().map(|r| r.start.0).collect::<Vec<_>>();
+        assert_eq!(starts(4 * all[0]), [5, 4]);
+        assert_eq!(newest(&registry, 4 * all[0]).1, 2);
+        // One that runs is no reason to leave out what has settled.
+        registry.experiments.values_mut().find(|r| r.start.0 == 3).unwrap().phase = Phase::Holding;
+        assert_eq!(newest(&registry, 4 * all[0]).0.len(), 3);
     }
 }
