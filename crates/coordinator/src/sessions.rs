@@ -85,6 +85,9 @@ impl Sessions {
 
     /// How many of `new` stops a host may bring still; they count as brought.
     pub(crate) fn brings(&mut self, host: &HostName, new: usize) -> usize {
+        if new == 0 {
+            return 0;
+        }
         let so_far = self.brought.entry(host.clone()).or_default();
         let taken = new.min(MAX_BROUGHT - *so_far);
         *so_far += taken;

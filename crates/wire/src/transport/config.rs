@@ -47,8 +47,9 @@ impl Allowance {
     /// By role: agents are many and say little; coordinators send each other the log.
     pub(super) fn of(role: Role) -> Allowance {
         match role {
+            // The hello's, the control stream and one to spare: room is kept for each that is allowed.
             Role::Agent => {
-                Allowance { streams: 8, receive_window: 256 << 10, send_window: 256 << 10 }
+                Allowance { streams: 3, receive_window: 256 << 10, send_window: 256 << 10 }
             }
             Role::Operator => {
                 Allowance { streams: 32, receive_window: 1 << 20, send_window: 4 << 20 }
