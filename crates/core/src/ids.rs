@@ -171,10 +171,37 @@ impl FaultId {
         let hex = self.experiment.0.simple().to_string();
         format!("sq{}{:x}", &hex[..9], self.fault)
     }
+
+    /// Whether this is the [`FaultId::tag`] of some fault.
+    #[must_use]
+    pub fn is_a_tag(text: &str) -> bool {
+        let hex = |digits: &str| digits.bytes().all(|b| b.is_ascii_hexdigit());
+        text.strip_prefix("sq")
+            .is_some_and(|digits| (10..=13).contains(&digits.len()) && hex(digits))
+    }
 }
 
 impl fmt::Display for FaultId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.experiment.short(), self.fault, self.host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_known_by_its_shape_and_fits_an_interface() {
+        for fault in [0, 31, u16::MAX] {
+            let experiment = ExperimentId(Uuid::from_u128(0x1234_5678_9abc << 80));
+            let tag = FaultId { experiment, fault, host: "h1".parse().unwrap() }.tag();
+            assert!(FaultId::is_a_tag(&tag) && tag.len() <= 15, "{tag}");
+        }
+        for other in
+            ["filter", "sq", "sq123456789", "sq12345678901234", "squ234567890", "x1234567890"]
+        {
+            assert!(!FaultId::is_a_tag(other), "{other}");
+        }
     }
 }

@@ -127,7 +127,11 @@ pub(crate) fn word(id: &FaultId) -> String {
 /// The tag, or the tag and the letter by which a fault tells two tables of one family apart. Tags
 /// end with a hex digit, so that no tag begins another's name and a letter.
 fn is_tagged(name: &str, tag: &str) -> bool {
-    name == tag || name.strip_suffix(crate::traffic::OUT_SUFFIX) == Some(tag)
+    tag_of(name) == tag
+}
+
+fn tag_of(table: &str) -> &str {
+    table.strip_suffix(crate::traffic::OUT_SUFFIX).unwrap_or(table)
 }
 
 fn tables() -> io::Result<BTreeSet<(&'static str, String)>> {
@@ -150,7 +154,7 @@ pub fn held_by_nobody(id: &FaultId) -> io::Result<Vec<String>> {
 }
 
 /// Whatever carries the tag of any fault, one line each: in the calling thread's network namespace, and
-/// the holders and burners that live there.
+/// the holders and burners that live there. Of one that is ending nothing tells where it lived.
 ///
 /// # Errors
 /// Part of the host could not be read, so that nothing could be proven.
@@ -158,7 +162,7 @@ pub fn of_any_fault() -> io::Result<Vec<String>> {
     let snapshot = Snapshot::take()?;
     let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let ours = space("thread-self");
-    let tables = snapshot.tables.iter().filter(|(_, name)| is_a_tag(name));
+    let tables = snapshot.tables.iter().filter(|(_, name)| FaultId::is_a_tag(tag_of(name)));
     let tables = tables.map(|(family, name)| format!("nft table {family} {name}"));
     let works = |p: &&Process| {
         let role = p.words.get(1).map(String::as_str);
@@ -166,14 +170,7 @@ pub fn of_any_fault() -> io::Result<Vec<String>> {
     };
     let processes = snapshot.processes.iter().filter(works);
     let processes = processes.map(|p| format!("process {} ({})", p.pid, p.words.join(" ")));
-    Ok(tables.chain(processes).collect())
-}
-
-/// Whether a table's name is some fault's tag; see [`FaultId::tag`].
-fn is_a_tag(name: &str) -> bool {
-    let name = name.strip_suffix(crate::traffic::OUT_SUFFIX).unwrap_or(name);
-    name.strip_prefix("sq")
-        .is_some_and(|digits| digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
+    Ok(tables.chain(processes).chain(snapshot.ending.iter().cloned()).collect())
 }
 
 #[cfg(test)]
