@@ -202,9 +202,7 @@ fn fleet(node: &Node) -> Fleet {
             sessions.iter().filter(|(_, s)| s.report.as_ref().is_some_and(|r| fresh(r.1)));
         reporting.map(|(host, _)| host.clone()).collect()
     };
-    Fleet {
-        hosts: node.applied.read(|r| r.hosts.clone()),
-        coordinators: node.config.coordinators.iter().map(|m| m.address.ip()).collect(),
-        healthy,
-    }
+    let hosts = node.applied.read(|r| r.hosts.clone());
+    let coordinators = node.config.coordinators.iter().map(|m| m.address.ip()).collect();
+    Fleet::new(hosts, coordinators, healthy)
 }

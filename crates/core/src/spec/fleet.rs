@@ -9,7 +9,7 @@ use crate::registry::HostRecord;
 /// What is known of the fleet when a file is resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fleet {
-    /// Every registered host.
+    /// Every registered host, with the addresses that lead to it alone.
     pub hosts: BTreeMap<HostName, HostRecord>,
     /// The coordinators' addresses.
     pub coordinators: Vec<IpAddr>,
@@ -18,6 +18,23 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// From what is registered. Of further addresses those are left out that another host has too, as each
+    /// may have its own bridge of containers: they lead to none of them.
+    #[must_use]
+    pub fn new(
+        mut hosts: BTreeMap<HostName, HostRecord>,
+        coordinators: Vec<IpAddr>,
+        healthy: BTreeSet<HostName>,
+    ) -> Fleet {
+        let mut seen = BTreeSet::new();
+        let all = hosts.values().flat_map(HostRecord::addresses);
+        let shared: BTreeSet<IpAddr> = all.filter(|address| !seen.insert(*address)).collect();
+        for host in hosts.values_mut() {
+            host.also.retain(|address| !shared.contains(address));
+        }
+        Fleet { hosts, coordinators, healthy }
+    }
+
     /// Not drained, and reporting.
     #[must_use]
     pub fn in_service(&self, host: &HostRecord) -> bool {

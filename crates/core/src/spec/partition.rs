@@ -49,9 +49,10 @@ pub(super) fn place(
         None | Some(Shape::Isolate | Shape::Simplex) => {
             let ends = match (&form.peers, &form.shape) {
                 (Some(peers), _) => peers::look_up(&peers_path, peers, around.fleet, problems),
-                (None, Some(_)) => {
-                    FarEnds::of(around.fleet, around.fleet.hosts.keys().cloned().collect())
-                }
+                (None, Some(_)) => FarEnds {
+                    hosts: around.fleet.hosts.keys().cloned().collect(),
+                    ..FarEnds::default()
+                },
                 (None, None) => {
                     let remedy = "write peers: [h2], peers: {group: etcd} or a shape";
                     problems.add(peers_path, "nobody is named", remedy);
@@ -76,10 +77,8 @@ pub(super) fn place(
     };
     touched.extend(cuts.values().flatten().cloned());
     let cut = cut(Direction::Both);
-    let nobody = FarEnds::of(around.fleet, BTreeSet::new());
     let on = |(host, refused): (HostName, BTreeSet<HostName>)| {
-        let mut ends = nobody.clone();
-        ends.hosts = refused;
+        let ends = FarEnds { hosts: refused, nets: Vec::new() };
         let addresses = ends.addresses(&host, around.fleet);
         (host, cut(addresses))
     };

@@ -14,8 +14,6 @@ use crate::registry::HostRecord;
 /// Far ends after every name was looked up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FarEnds {
-    /// What more than one host has, as each has its own bridge of containers: it leads to none of them.
-    shared: BTreeSet<IpAddr>,
     /// Registered hosts, by name.
     pub hosts: BTreeSet<HostName>,
     /// Addresses and networks that were written as such.
@@ -23,14 +21,6 @@ pub(super) struct FarEnds {
 }
 
 impl FarEnds {
-    /// These hosts of a fleet.
-    pub fn of(fleet: &Fleet, hosts: BTreeSet<HostName>) -> FarEnds {
-        let mut seen = BTreeSet::new();
-        let all = fleet.hosts.values().flat_map(HostRecord::addresses);
-        let shared = all.filter(|address| !seen.insert(*address)).collect();
-        FarEnds { shared, hosts, nets: Vec::new() }
-    }
-
     /// Nobody at all.
     pub fn is_empty(&self) -> bool {
         self.hosts.is_empty() && self.nets.is_empty()
@@ -38,20 +28,11 @@ impl FarEnds {
 
     /// The addresses as seen from `target`, each once and its own left out.
     pub fn addresses(&self, target: &HostName, fleet: &Fleet) -> Vec<IpNet> {
-        let own: Vec<IpAddr> =
-            fleet.hosts.get(target).map_or(Vec::new(), |h| h.addresses().collect());
+        let own = fleet.hosts.get(target).into_iter().flat_map(HostRecord::addresses);
+        let mut left_out: BTreeSet<IpNet> = own.map(IpNet::from).collect();
         let hosts = self.hosts.iter().filter_map(|h| fleet.hosts.get(h));
-        let theirs = |h: &HostRecord| {
-            let also = h.also.iter().filter(|a| !self.shared.contains(a)).copied();
-            std::iter::once(h.address).chain(also).collect::<Vec<_>>()
-        };
-        let hosts = hosts.flat_map(theirs).filter(|a| !own.contains(a)).map(IpNet::from);
-        let nets = self.nets.iter().copied();
-        let mut once = BTreeSet::new();
-        hosts
-            .chain(nets.filter(|n| !own.iter().any(|a| *n == IpNet::from(*a))))
-            .filter(|net| once.insert(*net))
-            .collect()
+        let hosts = hosts.flat_map(HostRecord::addresses).map(IpNet::from);
+        hosts.chain(self.nets.iter().copied()).filter(|net| left_out.insert(*net)).collect()
     }
 
     /// Registered hosts that are among the far ends, by name or by address.
@@ -70,7 +51,7 @@ pub(super) fn look_up(
     fleet: &Fleet,
     problems: &mut Problems,
 ) -> FarEnds {
-    let mut ends = FarEnds::of(fleet, BTreeSet::new());
+    let mut ends = FarEnds::default();
     if peers.is_empty() {
         problems.add(path, "the list is empty", "name at least one host, group or address");
     }

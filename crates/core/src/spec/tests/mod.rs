@@ -359,6 +359,7 @@ fn a_hosts_name_stands_for_all_its_addresses_but_those_that_others_have_too() {
     };
     also("h1", &["172.17.0.1", "fd01::1"]);
     also("h2", &["172.17.0.1", "192.168.0.2", "fd01::2"]);
+    let fleet = Fleet::new(fleet.hosts, fleet.coordinators, fleet.healthy);
     let cut = |fault: &str| {
         let text =
             format!("name: n\ntargets: {{hosts: [h1]}}\nfaults: [{{{fault}}}]\nduration: 9s");
@@ -373,4 +374,6 @@ fn a_hosts_name_stands_for_all_its_addresses_but_those_that_others_have_too() {
     let (peers, touched) = cut("partition: {peers: ['fd01::1', 'fd01::/64']}");
     assert_eq!(peers, "fd01::/64");
     assert!(touched.contains(&host("h2")) && !touched.contains(&host("h3")), "{touched:?}");
+    let (_, touched) = cut("partition: {peers: ['172.17.0.0/16']}");
+    assert!(touched.is_empty(), "{touched:?}");
 }
