@@ -2,13 +2,14 @@
 //! and into answers, which have their limits, and its own bounds bind an honest agent only.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::experiment::{Ended, FaultState};
 use crate::fence::MAX_STOPS;
 use crate::hold::{Achieved, Capability};
 use crate::host::{MAX_ENDED, MAX_LIVE};
 use crate::message::{FaultReport, FromAgent, Hello, NotHeld, ProbeReport, Receipt, Report};
-use crate::registry::{MAX_ALSO, MAX_HOSTS};
+use crate::registry::{MAX_ALSO, MAX_HOSTS, leads_somewhere};
 use crate::views::Row;
 
 /// Bytes of one text, at most.
@@ -33,7 +34,7 @@ impl FromAgent {
             FromAgent::Report(report) => report.clip(),
             FromAgent::Stops(stops) => stops.truncate(MAX_STOPS),
             FromAgent::Receipt(receipt) => receipt.clip(),
-            FromAgent::Addresses(also) => also.truncate(MAX_ALSO),
+            FromAgent::Addresses(also) => clip_also(also),
         }
     }
 }
@@ -43,7 +44,7 @@ impl Hello {
     pub fn clip(&mut self) {
         let Hello { run: _, host, version, capabilities } = self;
         clip_labels(&mut host.labels);
-        host.also.truncate(MAX_ALSO);
+        clip_also(&mut host.also);
         cut(version, MAX_TEXT);
         capabilities.truncate(MAX_CAPABILITIES);
         for Capability { fault: _, backend, fallbacks, held: _, reason } in capabilities {
@@ -53,6 +54,11 @@ impl Hello {
             }
         }
     }
+}
+
+fn clip_also(also: &mut Vec<IpAddr>) {
+    also.retain(|address| leads_somewhere(*address));
+    also.truncate(MAX_ALSO);
 }
 
 fn clip_labels(labels: &mut BTreeMap<String, String>) {
@@ -219,6 +225,16 @@ mod tests {
             state.clip(faults);
             assert_eq!(state, once, "what is clipped is no news");
         }
+    }
+
+    #[test]
+    fn addresses_that_lead_nowhere_are_left_out_and_only_so_many_stay() {
+        let mut also: Vec<IpAddr> = ["127.0.0.1", "fe80::1"].map(|a| a.parse().unwrap()).into();
+        also.extend((0..40).map(|n| IpAddr::from([10, 0, 0, n])));
+        let mut words = FromAgent::Addresses(also);
+        words.clip();
+        let kept = (0..16).map(|n| IpAddr::from([10, 0, 0, n])).collect();
+        assert_eq!(words, FromAgent::Addresses(kept));
     }
 
     #[test]

@@ -137,6 +137,17 @@ pub enum Command {
 /// Further addresses of a host that are registered, at most.
 pub const MAX_ALSO: usize = 16;
 
+/// Whether an address may lead to one host from others: not one that every host has, or that holds on
+/// one wire alone.
+#[must_use]
+pub fn leads_somewhere(address: IpAddr) -> bool {
+    let local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !(local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+}
+
 /// A registered host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HostRecord {

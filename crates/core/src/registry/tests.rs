@@ -669,3 +669,18 @@ proptest! {
         prop_assert_eq!(&one.registry, &two.registry);
     }
 }
+
+#[test]
+fn what_every_host_has_leads_nowhere() {
+    for (address, leads) in [
+        ("10.0.0.1", true),
+        ("fd00::1", true),
+        ("2001:db8::1", true),
+        ("127.0.0.1", false),
+        ("::1", false),
+        ("169.254.1.1", false),
+        ("fe80::1", false),
+    ] {
+        assert_eq!(leads_somewhere(address.parse().unwrap()), leads, "{address}");
+    }
+}
