@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::host::{Host, LocalRefusal};
+use squall_core::host::Host;
 use squall_core::ids::{ExperimentId, FaultId, HostName};
 use squall_core::message::{FaultReport, HostPhase};
 use squall_core::time::Time;
@@ -224,8 +224,7 @@ impl Person {
                 match host.handle_local(now, id.clone(), fault, LEASE_MS, duration_ms, self.asker) {
                     Ok(()) => self.fault = Some(id),
                     Err(refusal) => {
-                        let by_safety =
-                            !matches!(refusal, LocalRefusal::NotSynced | LocalRefusal::Leaving);
+                        let by_safety = refusal.by_safety();
                         self.answer(Answer::Refused { reason: refusal.to_string(), by_safety });
                     }
                 }

@@ -27,6 +27,17 @@ pub enum LocalRefusal {
     Refused(String),
 }
 
+impl LocalRefusal {
+    /// Whether safety or the host's policy said no; else it may be asked again.
+    #[must_use]
+    pub fn by_safety(&self) -> bool {
+        match self {
+            LocalRefusal::Latched(_) | LocalRefusal::Refused(_) => true,
+            LocalRefusal::NotSynced | LocalRefusal::Leaving => false,
+        }
+    }
+}
+
 impl Host {
     /// Begins a person's fault. It stays while [`Host::handle_local_renew`] comes within `lease_ms`.
     /// `asker` is the process by which the person asks; the fault spares it.

@@ -139,7 +139,10 @@ async fn hold(
                 let (exit, next) = if by_safety {
                     (Exit::Refused, "squall explain latch; the host's policy file")
                 } else {
-                    (Exit::Broken, "try again once squall status shows this host armed")
+                    (
+                        Exit::Broken,
+                        "try again in a moment; squall status shows when this host is armed",
+                    )
                 };
                 let what = format!("refused: {reason}");
                 return Err(Failure::new(exit, what, next).with_hosts("nothing was touched"));
@@ -223,16 +226,15 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
             (true, false) => "this agent held nothing\n".into(),
             (false, _) => local_table(v),
         })?;
-        if !left && !others.is_empty() {
+        if left {
+            talk("NOT CLEAN: what is left is shown above; squall lift tries again");
+        }
+        if !others.is_empty() {
             let what = format!("not this agent's, or just begun:\n  {}", others.join("\n  "));
             let next = "lift it where it was injected; kill -9 of a holder lifts at once";
             return Err(Failure::new(Exit::NotClean, what, next));
         }
-        if left {
-            talk("NOT CLEAN: what is left is shown above; squall lift tries again");
-            return Ok(Exit::NotClean);
-        }
-        Ok(Exit::Held)
+        Ok(if left { Exit::NotClean } else { Exit::Held })
     }));
     // Whatever kept it from looking: nobody has seen this host clean.
     lifted.map_err(|failure| match failure.exit {
