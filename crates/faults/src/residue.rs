@@ -103,17 +103,21 @@ impl Snapshot {
 
     /// Everything but what carries this tag.
     fn lines(&self, tag: &str) -> BTreeSet<String> {
-        let foreign = self.tables.iter().filter(|(_, name)| !is_tagged(name, tag));
-        let tables = foreign.map(|(family, name)| format!("nft table {family} {name}"));
+        let foreign = self.tables.iter().filter(|(_, name)| tag_of(name) != tag);
+        let tables = foreign.map(table_line);
         self.network.iter().chain(&self.stopped).cloned().chain(tables).collect()
     }
 
     fn carrying(&self, id: &FaultId) -> Vec<String> {
         let (tag, word) = (id.tag(), word(id));
-        let tables = self.tables.iter().filter(|(_, name)| is_tagged(name, &tag));
-        let tables = tables.map(|(family, name)| format!("nft table {family} {name}"));
-        let ours = self.processes.iter().filter(|p| p.words.contains(&word));
-        let processes = ours.map(|p| format!("process {} ({})", p.pid, p.words.join(" ")));
+        self.listed(|of| of == tag, |process| process.words.contains(&word))
+    }
+
+    /// The tables with these tags, these processes, and whatever is ending, one line each.
+    fn listed(&self, tag: impl Fn(&str) -> bool, is: impl Fn(&Process) -> bool) -> Vec<String> {
+        let tables = self.tables.iter().filter(|(_, name)| tag(tag_of(name))).map(table_line);
+        let processes = self.processes.iter().filter(|process| is(process));
+        let processes = processes.map(|p| format!("process {} ({})", p.pid, p.words.join(" ")));
         tables.chain(processes).chain(self.ending.iter().cloned()).collect()
     }
 }
@@ -124,12 +128,12 @@ pub(crate) fn word(id: &FaultId) -> String {
     format!("{}@{}", id.tag(), id.host)
 }
 
-/// The tag, or the tag and the letter by which a fault tells two tables of one family apart. Tags
-/// end with a hex digit, so that no tag begins another's name and a letter.
-fn is_tagged(name: &str, tag: &str) -> bool {
-    tag_of(name) == tag
+fn table_line((family, name): &(&'static str, String)) -> String {
+    format!("nft table {family} {name}")
 }
 
+/// The name, without the letter by which a fault tells two tables of one family apart. Tags end with a
+/// hex digit, so that no tag is another one and that letter.
 fn tag_of(table: &str) -> &str {
     table.strip_suffix(crate::traffic::OUT_SUFFIX).unwrap_or(table)
 }
@@ -153,8 +157,8 @@ pub fn held_by_nobody(id: &FaultId) -> io::Result<Vec<String>> {
     Ok(Snapshot::take()?.carrying(id))
 }
 
-/// Whatever carries the tag of any fault, one line each: in the calling thread's network namespace, and
-/// the holders and burners that live there. Of one that is ending nothing tells where it lived.
+/// Whatever there is of any fault, one line each: tables with a tag in the calling thread's network
+/// namespace, and holders and burners that live there. Of one that is ending nothing tells where it lived.
 ///
 /// # Errors
 /// Part of the host could not be read, so that nothing could be proven.
@@ -162,15 +166,11 @@ pub fn of_any_fault() -> io::Result<Vec<String>> {
     let snapshot = Snapshot::take()?;
     let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     let ours = space("thread-self");
-    let tables = snapshot.tables.iter().filter(|(_, name)| FaultId::is_a_tag(tag_of(name)));
-    let tables = tables.map(|(family, name)| format!("nft table {family} {name}"));
-    let works = |p: &&Process| {
+    let works = |p: &Process| {
         let role = p.words.get(1).map(String::as_str);
         matches!(role, Some("hold" | "burn")) && space(&p.pid.to_string()) == ours
     };
-    let processes = snapshot.processes.iter().filter(works);
-    let processes = processes.map(|p| format!("process {} ({})", p.pid, p.words.join(" ")));
-    Ok(tables.chain(processes).chain(snapshot.ending.iter().cloned()).collect())
+    Ok(snapshot.listed(FaultId::is_a_tag, works))
 }
 
 #[cfg(test)]

@@ -62,13 +62,13 @@ struct Side {
     devices: Option<Devices>,
     /// Packets were seen lost on it.
     bit: bool,
-    /// Of those counted as lost, ours.
-    probes: u64,
+    /// Counted as lost when the probes had ended, ours among them.
+    before: u64,
 }
 
 impl Side {
     fn new(table: Table, inbound: bool, layout: &Layout) -> Side {
-        Side { table, inbound, sets: layout.sets(), devices: None, bit: false, probes: 0 }
+        Side { table, inbound, sets: layout.sets(), devices: None, bit: false, before: 0 }
     }
 }
 
@@ -228,7 +228,7 @@ impl Lost {
         }
         for (side, bit) in self.sides.iter_mut().zip(&seen.bit) {
             side.bit = *bit;
-            side.probes = probe::totals(&mut self.nft, &side.table).map_err(system)?.1;
+            side.before = probe::totals(&mut self.nft, &side.table).map_err(system)?.1;
         }
         self.probes.clone_from(&seen.words);
         self.note = joined(&[&self.note, &seen.note]);
@@ -245,11 +245,11 @@ impl Lost {
         self.sides.iter().all(|side| side.bit)
     }
 
-    /// Packets lost so far, all directions, without our own.
+    /// Packets lost since the probes, all directions.
     fn count(&mut self) -> io::Result<u64> {
         let mut total = 0;
         for side in &mut self.sides {
-            let lost = probe::totals(&mut self.nft, &side.table)?.1.saturating_sub(side.probes);
+            let lost = probe::totals(&mut self.nft, &side.table)?.1.saturating_sub(side.before);
             side.bit |= lost > 0;
             total += lost;
         }
