@@ -1,9 +1,9 @@
 //! The hosts whose control streams are open here, and what they said last.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use squall_core::fence::MAX_STOPS;
-use squall_core::ids::HostName;
+use squall_core::ids::{HostName, StopId};
 use squall_core::lives::Lives;
 use squall_core::message::{Hello, PeerHost, Report};
 use squall_core::registry::{HostRecord, Registry};
@@ -14,8 +14,9 @@ use crate::config::MAX_COORDINATORS;
 /// Other hosts that one host is told of, at most: gossip and relay need enough of them, not all,
 /// and a fleet of thousands must not be told of itself at every change.
 pub(crate) const MAX_PEERS: usize = 64;
-/// Stops that one host may bring which this coordinator has not heard: no host is the only one to know
-/// of more. What all coordinators take from one host together is less than ends all starts for ever.
+/// Stops that one host may bring which this coordinator has not heard, and for which no operator is known
+/// to stand: no host is the only one to know of more. What all coordinators take from one host together is
+/// less than ends all starts for ever.
 pub(crate) const MAX_BROUGHT: usize = 512;
 const _: () = assert!(MAX_BROUGHT * MAX_COORDINATORS <= MAX_STOPS - MAX_BROUGHT);
 
@@ -37,8 +38,8 @@ pub(crate) struct Sessions {
     /// The last reports of hosts whose streams have ended: what they held, they may hold still.
     gone: BTreeMap<HostName, (Report, Time)>,
     lives: BTreeMap<HostName, Lives>,
-    /// How many stops each host has brought.
-    brought: BTreeMap<HostName, usize>,
+    /// What each host has brought, as far as nobody else is known to stand for it.
+    brought: BTreeMap<HostName, BTreeSet<StopId>>,
 }
 
 impl Sessions {
@@ -83,15 +84,20 @@ impl Sessions {
         of_session.or_else(|| self.gone.get(host)).map(|(report, at)| (report, *at))
     }
 
-    /// How many of `new` stops a host may bring still; they count as brought.
-    pub(crate) fn brings(&mut self, host: &HostName, new: usize) -> usize {
-        if new == 0 {
-            return 0;
+    /// Those of `new` stops that a host may bring still; they count as brought until they are `vouched` for.
+    pub(crate) fn brings(
+        &mut self,
+        host: &HostName,
+        mut new: Vec<StopId>,
+        vouched: impl Fn(StopId) -> bool,
+    ) -> Vec<StopId> {
+        if !new.is_empty() {
+            let brought = self.brought.entry(host.clone()).or_default();
+            brought.retain(|stop| !vouched(*stop));
+            new.truncate(MAX_BROUGHT.saturating_sub(brought.len()));
+            brought.extend(&new);
         }
-        let so_far = self.brought.entry(host.clone()).or_default();
-        let taken = new.min(MAX_BROUGHT - *so_far);
-        *so_far += taken;
-        taken
+        new
     }
 
     pub(crate) fn of_connection(&mut self, connection: u64) -> Option<(&HostName, &mut Session)> {
@@ -142,8 +148,6 @@ fn from_both_ends<T>(items: Vec<T>) -> impl Iterator<Item = T> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     fn registry(hosts: &[(&str, &str)]) -> Registry {
@@ -167,6 +171,24 @@ mod tests {
 
     fn names(peers: &[PeerHost]) -> Vec<&str> {
         peers.iter().map(|p| p.name.as_str()).collect()
+    }
+
+    #[test]
+    fn what_operators_stand_for_uses_up_nothing_of_what_a_host_may_bring() {
+        let mut sessions = Sessions::default();
+        let host: HostName = "h1".parse().unwrap();
+        let stops = |from: u128| -> Vec<StopId> {
+            (from..from + 600).map(|n| StopId(uuid::Uuid::from_u128(n))).collect()
+        };
+        let (first, later) = (stops(0), stops(1_000));
+        let vouched = |stop: StopId| stop.0.as_u128() < 500;
+        assert_eq!(sessions.brings(&host, first, |_| false).len(), MAX_BROUGHT);
+        assert_eq!(sessions.brings(&host, later.clone(), |_| false), []);
+        assert_eq!(
+            sessions.brings(&host, later, vouched).len(),
+            500,
+            "they turned out to be known"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::{Driver, beside};
 use crate::clock;
 use crate::node::Node;
 use crate::raft::{self, NotWritten};
+use crate::server::OPERATORS;
 use crate::sessions::Sessions;
 
 /// The shortest gap between two answers to an operator who waits; a host that completes the
@@ -175,11 +176,15 @@ impl Driver {
             let heard = self.node.stops();
             stops.retain(|stop| !heard.fence().knows(*stop));
         }
-        let taken = sessions.brings(&host, stops.len());
+        let new = stops.len();
+        let stops = self.node.applied.read(|registry| {
+            let by_an_operator = |by: &str| by.starts_with(OPERATORS);
+            let vouched = |stop| registry.stops.get(&stop).is_some_and(|s| by_an_operator(&s.by));
+            sessions.brings(&host, stops, vouched)
+        });
         drop(sessions);
-        if taken < stops.len() {
-            tracing::warn!(%host, over = stops.len() - taken, "more stops than a host can know");
-            stops.truncate(taken);
+        if stops.len() < new {
+            tracing::warn!(%host, over = new - stops.len(), "more stops than a host can know");
         }
         self.hear_all(stops);
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use squall_wire::{Connection, Endpoint, Role};
 
 use crate::node::Node;
+pub(crate) use operators::OPERATORS;
 
 /// Takes connections until the endpoint is closed.
 pub(crate) async fn serve(node: Arc<Node>, endpoint: Endpoint) {

@@ -11,6 +11,8 @@ use super::{reads, writes};
 use crate::driver::Event;
 use crate::node::Node;
 
+/// How the log names an operator: this, and the name.
+pub(crate) const OPERATORS: &str = "operator/";
 /// Answers that wait for an operator who does not read; more are left out, but never the last.
 const PROGRESS: usize = 64;
 
@@ -19,7 +21,7 @@ pub(super) async fn serve(node: &Arc<Node>, connection: &Connection) {
     while let Ok(channel) = connection.accept_channel().await {
         let (node, connection) = (node.clone(), connection.clone());
         tokio::spawn(async move {
-            let by = format!("operator/{}", connection.peer().name);
+            let by = format!("{OPERATORS}{}", connection.peer().name);
             if let Err(error) = answer(&node, &by, channel).await {
                 tracing::debug!(by, %error, "an operator was not answered");
             }
