@@ -13,12 +13,10 @@ use squall_core::ids::HostName;
 use super::crowd::{Account, Orders, READY};
 use super::history::now_us;
 use super::ways::Member;
-use crate::fleet::{Fleet, Said, until};
+use crate::fleet::{Fleet, Said, config, until};
 
 /// How long the lab has for anything that it surely does: the machine may be busy.
 const PATIENCE_MS: u64 = 60_000;
-/// The coordinator's configuration, as a lab writes it.
-const CONFIG: &str = "/etc/squall/coordinator/coordinator.toml";
 
 /// What is done to a coordinator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +162,7 @@ impl Stage {
         self.reap(name);
         let path = self.fleet.lab.dir().join("hosts").join(name).join("coordinator.log");
         let log = OpenOptions::new().create(true).append(true).open(&path).expect("its log");
-        let words = ["squall", "coordinator", "--config", CONFIG];
+        let words = ["squall", "coordinator", "--config", config("coordinator")];
         let mut start = self.fleet.lab.exec(name, words);
         start.stdin(Stdio::null()).stdout(log.try_clone().expect("its log")).stderr(log);
         self.restarted.insert(name.to_owned(), start.spawn().expect("lab exec starts"));

@@ -155,6 +155,8 @@ pub fn agent_toml(join: &Join, address: IpAddr, members: &[Member]) -> String {
 mod tests {
     use squall_wire::Fingerprint;
 
+    use squall_agent::config::AGENT_FILE;
+
     use super::*;
 
     #[test]
@@ -177,7 +179,7 @@ mod tests {
             token: String::new(),
             name: "h1".into(),
             identity: "/etc/squall/identity".into(),
-            config: "/etc/squall/agent.toml".into(),
+            config: AGENT_FILE.into(),
             address: None,
             labels: vec![("group".into(), "etcd".into())],
         };
