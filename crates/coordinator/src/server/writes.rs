@@ -137,6 +137,11 @@ async fn resume(
     if let Some(answer) = unless_confirmed(node, command).await {
         return answer;
     }
+    // Whoever waits for hosts must be waiting for the right stop.
+    let unknown = node.applied.read(|r| stops.iter().find(|s| !r.fence.knows(**s)).copied());
+    if let Some(unknown) = unknown {
+        return refuse(node, by, command, Refusal::UnknownStop(unknown)).await;
+    }
     let blockers = {
         let sessions = node.sessions();
         let digest = node.stops().fence().digest();

@@ -190,15 +190,18 @@ async fn a_resume_waits_for_every_host_or_for_a_person_who_gives_up_on_it() {
     assert!(steps.last().unwrap().committed);
     assert_ne!(steps.last().unwrap().hosts[0].state, StopState::Lifted);
 
-    let resume = |despite: &[&str]| Request::Resume {
+    let resume = |id, despite: &[&str]| Request::Resume {
         command: command(),
         stops: BTreeSet::from([id]),
         despite: despite.iter().map(|n| n.parse().unwrap()).collect(),
     };
-    let refused = cluster.ask(0, &resume(&[])).await;
-    let Response::Refused(refusal) = refused else { panic!("{refused:?}") };
-    assert!(refusal.to_string().contains("h1"), "{refusal}");
-    let done = cluster.ask(0, &resume(&["h1"])).await;
+    let other = stop();
+    for (named, word) in [(id, "h1".to_owned()), (other, format!("no stop {other}"))] {
+        let refused = cluster.ask(0, &resume(named, &[])).await;
+        let Response::Refused(refusal) = refused else { panic!("{refused:?}") };
+        assert!(refusal.to_string().contains(&word), "`{word}`: {refusal}");
+    }
+    let done = cluster.ask(0, &resume(id, &["h1"])).await;
     assert!(matches!(done, Response::Outcome(Outcome::Done(_))), "{done:?}");
 }
 
