@@ -44,7 +44,19 @@ pub struct Journal {
     end: u64,
     /// Why nothing may be appended any more, until a rewrite.
     poisoned: Option<String>,
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The lock on a journal. It is given back by word: a child that is being started right now has the open
+/// file too, until it executes its program, and would keep the lock for that long.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Where the system does not take it back, it goes with the last who has the file.
+        let _ = flock(&self.0, FlockOperation::Unlock);
+    }
 }
 
 impl Journal {
@@ -189,7 +201,7 @@ pub fn read(dir: &Path) -> Result<Recovered, JournalError> {
 }
 
 /// The lock is on a file of its own, so that a rewrite does not lose it; the file says who holds it.
-fn take_lock(dir: &Path) -> Result<File, JournalError> {
+fn take_lock(dir: &Path) -> Result<Lock, JournalError> {
     let path = dir.join(LOCK);
     let mut lock = OpenOptions::new()
         .read(true)
@@ -203,7 +215,7 @@ fn take_lock(dir: &Path) -> Result<File, JournalError> {
     }
     let _ = lock.set_len(0);
     let _ = writeln!(lock, "{}", std::process::id());
-    Ok(lock)
+    Ok(Lock(lock))
 }
 
 /// Only where another process has the lock is there anybody to wait for.

@@ -80,6 +80,17 @@ fn one_process_at_a_time() {
 }
 
 #[test]
+fn a_child_that_is_being_started_does_not_keep_a_journal_that_is_closed() {
+    let (dir, _) = written(1);
+    let (journal, _) = Journal::open(dir.path()).unwrap();
+    // What a child has between its fork and its exec.
+    let _inherited = journal._lock.0.try_clone().unwrap();
+    drop(journal);
+    let (_, found) = Journal::open(dir.path()).unwrap();
+    assert_eq!(found.records, records(1));
+}
+
+#[test]
 fn whoever_has_it_and_has_not_said_so_is_another_process() {
     let dir = tempfile::tempdir().unwrap();
     let lock = File::create(dir.path().join(LOCK)).unwrap();

@@ -278,6 +278,7 @@ impl Cluster {
             if self.running[at].is_some() {
                 match self.ask(at, request).await {
                     Response::Outcome(outcome) => return outcome,
+                    Response::Refused(refusal) => return Outcome::Refused(refusal),
                     Response::NotLeader(Some((id, _))) => {
                         at = id.0 as usize - 1;
                         sleep(Duration::from_millis(20)).await;
