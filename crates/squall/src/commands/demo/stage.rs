@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use squall_core::time::Time;
+
 use crate::exit::{Exit, Failure};
 use crate::output::{data, talk};
 
@@ -207,22 +209,36 @@ fn code(status: std::process::ExitStatus) -> i32 {
 }
 
 /// The network namespace of a process, as `net:[NUMBER]`; nothing where it has ended.
-pub fn network_of(pid: &str) -> Option<String> {
+fn network_of(pid: &str) -> Option<String> {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
     Some(link.to_string_lossy().into_owned())
 }
 
-/// Who started a process.
-pub fn parent_of(pid: &str) -> Option<String> {
+/// Field `n` of `/proc/PID/stat`, counted from 0 behind the name, which may hold anything.
+fn stat_of(pid: &str, n: usize) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.split_whitespace().nth(1).map(str::to_owned)
+    stat.rsplit(')').next()?.split_whitespace().nth(n).map(str::to_owned)
 }
 
-/// Every process that lives in one of these network namespaces, with its number and namespace.
-pub fn living_in(spaces: &BTreeSet<String>) -> Vec<(String, String)> {
+/// Who started a process.
+fn parent_of(pid: &str) -> Option<String> {
+    stat_of(pid, 1)
+}
+
+/// When a process was started, in clock ticks after boot, of which `/proc` shows 100 a second.
+fn started_at(pid: &str) -> Option<u64> {
+    stat_of(pid, 19)?.parse().ok()
+}
+
+/// Every process that lives in one of these network namespaces, as `PID (NAME)`, and its namespace.
+/// Only such as were there `by` then: the number of a namespace that is gone is given to the next one
+/// that anybody makes.
+pub fn living_in(spaces: &BTreeSet<String>, by: Time) -> Vec<(String, String)> {
     let inside = |pid: String| {
         let space = network_of(&pid)?;
-        spaces.contains(&space).then_some((pid, space))
+        let lives = spaces.contains(&space) && started_at(&pid)? <= by.0 / 10;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        lives.then(|| (format!("{pid} ({})", name.trim()), space))
     };
     pids().into_iter().filter_map(inside).collect()
 }
@@ -231,4 +247,28 @@ fn pids() -> Vec<String> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
     names.filter(|n| n.bytes().all(|b| b.is_ascii_digit())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_counts_that_was_there_by_then_and_no_later_one() {
+        let me = std::process::id().to_string();
+        let spaces = BTreeSet::from([network_of(&me).unwrap()]);
+        let mine = |by| {
+            let all = living_in(&spaces, by);
+            all.into_iter().any(|(process, _)| process.starts_with(&format!("{me} (")))
+        };
+        let now = squall_faults::clock::now();
+        assert!(mine(now));
+        assert!(!mine(Time(0)));
+        let mut later = Command::new("sleep").arg("60").spawn().unwrap();
+        let shown = living_in(&spaces, squall_faults::clock::now().plus(20));
+        let name = format!("{} (sleep)", later.id());
+        assert!(shown.iter().any(|(process, _)| *process == name), "{name} is not in {shown:?}");
+        later.kill().unwrap();
+        later.wait().unwrap();
+    }
 }
