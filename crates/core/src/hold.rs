@@ -37,6 +37,8 @@ pub struct Protect {
     pub memory_floor: u64,
     /// Addresses that no fault may cut off.
     pub peers: Vec<IpNet>,
+    /// Files and directories, absolute: no fault may pick a process whose program is or lies below one.
+    pub paths: Vec<String>,
     /// The process by which a person on this host asked for the fault, as the agent sees it. No fault may
     /// pick it, nor what it descends from: a shell whose command line holds what is to be hurt.
     #[serde(default)]

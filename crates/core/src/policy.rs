@@ -36,6 +36,10 @@ pub struct Policy {
     /// Addresses and networks that no fault may cut off.
     #[schemars(with = "Vec<String>")]
     pub protect_peers: Vec<Net>,
+    /// Files and directories that no fault may touch: no process is picked whose program is one of them
+    /// or lies below one. Absolute; a symbolic link stands for what it leads to.
+    #[schemars(with = "Vec<String>")]
+    pub protect_paths: Vec<ProtectedPath>,
     /// The largest share of this host's processors that a cpu fault may burn. With one below 100 the
     /// number of burners must be left open, since only then the load is the share.
     pub max_cpu_percent: Option<u8>,
@@ -61,6 +65,7 @@ impl Default for Policy {
             protect_processes: ["sshd", "sshd-session", "sshd-auth"].map(str::to_owned).into(),
             protect_ports: vec![ProtectedPort(Protocol::Tcp, 22)],
             protect_peers: Vec::new(),
+            protect_paths: Vec::new(),
             max_cpu_percent: None,
             max_memory_percent: None,
             memory_floor: DEFAULT_MEMORY_FLOOR,
@@ -119,6 +124,29 @@ impl TryFrom<String> for Net {
 impl From<Net> for String {
     fn from(Net(net): Net) -> String {
         net.to_string()
+    }
+}
+
+/// A path as the policy writes it: `/usr/lib/postgresql`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProtectedPath(String);
+
+impl TryFrom<String> for ProtectedPath {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        // A relative one would mean another file wherever the agent was started.
+        if text.starts_with('/') && text.split('/').all(|part| part != "." && part != "..") {
+            Ok(ProtectedPath(text))
+        } else {
+            Err(format!("`{text}` is not an absolute path: write /usr/lib/postgresql"))
+        }
+    }
+}
+
+impl From<ProtectedPath> for String {
+    fn from(ProtectedPath(path): ProtectedPath) -> String {
+        path
     }
 }
 
@@ -182,6 +210,7 @@ impl Policy {
             ports: self.protect_ports.iter().map(|p| (p.0, p.1)).collect(),
             memory_floor: self.memory_floor.0,
             peers: self.protect_peers.iter().map(|n| n.0).collect(),
+            paths: self.protect_paths.iter().map(|p| p.0.clone()).collect(),
             asker: None,
         }
     }
@@ -351,6 +380,7 @@ mod tests {
                 "protect-processes": ["postgres"],
                 "protect-ports": ["tcp/22", "udp/53", "tcp/53"],
                 "protect-peers": ["10.0.9.0/24", "fd00::9"],
+                "protect-paths": ["/usr/lib/postgresql/"],
                 "max-cpu-percent": 50,
                 "max-memory-percent": 40,
                 "memory-floor": "1GiB",
@@ -403,6 +433,7 @@ mod tests {
         }
         assert_eq!(policy.protect().memory_floor, 1 << 30);
         assert_eq!(policy.protect().peers.len(), 2);
+        assert_eq!(policy.protect().paths, ["/usr/lib/postgresql/"]);
     }
 
     #[test]
@@ -427,6 +458,8 @@ mod tests {
             (r#"{"allow": ["latency"]}"#, "unknown variant `latency`"),
             (r#"{"protect-ports": ["22"]}"#, "write it as tcp/22"),
             (r#"{"protect-peers": ["10.0.0.300"]}"#, "is not an address"),
+            (r#"{"protect-paths": ["lib/postgresql"]}"#, "write /usr/lib/postgresql"),
+            (r#"{"protect-paths": ["/opt/../srv"]}"#, "is not an absolute path"),
             (r#"{"max-duration": "60"}"#, "has no unit"),
         ] {
             let error = serde_json::from_str::<Policy>(text).unwrap_err().to_string();

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use squall_core::fault::{Processes, Protocol};
 use squall_core::hold::{Failure, Protect};
@@ -97,6 +98,8 @@ struct Picker<'a> {
     sockets: HashSet<u64>,
     /// Sockets at protected ports.
     protected: HashSet<u64>,
+    /// Where protected programs lie: as the policy writes it, and what that leads to.
+    paths: Vec<PathBuf>,
     /// This process and all that it descends from, and who asked for the fault with the same.
     lineage: Vec<i32>,
     program: Option<(u64, u64)>,
@@ -113,10 +116,13 @@ impl<'a> Picker<'a> {
             sockets.extend(sockets_at(Protocol::Tcp, port)?);
             sockets.extend(sockets_at(Protocol::Udp, port)?);
         }
+        let mut paths: Vec<PathBuf> = protect.paths.iter().map(PathBuf::from).collect();
+        // One that is not there protects what another mount namespace has there.
+        paths.extend(protect.paths.iter().filter_map(|path| fs::canonicalize(path).ok()));
         let me = i32::try_from(std::process::id()).unwrap_or(0);
         let lineage = [Some(me), protect.asker].into_iter().flatten().flat_map(lineage).collect();
         let program = program_of("self");
-        Ok(Picker { wanted, protect, sockets, protected, lineage, program })
+        Ok(Picker { wanted, protect, sockets, protected, paths, lineage, program })
     }
 
     /// The cheap questions come first.
@@ -142,7 +148,19 @@ impl<'a> Picker<'a> {
             || named(&self.protect.processes)
             || named(&self.wanted.exclude)
             || (self.program.is_some() && program_of(&pid.to_string()) == self.program)
+            || self.lies_protected(pid)
             || holds_one_of(pid, &self.protected)
+    }
+
+    fn lies_protected(&self, pid: i32) -> bool {
+        if self.paths.is_empty() {
+            return false;
+        }
+        let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+        // As of a program that was replaced while it runs.
+        let program = program.to_string_lossy();
+        let program = Path::new(program.strip_suffix(" (deleted)").unwrap_or(&program));
+        self.paths.iter().any(|path| program.starts_with(path))
     }
 }
 
@@ -271,6 +289,34 @@ mod tests {
         let target = Target { pid, comm: stat.comm, started: stat.started };
         assert!(target.is_same());
         assert!(!Target { started: stat.started + 1, ..target }.is_same());
+    }
+
+    #[test]
+    fn programs_that_lie_below_a_protected_path_are_spared_also_when_they_were_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let (home, program) = (dir.join("db"), dir.join("db/bin/nap"));
+        fs::create_dir_all(home.join("bin")).unwrap();
+        fs::copy("/bin/sleep", &program).unwrap();
+        std::os::unix::fs::symlink(&home, dir.join("link")).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let wanted = Processes { pid: Some(child.id()), ..Processes::default() };
+        let spared = |path: PathBuf| {
+            let paths = vec![path.display().to_string()];
+            let picked = pick(&wanted, &Protect { paths, ..Protect::default() }).unwrap();
+            assert_eq!(picked.targets.len() + picked.spared, 1, "{path:?}: {picked:?}");
+            picked.spared == 1
+        };
+        for path in [home.clone(), program.clone(), dir.join("link"), "/".into()] {
+            assert!(spared(path.clone()), "{path:?}");
+        }
+        for path in [dir.join("d"), dir.join("db/bin/na"), dir.join("db/lib"), dir.join("gone")] {
+            assert!(!spared(path.clone()), "{path:?}");
+        }
+        fs::remove_file(&program).unwrap();
+        assert!(spared(home));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
