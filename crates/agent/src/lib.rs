@@ -17,4 +17,5 @@ mod tests;
 mod writer;
 
 pub use config::Config;
+pub use probes::Probes;
 pub use start::{AgentError, lone, run};

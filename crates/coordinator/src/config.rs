@@ -32,6 +32,10 @@ pub struct Config {
     /// the identity directory too.
     #[serde(default = "yes")]
     pub enrol: bool,
+    /// The policy file of its host, which lists the programs that a probe may run here; left out,
+    /// `/etc/squall/policy.toml` where it is there, else none may.
+    #[serde(default)]
+    pub policy: Option<PathBuf>,
     /// Whether its packets wear the mark that exempts them from network faults: needed where faults
     /// are held on the same host. Without CAP_NET_ADMIN a warning says that they do not.
     #[serde(default = "yes")]
@@ -150,6 +154,7 @@ mod tests {
                 })
                 .collect(),
             enrol: true,
+            policy: None,
             mark: false,
         }
     }

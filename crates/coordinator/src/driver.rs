@@ -13,7 +13,9 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::Serialize;
 use squall_core::ids::{HostName, StopId};
+use squall_core::leader;
 use squall_core::message::{FromAgent, Hello, Report, StopProgress, ToAgent};
+use squall_core::probe::Vantage;
 use squall_core::registry::HostRecord;
 use squall_core::time::Time;
 use squall_wire::{Connection, Sender, codec};
@@ -162,6 +164,7 @@ impl Driver {
     fn tick(&mut self) {
         self.tell_peers();
         self.push_lacking();
+        self.order_probes();
         self.tick_leader();
     }
 
@@ -270,6 +273,24 @@ impl Driver {
         drop(sessions);
         if let Some(leading) = &mut self.leading {
             leading.machine.handle_change(now);
+        }
+    }
+
+    /// Tells this node's own prober what the log wants of the coordinators; after a stop, nothing. Without
+    /// a leader it hears nothing, as an agent does, and stops counting by itself.
+    fn order_probes(&mut self) {
+        let now = clock::now();
+        let mut prober = self.node.prober();
+        if !self.node.outstanding().is_empty() {
+            prober.set(now, &[]);
+        } else if self.node.is_led() {
+            let orders = self.node.applied.read(|r| leader::probes(&Vantage::Coordinators, r));
+            prober.set(now, &orders);
+        }
+        let reports = prober.reports(now);
+        drop(prober);
+        if let Some(leading) = &mut self.leading {
+            leading.machine.handle_own_probes(reports);
         }
     }
 

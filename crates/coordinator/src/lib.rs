@@ -28,6 +28,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use squall_core::probe::Prober;
 use squall_wire::transport::EndpointOptions;
 use squall_wire::{Endpoint, Identity, IdentityError, Role, WireError};
 use tokio::sync::{mpsc, watch};
@@ -90,12 +91,14 @@ pub enum CoordinatorError {
     },
 }
 
-/// Runs a coordinator until `shutdown` resolves.
+/// Runs a coordinator until `shutdown` resolves; `prober` runs the probes that experiments want of the
+/// coordinators.
 ///
 /// # Errors
 /// Why it did not start, or why it could not go on. Nothing that was acknowledged is lost.
 pub async fn run(
     config: Config,
+    prober: Box<dyn Prober>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), CoordinatorError> {
     config.validate()?;
@@ -117,7 +120,7 @@ pub async fn run(
     let mark = config.mark.then_some(squall_core::hold::CONTROL_MARK);
     let options = EndpointOptions { bind: config.listen, mark };
     let endpoint = Endpoint::bind(identity.clone(), options).map_err(CoordinatorError::Listen)?;
-    serve(config, identity, store, endpoint, shutdown).await
+    serve(config, identity, store, endpoint, prober, shutdown).await
 }
 
 fn consensus(config: &Config) -> impl FnOnce(String) -> CoordinatorError + use<> {
@@ -131,6 +134,7 @@ async fn serve(
     identity: Identity,
     store: Store,
     endpoint: Endpoint,
+    prober: Box<dyn Prober>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), CoordinatorError> {
     let stops = Stops::open(&config.state_dir, &identity)
@@ -155,6 +159,7 @@ async fn serve(
         endpoint: endpoint.clone(),
         newcomer,
         stops,
+        prober,
         events: events.clone(),
     };
     let node = Arc::new(Node::new(parts));

@@ -1,5 +1,5 @@
 //! What the loop and the server's tasks share. Locks are short and never held over an await; where
-//! two are needed: sessions, then the registry, then stops.
+//! two are needed: prober, then sessions, then the registry, then stops.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,9 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant, ServerState};
 use squall_core::ids::{Leadership, LogIndex, NodeId, StopId};
+use squall_core::leader;
 use squall_core::message::{CoordinatorStatus, FromCoordinator, ToCoordinator};
+use squall_core::probe::Prober;
 use squall_core::registry::{Entry, Outcome};
 use squall_core::time::Time;
 use squall_core::views::{Claim, Evidence};
@@ -47,6 +49,7 @@ pub(crate) struct Node {
     pub events: mpsc::Sender<Event>,
     sessions: Mutex<Sessions>,
     stops: Mutex<Stops>,
+    prober: Mutex<Box<dyn Prober>>,
     /// What the other coordinators said of themselves, and when.
     statuses: Mutex<BTreeMap<NodeId, (CoordinatorStatus, Time)>>,
 }
@@ -61,6 +64,7 @@ pub(crate) struct Parts {
     pub endpoint: Endpoint,
     pub newcomer: Arc<Newcomer>,
     pub stops: Stops,
+    pub prober: Box<dyn Prober>,
     pub events: mpsc::Sender<Event>,
 }
 
@@ -85,6 +89,7 @@ impl Node {
             events: parts.events,
             sessions: Mutex::default(),
             stops: Mutex::new(parts.stops),
+            prober: Mutex::new(parts.prober),
             statuses: Mutex::default(),
         }
     }
@@ -95,6 +100,20 @@ impl Node {
 
     pub(crate) fn stops(&self) -> MutexGuard<'_, Stops> {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn prober(&self) -> MutexGuard<'_, Box<dyn Prober>> {
+        self.prober.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this node follows a leader, or leads with a quorum that has answered lately: what it has
+    /// applied is not far behind the log then.
+    pub(crate) fn is_led(&self) -> bool {
+        let metrics = self.metrics();
+        match driver::leadership(&metrics) {
+            Some(_) => self.quorum_age(&metrics).is_some_and(|ms| ms < leader::FRESH_MS),
+            None => metrics.current_leader.is_some_and(|id| id != metrics.id),
+        }
     }
 
     /// Stops that no resume has cleared: by the log as it is applied now, and by this node's own ears.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::HostName;
+use crate::message::{ProbeOrder, ProbeReport};
+use crate::time::Time;
 
 /// Samples that a stage needs before it says anything but unknown.
 pub const MIN_SAMPLES: u64 = 5;
@@ -10,14 +12,45 @@ pub const MIN_SAMPLES: u64 = 5;
 /// Samples that a percentile needs before it may end an experiment early.
 pub const MIN_PERCENTILE: u64 = 100;
 
-/// One probe, run open-loop by one agent: a sample is due each `every_ms` whatever became of the
+/// How an experiment file names the coordinators as those who run a probe.
+pub const COORDINATOR: &str = "coordinator";
+
+/// Who runs a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Vantage {
+    /// This host's agent.
+    Host(HostName),
+    /// Every coordinator, so that one that begins to lead has seen what the last one saw; the samples of
+    /// the one that leads count.
+    Coordinators,
+}
+
+impl std::fmt::Display for Vantage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Vantage::Host(name) => name.fmt(f),
+            Vantage::Coordinators => f.write_str(COORDINATOR),
+        }
+    }
+}
+
+/// Whoever runs probes.
+pub trait Prober: Send {
+    /// What is wanted now: those named run, the others end.
+    fn set(&mut self, now: Time, orders: &[ProbeOrder]);
+
+    /// What they have seen. Those that nobody has named for long end and are forgotten.
+    fn reports(&mut self, now: Time) -> Vec<ProbeReport>;
+}
+
+/// One probe, run open-loop: a sample is due each `every_ms` whatever became of the
 /// one before, and its latency counts from when it was due.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProbeSpec {
     /// Its name, unique in the experiment.
     pub name: String,
-    /// The host whose agent runs it.
-    pub from: HostName,
+    /// Who runs it.
+    pub from: Vantage,
     /// What a sample does.
     pub kind: ProbeKind,
     /// The schedule, at least 10 ms.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use squall_core::ids::{AgentRun, Leadership, NodeId, StopId};
 use squall_core::message::{FromAgent, ToAgent};
+use squall_core::probe::Prober;
 use squall_core::time::Time;
 use squall_faults::clock;
 

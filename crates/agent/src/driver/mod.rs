@@ -12,6 +12,7 @@ use squall_core::hold::HolderReport;
 use squall_core::host::{Action, Host, Token};
 use squall_core::ids::{AgentRun, StopId};
 use squall_core::message::{FromAgent, Hello, Receipt, Report};
+use squall_core::probe::Prober;
 use squall_core::time::Time;
 use squall_faults::clock;
 use tokio::sync::mpsc;

@@ -1,4 +1,4 @@
-//! Asking after the steady state, as a leader orders.
+//! Asking after the steady state, as a leader orders: on an agent's host, and on coordinators.
 //!
 //! Probes carry no mark: they feel the faults that the workload feels.
 
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use squall_core::ids::ExperimentId;
 use squall_core::message::{ProbeOrder, ProbeReport};
 use squall_core::policy::Policy;
-use squall_core::probe::ProbeSpec;
+use squall_core::probe::{ProbeSpec, Prober};
 use squall_core::time::Time;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -55,15 +55,16 @@ impl Drop for Probe {
     }
 }
 
-/// The probes of this host. Dropping it ends them.
-pub(crate) struct Probes {
+/// The probes of this process. Dropping it ends them.
+pub struct Probes {
     probes: BTreeMap<(ExperimentId, String), Probe>,
     means: Means,
 }
 
 impl Probes {
     /// None yet. Programs are run as far as `policy` allows.
-    pub(crate) fn new(policy: Policy) -> Probes {
+    #[must_use]
+    pub fn new(policy: Policy) -> Probes {
         let means = Means {
             places: Arc::new(Semaphore::new(MAX_PLACES)),
             lookups: Arc::new(Semaphore::new(sample::MAX_LOOKUPS)),
@@ -72,8 +73,20 @@ impl Probes {
         Probes { probes: BTreeMap::new(), means }
     }
 
-    /// What a leader wants: those named run, the others end. Must be called within a tokio runtime.
-    pub(crate) fn set(&mut self, now: Time, orders: &[ProbeOrder]) {
+    /// Forgets the oldest probe that has ended, where there are too many; false where all run.
+    fn make_room(&mut self) -> bool {
+        if self.probes.len() < MAX_PROBES {
+            return true;
+        }
+        let ended = self.probes.iter().filter(|(_, p)| p.task.is_none());
+        let oldest = ended.min_by_key(|(_, p)| p.named).map(|(key, _)| key.clone());
+        oldest.is_some_and(|key| self.probes.remove(&key).is_some())
+    }
+}
+
+impl Prober for Probes {
+    /// Must be called within a tokio runtime.
+    fn set(&mut self, now: Time, orders: &[ProbeOrder]) {
         for ((experiment, name), probe) in &mut self.probes {
             let named = |o: &&ProbeOrder| o.experiment == *experiment && o.probe.name == *name;
             if !orders.iter().any(|o| named(&o)) {
@@ -103,18 +116,7 @@ impl Probes {
         }
     }
 
-    /// Forgets the oldest probe that has ended, where there are too many; false where all run.
-    fn make_room(&mut self) -> bool {
-        if self.probes.len() < MAX_PROBES {
-            return true;
-        }
-        let ended = self.probes.iter().filter(|(_, p)| p.task.is_none());
-        let oldest = ended.min_by_key(|(_, p)| p.named).map(|(key, _)| key.clone());
-        oldest.is_some_and(|key| self.probes.remove(&key).is_some())
-    }
-
-    /// What they have seen. Ends and forgets what no leader has named for long.
-    pub(crate) fn reports(&mut self, now: Time) -> Vec<ProbeReport> {
+    fn reports(&mut self, now: Time) -> Vec<ProbeReport> {
         self.probes.retain(|_, probe| {
             let unnamed_ms = now.since(probe.named);
             if unnamed_ms > LEASE_MS {

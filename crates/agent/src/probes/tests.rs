@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use squall_core::policy::Policy;
-use squall_core::probe::{Expect, ProbeKind, Stage, Steadiness, Tally};
+use squall_core::probe::{Expect, ProbeKind, Stage, Steadiness, Tally, Vantage};
 use squall_faults::clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -27,7 +27,7 @@ fn willing() -> Probes {
 fn order(kind: ProbeKind, every_ms: u64, timeout_ms: u64, stage: Stage) -> ProbeOrder {
     let probe = ProbeSpec {
         name: "health".to_owned(),
-        from: "h1".parse().unwrap(),
+        from: Vantage::Host("h1".parse().unwrap()),
         kind,
         every_ms,
         timeout_ms,

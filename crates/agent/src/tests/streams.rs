@@ -1,7 +1,7 @@
 //! Control streams: what survives the loss of coordinators, and what a bad one cannot do.
 
 use squall_core::message::{PeerHost, ProbeOrder};
-use squall_core::probe::{Expect, ProbeKind, ProbeSpec, Stage};
+use squall_core::probe::{Expect, ProbeKind, ProbeSpec, Stage, Vantage};
 use tokio::net::UdpSocket;
 
 use super::*;
@@ -117,7 +117,7 @@ fn true_each_50_ms() -> ProbeOrder {
         experiment: ExperimentId(Uuid::from_u128(1)),
         probe: ProbeSpec {
             name: "true".to_owned(),
-            from: me(),
+            from: Vantage::Host(me()),
             kind: ProbeKind::Exec { argv: vec!["/bin/true".to_owned()] },
             every_ms: 50,
             timeout_ms: 5_000,

@@ -117,12 +117,14 @@ pub(super) async fn show(node: &Arc<Node>, id: ExperimentId) -> Response {
             false => Response::NoQuorum("this coordinator alone does not know it".into()),
         };
     };
-    let probes = {
+    let mut probes = node.prober().reports(clock::now());
+    probes.retain(|p| p.experiment == id);
+    {
         let sessions = node.sessions();
         let reports = sessions.iter().filter_map(|(_, s)| s.report.as_ref());
         let all = reports.flat_map(|(report, _)| report.probes.iter());
-        all.filter(|p| p.experiment == id).cloned().collect()
-    };
+        probes.extend(all.filter(|p| p.experiment == id).cloned());
+    }
     Response::Experiment(Box::new(Shown {
         confirmed: standing.confirmed,
         applied: standing.applied,

@@ -4,6 +4,7 @@ mod agreement;
 mod fleet;
 mod golden;
 mod lost_disk;
+mod probing;
 mod start;
 mod stopping;
 
@@ -29,6 +30,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::{Config, Member};
 use crate::store::Store;
 use crate::{CoordinatorError, serve};
+use probing::AllGood;
 
 /// Long enough for an election on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -116,6 +118,7 @@ struct Cluster {
     /// From whom to whom.
     relays: BTreeMap<(usize, usize), Relay>,
     running: Vec<Option<Running>>,
+    probers: Vec<AllGood>,
     operator: Endpoint,
     connections: BTreeMap<usize, Connection>,
 }
@@ -147,6 +150,7 @@ impl Cluster {
             identities,
             relays,
             running: (0..n).map(|_| None).collect(),
+            probers: (0..n).map(|_| AllGood::default()).collect(),
             operator: endpoint(&alice, loopback()),
             connections: BTreeMap::new(),
         }
@@ -183,6 +187,7 @@ impl Cluster {
             identity_dir: self.dir.path().join("identity"),
             coordinators: (0..self.addresses.len()).map(member).collect(),
             enrol: true,
+            policy: None,
             mark: false,
         }
     }
@@ -203,8 +208,8 @@ impl Cluster {
         };
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { drop(stopped.await) };
-        let task =
-            tokio::spawn(serve(config, self.identities[i].clone(), store, endpoint, shutdown));
+        let (identity, prober) = (self.identities[i].clone(), Box::new(self.probers[i].clone()));
+        let task = tokio::spawn(serve(config, identity, store, endpoint, prober, shutdown));
         self.running[i] = Some(Running { stop, task });
     }
 

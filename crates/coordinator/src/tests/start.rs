@@ -1,13 +1,17 @@
 use squall_wire::{ClusterAuthority, Role};
 
 use super::Cluster;
+use super::probing::AllGood;
 use crate::{CoordinatorError, InvalidConfig, StoreError, run};
 
 /// Runs one that is expected not to start.
 async fn fails(config: crate::Config) -> CoordinatorError {
     let never = std::future::pending();
     let limit = std::time::Duration::from_secs(20);
-    tokio::time::timeout(limit, run(config, never)).await.expect("it ends").unwrap_err()
+    tokio::time::timeout(limit, run(config, Box::new(AllGood::default()), never))
+        .await
+        .expect("it ends")
+        .unwrap_err()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,6 +54,6 @@ async fn one_that_is_told_to_end_ends_and_can_be_started_again() {
     cluster.identities[0].save(&config.identity_dir).unwrap();
     for _ in 0..2 {
         let soon = tokio::time::sleep(std::time::Duration::from_millis(300));
-        run(config.clone(), soon).await.unwrap();
+        run(config.clone(), Box::new(AllGood::default()), soon).await.unwrap();
     }
 }

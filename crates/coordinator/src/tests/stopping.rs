@@ -10,12 +10,12 @@ use super::fleet::Agent;
 use super::{Cluster, PATIENCE, command};
 use crate::sessions::MAX_BROUGHT;
 
-fn stop() -> StopId {
+pub(super) fn stop() -> StopId {
     StopId(uuid::Uuid::from_u128(rand::random()))
 }
 
 /// Stops everything through one coordinator; returns all that it says.
-async fn stop_all(cluster: &mut Cluster, at: usize, stop: StopId) -> Vec<StopProgress> {
+pub(super) async fn stop_all(cluster: &mut Cluster, at: usize, stop: StopId) -> Vec<StopProgress> {
     stop_over(&cluster.connection(at).await, stop).await
 }
 
@@ -35,7 +35,7 @@ async fn stop_over(connection: &Connection, stop: StopId) -> Vec<StopProgress> {
     }
 }
 
-fn latching(mut agent: Agent) -> tokio::task::JoinHandle<(Agent, StopId)> {
+pub(super) fn latching(mut agent: Agent) -> tokio::task::JoinHandle<(Agent, StopId)> {
     tokio::spawn(async move {
         let stop = agent
             .expect(|m| {

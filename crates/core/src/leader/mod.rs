@@ -16,10 +16,12 @@ use crate::clip::cut;
 use crate::experiment::{EndReason, ExperimentRecord, Incident, Phase, Severity};
 use crate::hold::Capability;
 use crate::ids::{AgentRun, ExperimentId, FaultId, HostName, Leadership, StopId};
-use crate::message::{Report, ToAgent};
+use crate::message::{ProbeReport, Report, ToAgent};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
 use crate::views::Judgement;
+
+pub use orders::probes;
 
 /// The longest gap between two rounds while hosts are connected.
 pub const TICK_MS: u64 = 500;
@@ -98,6 +100,8 @@ pub struct Leader {
     /// For a fault that is ordered no more and was never listed: the host's life and clock then.
     unlisted: BTreeMap<FaultId, (AgentRun, Time)>,
     capabilities: BTreeMap<HostName, Vec<Capability>>,
+    /// What the probes of this node have seen.
+    own_probes: Vec<ProbeReport>,
     /// When the running round began.
     round: Option<Time>,
     next_round: Time,
@@ -126,6 +130,7 @@ impl Leader {
             listed: BTreeMap::new(),
             unlisted: BTreeMap::new(),
             capabilities: BTreeMap::new(),
+            own_probes: Vec::new(),
             round: None,
             next_round: now,
             last_round: Time(0),
@@ -172,6 +177,11 @@ impl Leader {
         if changed {
             self.hurry(now);
         }
+    }
+
+    /// What this node's own probes have seen.
+    pub fn handle_own_probes(&mut self, reports: Vec<ProbeReport>) {
+        self.own_probes = reports;
     }
 
     /// A host's control stream has ended.

@@ -6,7 +6,7 @@ use super::{Action, Leader, NOT_AFTER_MS, Session};
 use crate::experiment::{ExperimentRecord, FaultState, Phase};
 use crate::ids::{FaultId, HostName, Leadership};
 use crate::message::{Apply, HostPhase, Orders, ProbeOrder, Report, Sync, ToAgent};
-use crate::probe::Stage;
+use crate::probe::{Stage, Vantage};
 use crate::registry::Registry;
 use crate::time::Time;
 
@@ -106,7 +106,7 @@ fn orders(
         apply: Vec::new(),
         lift: Vec::new(),
         acknowledged: Vec::new(),
-        probes: probes(host, registry),
+        probes: probes(&Vantage::Host(host.clone()), registry),
         beat_fast: registry.running().next().is_some(),
     };
     for fault in &report.faults {
@@ -172,8 +172,9 @@ fn applies(host: &HostName, registry: &Registry, listed: &BTreeMap<FaultId, Time
     applies
 }
 
-/// Probes that this host should run, and to which stage their samples count.
-fn probes(host: &HostName, registry: &Registry) -> Vec<ProbeOrder> {
+/// Probes that are to be run there, and to which stage their samples count.
+#[must_use]
+pub fn probes(from: &Vantage, registry: &Registry) -> Vec<ProbeOrder> {
     let mut orders = Vec::new();
     for record in registry.running() {
         let stage = match record.phase {
@@ -182,7 +183,7 @@ fn probes(host: &HostName, registry: &Registry) -> Vec<ProbeOrder> {
             Phase::Injecting | Phase::Holding | Phase::Lifting => Stage::During,
             Phase::Recovering => Stage::After,
         };
-        for probe in record.experiment.probes.iter().filter(|p| p.from == *host) {
+        for probe in record.experiment.probes.iter().filter(|p| p.from == *from) {
             orders.push(ProbeOrder { experiment: record.id, probe: probe.clone(), stage });
         }
     }

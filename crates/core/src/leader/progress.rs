@@ -6,7 +6,7 @@ use super::{FRESH_MS, Leader, NOT_AFTER_MS, PATIENCE_MS};
 use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase};
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
-use crate::probe::{ProbeSpec, Stage, Steadiness, Tally};
+use crate::probe::{ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::radius::{self, HEALTHY_PPM};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
@@ -130,7 +130,10 @@ impl Leader {
                 radius::share(HEALTHY_PPM)
             ));
         }
-        let from = record.experiment.probes.iter().map(|p| &p.from);
+        let from = record.experiment.probes.iter().filter_map(|p| match &p.from {
+            Vantage::Host(host) => Some(host),
+            Vantage::Coordinators => None,
+        });
         for host in record.experiment.targets().iter().chain(from) {
             if !healthy(host) {
                 return Err(format!("{host} is not connected, or not armed"));
@@ -312,7 +315,10 @@ impl Leader {
         probe: &ProbeSpec,
         stage: Stage,
     ) -> Tally {
-        let reports = self.sessions.get(&probe.from).map(|s| s.report.probes.as_slice());
+        let reports = match &probe.from {
+            Vantage::Host(host) => self.sessions.get(host).map(|s| s.report.probes.as_slice()),
+            Vantage::Coordinators => Some(self.own_probes.as_slice()),
+        };
         reports
             .unwrap_or_default()
             .iter()

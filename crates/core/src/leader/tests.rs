@@ -8,7 +8,7 @@ use crate::fault::{Cpu, Fault};
 use crate::hold::Achieved;
 use crate::ids::{AgentRun, CommandId, FaultId, LogIndex, NodeId};
 use crate::message::{FaultReport, HostPhase, NotHeld, Orders};
-use crate::probe::{Expect, ProbeKind, ProbeSpec, Stage, Tally};
+use crate::probe::{Expect, ProbeKind, ProbeSpec, Stage, Tally, Vantage};
 use crate::registry::{Entry, HostRecord, Outcome};
 use crate::views::Authority;
 
@@ -755,7 +755,7 @@ fn a_host_that_cannot_do_it_is_found_before_anything_is_touched() {
 fn with_probe(experiment: &mut Experiment) {
     let probe = ProbeSpec {
         name: "p".into(),
-        from: name(2),
+        from: Vantage::Host(name(2)),
         kind: ProbeKind::Tcp { address: "10.0.0.1:1".into() },
         every_ms: 100,
         timeout_ms: 100,
@@ -800,6 +800,36 @@ fn with_a_hypothesis_each_stage_is_sampled_and_judged() {
     through_the_hold(&mut b, 600);
     samples(&mut b, Stage::After, 10);
     assert_eq!(b.verdict(1).0, Verdict::Held);
+}
+
+#[test]
+fn what_the_coordinators_see_is_what_the_one_that_leads_has_seen_itself() {
+    let good =
+        |stage, sent| (stage, Tally { sent, ok: sent, elapsed_ms: 1_000, ..Tally::default() });
+    let all = [good(Stage::Before, 10), good(Stage::During, 600), good(Stage::After, 10)];
+    // One that began to run in the middle has not seen it all.
+    for (seen, verdict) in [(&all[..], Verdict::Held), (&all[1..], Verdict::Unknown)] {
+        let mut b = Bench::new();
+        let own = |b: &mut Bench, stages: &[(Stage, Tally)]| {
+            let (experiment, name) = (experiment_id(1), "p".to_owned());
+            let report = crate::message::ProbeReport { experiment, name, stages: stages.to_vec() };
+            b.leader.handle_own_probes(vec![report]);
+        };
+        b.submit(1, &[1], |experiment| {
+            with_probe(experiment);
+            experiment.probes[0].from = Vantage::Coordinators;
+        });
+        b.wait(1_000);
+        samples(&mut b, Stage::Before, 10);
+        b.wait(1_000);
+        assert_eq!(b.phase(1), Phase::Baseline, "a host's word is about another probe");
+        own(&mut b, &all[..1]);
+        b.wait(1_000);
+        assert_eq!(b.phase(1), Phase::Injecting);
+        through_the_hold(&mut b, 600);
+        own(&mut b, seen);
+        assert_eq!(b.verdict(1).0, verdict);
+    }
 }
 
 /// Held and lifted, with so many good samples meanwhile, of 600 that were due in its minute.

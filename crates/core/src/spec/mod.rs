@@ -143,7 +143,7 @@ pub struct ProbeForm {
     /// A TCP connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Tcp>,
-    /// A program, which the policy of the host that runs it must list.
+    /// A program, which the policy of each host that runs it must list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Exec>,
     /// How often; 500ms where it is left out.
@@ -152,8 +152,8 @@ pub struct ProbeForm {
     /// When a sample has failed; 2s where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Millis>,
-    /// The host whose agent runs it; the first one in service that is not a target where it is left
-    /// out.
+    /// The host whose agent runs it, or `coordinator`: each coordinator runs it then, and the samples of the
+    /// one that leads count. Where it is left out, the first host in service that is not a target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// What counts as steady.

@@ -1,4 +1,4 @@
-//! From a probe's form to what an agent runs.
+//! From a probe's form to what is run.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::problem::{Problems, suggest};
 use super::{DEFAULT_EVERY, DEFAULT_TIMEOUT, Exec, Fleet, Http, MAX_NAME, ProbeForm, Tcp};
 use crate::ids::HostName;
-use crate::probe::{Expect, ProbeKind, ProbeSpec};
+use crate::probe::{COORDINATOR, Expect, ProbeKind, ProbeSpec, Vantage};
 
 /// The shortest schedule, in milliseconds.
 const MIN_EVERY_MS: u64 = 10;
@@ -54,7 +54,7 @@ pub(super) fn resolve(
     probes
 }
 
-/// The host that runs it. Left out, it is the first one in service that holds no fault, so that the
+/// Who runs it. Left out, it is the first one in service that holds no fault, so that the
 /// probe itself is not hurt; where every host holds one, the first target.
 fn from(
     path: &str,
@@ -62,17 +62,23 @@ fn from(
     fleet: &Fleet,
     targets: &[HostName],
     problems: &mut Problems,
-) -> Option<HostName> {
+) -> Option<Vantage> {
     let Some(name) = &form.from else {
         let spared =
             fleet.hosts.values().find(|h| fleet.in_service(h) && !targets.contains(&h.name));
-        return spared.map(|h| &h.name).or(targets.first()).cloned();
+        return spared.map(|h| &h.name).or(targets.first()).cloned().map(Vantage::Host);
     };
     let path = format!("{path}.from");
     match fleet.host(name) {
+        None if name == COORDINATOR => Some(Vantage::Coordinators),
+        Some(_) if name == COORDINATOR => {
+            let what = format!("`{name}` may be the coordinators or the host of that name");
+            problems.add(path, what, "name another host, or give that one another name");
+            None
+        }
         None => {
             let what = format!("no host `{name}` is registered");
-            problems.add(path, what, suggest(name, fleet.names()));
+            problems.add(path, what, suggest(name, fleet.names().chain([COORDINATOR])));
             None
         }
         Some(host) if !fleet.healthy.contains(&host.name) => {
@@ -80,7 +86,7 @@ fn from(
             problems.add_passing(path, what, "see that its agent runs, or name another");
             None
         }
-        Some(host) => Some(host.name.clone()),
+        Some(host) => Some(Vantage::Host(host.name.clone())),
     }
 }
 

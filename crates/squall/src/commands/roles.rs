@@ -22,14 +22,18 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
 /// `squall coordinator`.
 pub fn coordinator(config: &Path) -> Outcome {
     let config: squall_coordinator::Config = read(config)?;
+    let policy = policy(config.policy.as_deref())?;
     logs("info");
     runtime()?.block_on(async {
         let mut interrupts = Interrupts::new()?;
-        squall_coordinator::run(config, async move { interrupts.next().await }).await.map_err(|e| {
-            failed("coordinator", &e).with_hosts(
-                "the others go on where a quorum is left; else each lease runs out by itself",
-            )
-        })
+        let prober = Box::new(squall_agent::Probes::new(policy));
+        squall_coordinator::run(config, prober, async move { interrupts.next().await })
+            .await
+            .map_err(|e| {
+                failed("coordinator", &e).with_hosts(
+                    "the others go on where a quorum is left; else each lease runs out by itself",
+                )
+            })
     })?;
     Ok(Exit::Held)
 }

@@ -150,7 +150,9 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "steady-state",
-        "The hypothesis: probes with bounds that are to hold before, during and after the faults.",
+        "The hypothesis: probes (http, tcp, exec) with bounds that are to hold before, during and after the \
+         faults. `from` names the host whose agent runs one, or `coordinator`: each coordinator runs it \
+         then, and the samples of the one that leads count.",
     ),
     word(
         "broken",
@@ -185,7 +187,7 @@ pub const WORDS: &[Word] = &[
         "config",
         "A role's TOML file.\n\
          coordinator: name, id, listen, state-dir, identity-dir, [[coordinators]] {id, name, address}; \
-         enrol, mark.\n\
+         enrol, policy, mark.\n\
          agent: name, address, [[coordinators]] {id, name, address}; state-dir, run-dir, identity-dir, \
          policy, labels, gossip-port, relay-port, coordinator.\n\
          cluster.toml: name, [[coordinators]] {id, name, address}.",

@@ -18,7 +18,7 @@ use squall_core::ids::{
     AgentRun, CommandId, ExperimentId, FaultId, HostName, Leadership, LogIndex, NodeId, StopId,
 };
 use squall_core::message::*;
-use squall_core::probe::{Expect, ProbeKind, ProbeSpec, Stage, Steadiness, Tally};
+use squall_core::probe::{Expect, ProbeKind, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use squall_core::radius::OverRadius;
 use squall_core::registry::{Command, HostRecord, Outcome, Refusal};
 use squall_core::time::{Time, WallTime};
@@ -224,7 +224,7 @@ fn faults() -> Vec<Fault> {
 fn probe_spec() -> ProbeSpec {
     ProbeSpec {
         name: "health".into(),
-        from: host("h2"),
+        from: Vantage::Host(host("h2")),
         kind: ProbeKind::Http { url: "http://10.0.0.2:80/".into(), status: 200 },
         every_ms: 200,
         timeout_ms: 2_000,
@@ -252,7 +252,7 @@ fn experiment() -> Experiment {
         probes: vec![
             probe_spec(),
             ProbeSpec { kind: exec, ..probe_spec() },
-            ProbeSpec { kind: tcp, ..probe_spec() },
+            ProbeSpec { kind: tcp, from: Vantage::Coordinators, ..probe_spec() },
         ],
         baseline_ms: 5_000,
         recovery_ms: 10_000,

@@ -12,7 +12,7 @@ use crate::fault::{
     Traffic,
 };
 use crate::ids::HostName;
-use crate::probe::{Expect, ProbeKind, ProbeSpec};
+use crate::probe::{Expect, ProbeKind, ProbeSpec, Vantage};
 use crate::registry::HostRecord;
 
 fn host(name: &str) -> HostName {
@@ -146,7 +146,7 @@ safety: { max-blast-radius: 0.34, auto-rollback: true, lease: 5s }
         experiment.probes,
         [ProbeSpec {
             name: "health".into(),
-            from: host("c1"),
+            from: Vantage::Host(host("c1")),
             kind: ProbeKind::Http { url: "http://10.0.0.2:2379/health".into(), status: 200 },
             every_ms: 200,
             timeout_ms: 2_000,
@@ -309,7 +309,7 @@ fn probes_reach_registered_hosts_by_address() {
     let experiment =
         resolved("steady-state: [{name: p, tcp: {address: 'w2:80'}, from: h3}]\nbaseline: 2s");
     assert_eq!(experiment.probes[0].kind, ProbeKind::Tcp { address: "[fd00::2]:80".into() });
-    assert_eq!(experiment.probes[0].from, host("h3"));
+    assert_eq!(experiment.probes[0].from, Vantage::Host(host("h3")));
     assert_eq!(experiment.baseline_ms, 2_000);
     for exec in ["[/bin/check, -q]", "{argv: [/bin/check, -q]}"] {
         let experiment = resolved(&format!("steady-state: [{{name: p, exec: {exec}}}]"));
@@ -336,7 +336,23 @@ fn a_probe_runs_where_no_fault_is_held() {
     small.hosts.retain(|name, _| name.as_str().starts_with('h'));
     // Half of the targets hold a shape: the probe goes to the other half.
     let halves = "targets: {group: etcd}\nfaults: [{partition: {shape: halves}}]\nsteady-state: [{name: p, exec: [x]}]";
-    assert_eq!(resolve(&file(halves), &small, 7).unwrap().probes[0].from, host("h3"));
+    let from = resolve(&file(halves), &small, 7).unwrap().probes.remove(0).from;
+    assert_eq!(from, Vantage::Host(host("h3")));
+}
+
+#[test]
+fn coordinators_run_a_probe_unless_a_host_is_called_so() {
+    let file = file("steady-state: [{name: p, exec: [x], from: coordinator}]\nbaseline: 2s");
+    let mut fleet = fleet();
+    assert_eq!(resolve(&file, &fleet, 7).unwrap().probes[0].from, Vantage::Coordinators);
+    let twin = HostRecord { name: host("coordinator"), ..fleet.hosts[&host("h1")].clone() };
+    fleet.hosts.insert(twin.name.clone(), twin);
+    let problems = resolve(&file, &fleet, 7).unwrap_err();
+    assert_eq!(
+        problems[0].to_string(),
+        "steady-state[0].from: `coordinator` may be the coordinators or the host of that name; name another \
+         host, or give that one another name"
+    );
 }
 
 #[test]
