@@ -1,8 +1,9 @@
-//! What goes over the wires of a lab: datagrams overheard on a host, and datagrams thrown at one, from
+//! What goes over the wires of a lab: datagrams overheard on a host, datagrams thrown at one, and HTTP, from
 //! threads that have entered a host's network. No packet leaves the lab.
 
 use std::fs::File;
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +36,28 @@ pub fn on_network<T: Send + 'static>(
             .expect("entered as root");
         work()
     })
+}
+
+/// Answers every HTTP request on a host's port with 200, for as long as the test lasts.
+///
+/// # Panics
+/// The port is taken.
+pub fn serve(fleet: &Fleet, host: &str, port: u16) {
+    let (told, listening) = std::sync::mpsc::channel();
+    on_network(fleet, host, move || {
+        let listener = TcpListener::bind(("0.0.0.0", port)).expect("a port");
+        told.send(()).expect("somebody waits");
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4_096]);
+                let _ = stream.write_all(
+                    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
+                );
+            });
+        }
+    });
+    listening.recv().expect("it listens");
 }
 
 /// Overhears every datagram that reaches a host (or leaves it) for one UDP port.

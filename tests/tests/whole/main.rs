@@ -14,6 +14,7 @@ mod lost_disk;
 mod radius;
 mod stops;
 mod torture;
+mod vantage;
 mod views;
 
 /// For a test that fills the machine by itself: two of them side by side would break each other's bounds of

@@ -2,13 +2,11 @@
 
 mod schema;
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use squall_cluster::Up;
-use squall_tests::air::on_network;
+use squall_tests::air::serve;
 use squall_tests::fleet::{Fleet, Running, Said, run, until};
 
 fn examples() -> Vec<(String, String)> {
@@ -195,51 +193,6 @@ fn scripts_find_what_the_design_promises_them() {
     }
 }
 
-/// Answers every HTTP request on a host's port with 200, for as long as the test lasts.
-fn serve(fleet: &Fleet, host: &str, port: u16) {
-    let (told, listening) = std::sync::mpsc::channel();
-    on_network(fleet, host, move || {
-        let listener = TcpListener::bind(("0.0.0.0", port)).expect("a port");
-        told.send(()).expect("somebody waits");
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            std::thread::spawn(move || {
-                let _ = stream.read(&mut [0; 4_096]);
-                let _ = stream.write_all(
-                    b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
-                );
-            });
-        }
-    });
-    listening.recv().expect("it listens");
-}
-
-/// h2 serves and is cut from the coordinator's address: from h1 all is well, from the coordinator not.
-fn coordinators_look_themselves(fleet: &Fleet) {
-    let status = fleet.json(&["status"]);
-    let listens = first(&status, "coordinators")["address"].as_str().unwrap_or_default();
-    let address = listens.parse::<std::net::SocketAddr>().expect("an address").ip();
-    let probe = |name: &str, from: &str| {
-        format!(
-            "\n  - {{ name: {name}, from: {from}, http: {{ url: \"http://h2:8080/\" }}, every: 100ms, \
-             timeout: 300ms, expect: {{ error-rate: \"< 20%\" }} }}"
-        )
-    };
-    let rest = format!(
-        "duration: 60s\nbaseline: 1s\nrecovery: 1s\nsteady-state:{}{}",
-        probe("near", "h1"),
-        probe("far", "coordinator")
-    );
-    let cut = file("h2", &format!("partition: {{ peers: [{address}] }}"), &rest);
-    let cut = fleet.file("far.yaml", &cut).display().to_string();
-    let view = fleet.squall(&["run", "-o", "json", &cut]).ended(1).json();
-    let deviations = view["deviations"].as_array().expect("a list");
-    let named: Vec<_> = deviations.iter().map(|d| (&d["probe"], &d["stage"])).collect();
-    assert_eq!(named, [(&"far".into(), &"during".into())], "{view:#}");
-    assert_eq!(first(&view, "metrics")["from"], "h1");
-    assert_eq!(view["metrics"][1]["from"], "coordinator");
-}
-
 #[test]
 fn each_exit_code_means_what_it_says() {
     let fleet = Fleet::up(&Up { hosts: 3, coordinators: 1, ..Up::default() });
@@ -289,7 +242,6 @@ fn each_exit_code_means_what_it_says() {
     );
     has(first(&view, "metrics"), &[("probe", "s"), ("stages", "o")]);
     assert!(fleet.pings("h1", "h2", 2.0));
-    coordinators_look_themselves(&fleet);
 
     // 7: the first Ctrl-C stops it and waits for the receipts.
     let long = path("long.yaml", &file("h1", "partition: { peers: [h2] }", "duration: 10m"));
