@@ -33,7 +33,7 @@ pub struct Config {
     #[serde(default = "yes")]
     pub enrol: bool,
     /// The policy file of its host, which lists the programs that a probe may run here; left out,
-    /// `/etc/squall/policy.toml` where it is there, else none may.
+    /// `/etc/squall/policy.toml` where it is there. Where it cannot be read, none may.
     #[serde(default)]
     pub policy: Option<PathBuf>,
     /// Whether its packets wear the mark that exempts them from network faults: needed where faults

@@ -4,6 +4,7 @@
 //! round, a call to another coordinator) runs beside it and comes back as an event.
 
 mod leading;
+mod probing;
 mod stopping;
 
 use std::collections::BTreeMap;
@@ -13,9 +14,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use serde::Serialize;
 use squall_core::ids::{HostName, StopId};
-use squall_core::leader;
 use squall_core::message::{FromAgent, Hello, Report, StopProgress, ToAgent};
-use squall_core::probe::Vantage;
 use squall_core::registry::HostRecord;
 use squall_core::time::Time;
 use squall_wire::{Connection, Sender, codec};
@@ -29,6 +28,7 @@ use crate::server::refuse;
 use crate::sessions::peers_of;
 use leading::Leading;
 pub(crate) use leading::{leadership, new_command};
+use probing::Probing;
 use stopping::Broadcasts;
 pub(crate) use stopping::propose_lacking;
 
@@ -38,6 +38,8 @@ pub(crate) const QUEUE: usize = 4096;
 const BURST: usize = 256;
 /// How often what is level-triggered is looked at: stops that the log lacks, registrations, peers.
 const TICK_MS: u64 = 500;
+/// How long a proposal or a call beside the loop may take before a tick tries again.
+const ATTEMPT: Duration = Duration::from_secs(2);
 
 /// What happened.
 pub(crate) enum Event {
@@ -53,6 +55,8 @@ pub(crate) enum Event {
     StopAll { stop: StopId, by: String, progress: mpsc::Sender<StopProgress> },
     /// A quorum round came back.
     Round { token: u64, ok: bool },
+    /// A quorum has confirmed what is applied, as of this moment.
+    Confirmed { began: Time },
 }
 
 pub(crate) struct Driver {
@@ -63,6 +67,7 @@ pub(crate) struct Driver {
     outboxes: Outboxes,
     leading: Option<Leading>,
     broadcasts: Broadcasts,
+    probing: Probing,
     /// It proposes the stops that the log lacks.
     catching_up: Option<JoinHandle<()>>,
     next_tick: Time,
@@ -83,6 +88,7 @@ impl Driver {
             outboxes: Outboxes::default(),
             leading: None,
             broadcasts: Broadcasts::default(),
+            probing: Probing::default(),
             catching_up: None,
             next_tick: clock::now(),
             told: BTreeMap::new(),
@@ -147,6 +153,7 @@ impl Driver {
             Event::PeerStops(stops) => self.hear_all(stops),
             Event::StopAll { stop, by, progress } => self.stop_all(stop, by, progress),
             Event::Round { token, ok } => self.round_ended(token, ok),
+            Event::Confirmed { began } => self.confirmed(began),
         }
     }
 
@@ -274,24 +281,8 @@ impl Driver {
         if let Some(leading) = &mut self.leading {
             leading.machine.handle_change(now);
         }
-    }
-
-    /// Tells this node's own prober what the log wants of the coordinators; after a stop, nothing. Without
-    /// a leader it hears nothing, as an agent does, and stops counting by itself.
-    fn order_probes(&mut self) {
-        let now = clock::now();
-        let mut prober = self.node.prober();
-        if !self.node.outstanding().is_empty() {
-            prober.set(now, &[]);
-        } else if self.node.is_led() {
-            let orders = self.node.applied.read(|r| leader::probes(&Vantage::Coordinators, r));
-            prober.set(now, &orders);
-        }
-        let reports = prober.reports(now);
-        drop(prober);
-        if let Some(leading) = &mut self.leading {
-            leading.machine.handle_own_probes(reports);
-        }
+        // Before any order that follows from the change: stages change with it.
+        self.order_probes();
     }
 
     /// Tells agents of the other hosts, where those have changed.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant, ServerState};
 use squall_core::ids::{Leadership, LogIndex, NodeId, StopId};
-use squall_core::leader;
 use squall_core::message::{CoordinatorStatus, FromCoordinator, ToCoordinator};
 use squall_core::probe::Prober;
 use squall_core::registry::{Entry, Outcome};
@@ -104,16 +103,6 @@ impl Node {
 
     pub(crate) fn prober(&self) -> MutexGuard<'_, Box<dyn Prober>> {
         self.prober.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether this node follows a leader, or leads with a quorum that has answered lately: what it has
-    /// applied is not far behind the log then.
-    pub(crate) fn is_led(&self) -> bool {
-        let metrics = self.metrics();
-        match driver::leadership(&metrics) {
-            Some(_) => self.quorum_age(&metrics).is_some_and(|ms| ms < leader::FRESH_MS),
-            None => metrics.current_leader.is_some_and(|id| id != metrics.id),
-        }
     }
 
     /// Stops that no resume has cleared: by the log as it is applied now, and by this node's own ears.

@@ -37,7 +37,9 @@ pub struct Policy {
     #[schemars(with = "Vec<String>")]
     pub protect_peers: Vec<Net>,
     /// Files and directories that no fault may touch: no process is picked whose program is one of them
-    /// or lies below one. Absolute; a symbolic link stands for what it leads to.
+    /// or lies below one. The program is the file that the kernel runs, a script's interpreter, by the path
+    /// at which it was started. Absolute; a symbolic link also stands for what it leads to when the fault
+    /// begins.
     #[schemars(with = "Vec<String>")]
     pub protect_paths: Vec<ProtectedPath>,
     /// The largest share of this host's processors that a cpu fault may burn. With one below 100 the
@@ -52,8 +54,8 @@ pub struct Policy {
     pub max_faults: usize,
     /// The longest fault.
     pub max_duration: Millis,
-    /// Programs that a probe may run here with the agent's rights, mostly root's: each as experiment
-    /// files write it. Where there is none, no probe runs a program here.
+    /// Programs that a probe may run here with the rights of the agent or the coordinator that runs it,
+    /// mostly root's: each as experiment files write it. Where there is none, no probe runs a program here.
     pub probe_programs: Vec<String>,
 }
 
@@ -136,11 +138,13 @@ impl TryFrom<String> for ProtectedPath {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
         // A relative one would mean another file wherever the agent was started.
-        if text.starts_with('/') && text.split('/').all(|part| part != "." && part != "..") {
-            Ok(ProtectedPath(text))
-        } else {
-            Err(format!("`{text}` is not an absolute path: write /usr/lib/postgresql"))
+        if !text.starts_with('/') {
+            return Err(format!("`{text}` is not an absolute path: write /usr/lib/postgresql"));
         }
+        if text.split('/').any(|part| part == "." || part == "..") {
+            return Err(format!("`{text}`: write the path without `.` and `..`"));
+        }
+        Ok(ProtectedPath(text))
     }
 }
 
@@ -459,7 +463,7 @@ mod tests {
             (r#"{"protect-ports": ["22"]}"#, "write it as tcp/22"),
             (r#"{"protect-peers": ["10.0.0.300"]}"#, "is not an address"),
             (r#"{"protect-paths": ["lib/postgresql"]}"#, "write /usr/lib/postgresql"),
-            (r#"{"protect-paths": ["/opt/../srv"]}"#, "is not an absolute path"),
+            (r#"{"protect-paths": ["/opt/../srv"]}"#, "without `.` and `..`"),
             (r#"{"max-duration": "60"}"#, "has no unit"),
         ] {
             let error = serde_json::from_str::<Policy>(text).unwrap_err().to_string();

@@ -36,8 +36,8 @@ impl std::fmt::Display for Vantage {
 
 /// Whoever runs probes.
 pub trait Prober: Send {
-    /// What is wanted now: those named run, the others end.
-    fn set(&mut self, now: Time, orders: &[ProbeOrder]);
+    /// What is wanted, `as_of` this moment: those named run, the others end.
+    fn set(&mut self, as_of: Time, orders: &[ProbeOrder]);
 
     /// What they have seen. Those that nobody has named for long end and are forgotten.
     fn reports(&mut self, now: Time) -> Vec<ProbeReport>;

@@ -117,8 +117,8 @@ impl<'a> Picker<'a> {
             sockets.extend(sockets_at(Protocol::Udp, port)?);
         }
         let mut paths: Vec<PathBuf> = protect.paths.iter().map(PathBuf::from).collect();
-        // One that is not there protects what another mount namespace has there.
-        paths.extend(protect.paths.iter().filter_map(|path| fs::canonicalize(path).ok()));
+        let led_to: Vec<PathBuf> = paths.iter().filter_map(|path| led_to(path)).collect();
+        paths.extend(led_to);
         let me = i32::try_from(std::process::id()).unwrap_or(0);
         let lineage = [Some(me), protect.asker].into_iter().flatten().flat_map(lineage).collect();
         let program = program_of("self");
@@ -156,12 +156,25 @@ impl<'a> Picker<'a> {
         if self.paths.is_empty() {
             return false;
         }
-        let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+        let program = match fs::read_link(format!("/proc/{pid}/exe")) {
+            Ok(program) => program,
+            // Gone. What may not be looked at may be protected.
+            Err(error) => return error.kind() != io::ErrorKind::NotFound,
+        };
         // As of a program that was replaced while it runs.
         let program = program.to_string_lossy();
         let program = Path::new(program.strip_suffix(" (deleted)").unwrap_or(&program));
         self.paths.iter().any(|path| program.starts_with(path))
     }
+}
+
+/// What a path leads to, also where its last parts are not there: a program that was removed while it runs,
+/// or one that only another mount namespace has.
+fn led_to(path: &Path) -> Option<PathBuf> {
+    path.ancestors().find_map(|there| {
+        let rest = path.strip_prefix(there).ok()?;
+        Some(fs::canonicalize(there).ok()?.join(rest))
+    })
 }
 
 /// A process, its parent and so on: who would pick by command line must not pick the shell or the
@@ -314,7 +327,9 @@ mod tests {
             assert!(!spared(path.clone()), "{path:?}");
         }
         fs::remove_file(&program).unwrap();
-        assert!(spared(home));
+        for path in [home, program, dir.join("link/bin/nap")] {
+            assert!(spared(path.clone()), "{path:?}");
+        }
         child.kill().unwrap();
         child.wait().unwrap();
     }

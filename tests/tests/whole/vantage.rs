@@ -59,4 +59,17 @@ fn what_coordinators_see_is_theirs_and_outlives_their_leader() {
     assert_eq!(shown["verdict"], "held", "{shown:#}");
     let stages = shown["metrics"][1]["stages"].as_object().expect("stages");
     assert_eq!(stages.len(), 3, "{shown:#}");
+
+    // A coordinator comes up whatever stands in a file that is about programs of probes alone.
+    let policy = fleet.path(&leader, "/etc/squall/policy.toml");
+    std::fs::create_dir_all(policy.parent().expect("a directory")).expect("made");
+    std::fs::write(&policy, "allow = 7\n").expect("written");
+    fleet.revive(&leader, "coordinator");
+    until(30_000, "it takes part", || {
+        let status = fleet.json(&["status"]);
+        let all = status["coordinators"].as_array()?;
+        all.iter().all(|c| c["role"] == "leader" || c["role"] == "follower").then_some(())
+    });
+    let log = fleet.log(&leader, "coordinator");
+    assert!(log.contains("no probe runs a program here") && log.contains("policy.toml"), "{log}");
 }

@@ -86,7 +86,7 @@ impl Probes {
 
 impl Prober for Probes {
     /// Must be called within a tokio runtime.
-    fn set(&mut self, now: Time, orders: &[ProbeOrder]) {
+    fn set(&mut self, as_of: Time, orders: &[ProbeOrder]) {
         for ((experiment, name), probe) in &mut self.probes {
             let named = |o: &&ProbeOrder| o.experiment == *experiment && o.probe.name == *name;
             if !orders.iter().any(|o| named(&o)) {
@@ -101,12 +101,12 @@ impl Prober for Probes {
             }
             let probe = self.probes.entry(key).or_insert_with(|| Probe {
                 spec: order.probe.clone(),
-                shared: Arc::new(Shared::new(now, order.stage)),
+                shared: Arc::new(Shared::new(as_of, order.stage)),
                 task: None,
-                named: now,
+                named: as_of,
             });
-            probe.named = now;
-            probe.shared.set_stage(now, order.stage);
+            probe.named = as_of;
+            probe.shared.set_stage(as_of, order.stage);
             if probe.task.is_none() || probe.spec != order.probe {
                 probe.end();
                 probe.spec = order.probe.clone();

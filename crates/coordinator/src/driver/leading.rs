@@ -46,6 +46,7 @@ impl Driver {
                     machine.handle_report(now, host, report.clone());
                 }
             }
+            machine.handle_own_probes(self.node.prober().reports(now));
             let lacking = self.node.stops().lacking();
             machine.handle_stops(now, &lacking);
             Leading { machine, next_judgement: now }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use squall_core::experiment::LEASE_MS;
 use squall_core::ids::{CommandId, HostName, StopId};
@@ -14,7 +13,7 @@ use squall_wire::codec;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Driver, beside};
+use super::{ATTEMPT, Driver, beside};
 use crate::clock;
 use crate::node::Node;
 use crate::raft::{self, NotWritten};
@@ -28,8 +27,6 @@ const PUBLISH_GAP_MS: u64 = 50;
 const MAX_KEPT: usize = 4;
 /// Stops in one message to another coordinator, each with its record.
 const MAX_FORWARDED: usize = 1024;
-/// How long a proposal or a call about a stop may take before the next tick tries again.
-const ATTEMPT: Duration = Duration::from_secs(2);
 
 struct Running {
     machine: Broadcast,
@@ -198,6 +195,7 @@ impl Driver {
             if let Some(leading) = &mut self.leading {
                 leading.machine.handle_stop(clock::now(), stop);
             }
+            self.order_probes();
         }
         new
     }

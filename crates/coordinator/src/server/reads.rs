@@ -117,7 +117,11 @@ pub(super) async fn show(node: &Arc<Node>, id: ExperimentId) -> Response {
             false => Response::NoQuorum("this coordinator alone does not know it".into()),
         };
     };
-    let mut probes = node.prober().reports(clock::now());
+    // Of the coordinators' samples those of the one that leads count.
+    let mut probes = match node.leadership() {
+        Some(_) => node.prober().reports(clock::now()),
+        None => Vec::new(),
+    };
     probes.retain(|p| p.experiment == id);
     {
         let sessions = node.sessions();

@@ -33,7 +33,7 @@ impl AllGood {
 }
 
 impl Prober for AllGood {
-    fn set(&mut self, _now: Time, orders: &[ProbeOrder]) {
+    fn set(&mut self, _as_of: Time, orders: &[ProbeOrder]) {
         let mut wanted = self.0.lock().unwrap();
         wanted.orders = orders.to_vec();
         wanted.times += 1;
@@ -83,7 +83,7 @@ async fn every_coordinator_runs_a_probe_of_theirs_until_a_stop_and_the_leader_ju
     let heard = |s: &Status| s.hosts.iter().all(|host| host.report.is_some());
     cluster.until(leader, "both are heard", heard).await;
     let h2 = latching(h2);
-    let id = ExperimentId(uuid::Uuid::from_u128(rand::random()));
+    let id = ExperimentId(uuid::Uuid::from_u128(1));
     let file = r#"{
         "name": "burn", "targets": {"hosts": ["h1"]}, "faults": [{"cpu": {"load": "1 %"}}], "duration": "1m",
         "steady-state": [{"name": "p", "tcp": {"address": "h2:1"}, "from": "coordinator"}],
@@ -91,9 +91,10 @@ async fn every_coordinator_runs_a_probe_of_theirs_until_a_stop_and_the_leader_ju
     }"#;
     let submit = Request::Submit { command: command(), id, file: file.into() };
     let begins = |m| matches!(m, ToAgent::Orders(orders) if !orders.apply.is_empty()).then_some(());
-    // Nothing is begun before the leader's own samples were steady.
-    let ((), answer) = tokio::join!(h1.expect(begins), cluster.write(&submit));
+    let answer = cluster.write(&submit).await;
     assert!(matches!(answer, Outcome::Done(_)), "{answer:?}");
+    // Nothing is begun before the leader's own samples were steady.
+    h1.expect(begins).await;
     let h1 = latching(h1);
 
     for i in 0..3 {
@@ -102,12 +103,16 @@ async fn every_coordinator_runs_a_probe_of_theirs_until_a_stop_and_the_leader_ju
             panic!("not shown")
         };
         let seen: Vec<u64> = shown.probes.iter().map(|p| p.stages[0].1.sent).collect();
-        assert_eq!(seen, [100], "{:?}", shown.probes);
+        let wanted: &[u64] = if i == leader { &[100] } else { &[] };
+        assert_eq!(seen, wanted, "only the leader's count: {:?}", shown.probes);
     }
-    // What a leader without a quorum has applied may be long over.
-    cluster.isolate(leader, true);
-    cluster.until_told_nothing(leader).await;
-    assert_eq!(cluster.probers[leader].stages(), [Stage::During], "nobody has ended them");
+    // What one that is cut off has applied may be long over.
+    for i in [(leader + 1) % 3, leader] {
+        cluster.isolate(i, true);
+        cluster.until_told_nothing(i).await;
+        assert_eq!(cluster.probers[i].stages(), [Stage::During], "nobody has ended them");
+        cluster.isolate(i, i == leader);
+    }
     let _ = stop_all(&mut cluster, leader, stop()).await;
     cluster.until_probing(leader, &[]).await;
     cluster.isolate(leader, false);

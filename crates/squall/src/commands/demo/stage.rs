@@ -261,13 +261,18 @@ mod tests {
             let all = living_in(&spaces, by);
             all.into_iter().any(|(process, _)| process.starts_with(&format!("{me} (")))
         };
-        let now = squall_faults::clock::now();
-        assert!(mine(now));
-        assert!(!mine(Time(0)));
+        let by = squall_faults::clock::now();
+        assert!(mine(by));
+        std::thread::sleep(std::time::Duration::from_millis(30));
         let mut later = Command::new("sleep").arg("60").spawn().unwrap();
-        let shown = living_in(&spaces, squall_faults::clock::now().plus(20));
         let name = format!("{} (sleep)", later.id());
-        assert!(shown.iter().any(|(process, _)| *process == name), "{name} is not in {shown:?}");
+        let counts = |by| living_in(&spaces, by).iter().any(|(process, _)| *process == name);
+        // It has its name when it has begun its program.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !counts(squall_faults::clock::now().plus(20)) {
+            assert!(std::time::Instant::now() < deadline, "{name} does not count");
+        }
+        assert!(!counts(by));
         later.kill().unwrap();
         later.wait().unwrap();
     }
