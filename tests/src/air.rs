@@ -128,7 +128,7 @@ pub fn throw(
     fleet: &Fleet,
     from: &str,
     to: SocketAddr,
-    datagrams: Vec<Vec<u8>>,
+    datagrams: impl IntoIterator<Item = Vec<u8>> + Send + 'static,
     gap: Duration,
 ) -> JoinHandle<()> {
     on_network(fleet, from, move || {

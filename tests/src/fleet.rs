@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,6 +16,8 @@ pub struct Fleet {
     /// The lab itself.
     pub lab: Lab,
     files: tempfile::TempDir,
+    /// The processes that were killed, by number and start.
+    killed: Mutex<Vec<(i32, String)>>,
 }
 
 /// What a command printed and ended with.
@@ -133,12 +136,22 @@ pub fn config(role: &str) -> &'static str {
 pub fn until<T>(ms: u64, what: &str, mut ask: impl FnMut() -> Option<T>) -> (T, Duration) {
     let began = Instant::now();
     loop {
+        let asked = began.elapsed();
         if let Some(found) = ask() {
             return (found, began.elapsed());
         }
-        assert!(began.elapsed() < Duration::from_millis(ms), "not within {ms} ms: {what}");
+        assert!(asked < Duration::from_millis(ms), "not within {ms} ms: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// When a process that has not ended was started, in the kernel's count.
+fn started(pid: i32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit(')').next()?.split_whitespace();
+    // A zombie that its parent leaves has let go of everything.
+    let alive = fields.next() != Some("Z");
+    fields.nth(18).filter(|_| alive).map(str::to_owned)
 }
 
 impl Fleet {
@@ -151,7 +164,7 @@ impl Fleet {
         let squall = program().unwrap_or_else(|e| panic!("{e}"));
         let lab = Lab::up(&squall, up).unwrap_or_else(|e| panic!("{e}"));
         let files = tempfile::tempdir().expect("a directory for files");
-        Fleet { lab, files }
+        Fleet { lab, files, killed: Mutex::default() }
     }
 
     /// `squall ARGS` about this cluster, run to its end.
@@ -222,6 +235,10 @@ impl Fleet {
             // All at once: the death of one may end the others.
             let mut kill = Command::new("kill");
             kill.arg(format!("-{signal}")).args(pids.iter().map(i32::to_string));
+            if signal == "KILL" {
+                let known = pids.iter().filter_map(|pid| Some((*pid, started(*pid)?)));
+                self.killed.lock().unwrap_or_else(PoisonError::into_inner).extend(known);
+            }
             let _ = run(kill).ended(0);
         }
         pids.len()
@@ -246,11 +263,26 @@ impl Fleet {
         self.init(host).join("root").join(path.trim_start_matches('/'))
     }
 
+    /// Waits until what was killed is gone: a process that dies keeps its locks until its last thread has
+    /// ended.
+    ///
+    /// # Panics
+    /// It is still there.
+    pub fn await_deaths(&self) {
+        let killed =
+            std::mem::take(&mut *self.killed.lock().unwrap_or_else(PoisonError::into_inner));
+        until(10_000, "the dead are gone", || {
+            let is_gone = |(pid, start): &(i32, String)| started(*pid).as_ref() != Some(start);
+            killed.iter().all(is_gone).then_some(())
+        });
+    }
+
     /// Starts a role on a host once more, as the lab did: `agent` or `coordinator`.
     ///
     /// # Panics
     /// It cannot be started.
     pub fn revive(&self, host: &str, role: &str) {
+        self.await_deaths();
         let log = File::options().create(true).append(true).open(self.log_path(host, role));
         let log = log.expect("its log");
         let words = ["setsid", "-f", "squall", role, "--config", config(role)];

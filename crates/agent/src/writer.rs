@@ -1,7 +1,7 @@
 //! The journal behind a thread of its own: durable writes in order, without stopping the driver.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use squall_core::host::{Record, Token};
 use squall_journal::{Journal, JournalError};
@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 const COMPACT_BYTES: u64 = 1024 * 1024;
 /// Requests that are made durable together, at most.
 const MAX_BATCH: usize = 256;
+/// How long an agent that was just killed may keep the journal: until its last thread has ended.
+const DYING: Duration = Duration::from_secs(1);
 /// How long the end waits for the last write.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -32,7 +34,15 @@ pub(crate) struct Opened {
 /// The journal's: locked by another process, corrupt, or unreadable. A record that this version
 /// does not know is refused as one that is corrupt.
 pub(crate) fn open(dir: &Path) -> Result<Opened, JournalError> {
-    let (journal, recovered) = Journal::open(dir)?;
+    let began = Instant::now();
+    let (journal, recovered) = loop {
+        match Journal::open(dir) {
+            Err(JournalError::Locked { .. }) if began.elapsed() < DYING => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => break opened?,
+        }
+    };
     if recovered.torn_bytes > 0 {
         tracing::warn!(bytes = recovered.torn_bytes, "the journal's torn tail was cut off");
     }
@@ -141,6 +151,20 @@ fn encode<'a>(records: impl Iterator<Item = &'a Record>) -> Result<Vec<Vec<u8>>,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_is_dying_is_waited_for_and_whoever_lives_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(dir.path()).unwrap();
+        let said = open(dir.path()).err().map(|e| e.to_string()).unwrap_or_default();
+        assert!(said.contains("is in use by process"), "{said}");
+        let dying = std::thread::spawn(move || {
+            std::thread::sleep(DYING / 4);
+            drop(journal);
+        });
+        assert!(open(dir.path()).is_ok());
+        dying.join().unwrap();
+    }
 
     #[test]
     fn a_record_of_another_version_is_told_with_its_file_and_what_to_do() {

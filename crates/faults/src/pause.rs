@@ -128,6 +128,11 @@ fn seize(target: &Target, tracees: &mut Tracees) -> Result<usize, Failure> {
             Err(error) => return Err(refused(target, tid, &error)),
         }
     }
+    // What was seized by mistake is let go with everything else.
+    if target.is_another() {
+        let what = format!("process {} became another one while it was being stopped", target.pid);
+        return Err(Failure::System(what));
+    }
     Ok(new)
 }
 

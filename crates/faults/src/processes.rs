@@ -34,6 +34,11 @@ impl Target {
     pub(crate) fn is_same(&self) -> bool {
         proc::stat(self.pid).is_ok_and(|s| s.started == self.started && !s.is_dead())
     }
+
+    /// Whether the number means another process by now.
+    pub(crate) fn is_another(&self) -> bool {
+        proc::stat(self.pid).is_ok_and(|s| s.started != self.started)
+    }
 }
 
 /// What a look at the processes found.
@@ -300,8 +305,9 @@ mod tests {
         let pid = std::process::id() as i32;
         let stat = proc::stat(pid).unwrap();
         let target = Target { pid, comm: stat.comm, started: stat.started };
-        assert!(target.is_same());
-        assert!(!Target { started: stat.started + 1, ..target }.is_same());
+        assert!(target.is_same() && !target.is_another());
+        let other = Target { started: stat.started + 1, ..target };
+        assert!(!other.is_same() && other.is_another());
     }
 
     #[test]
@@ -310,7 +316,10 @@ mod tests {
         let dir = dir.path().canonicalize().unwrap();
         let (home, program) = (dir.join("db"), dir.join("db/bin/nap"));
         fs::create_dir_all(home.join("bin")).unwrap();
-        fs::copy("/bin/sleep", &program).unwrap();
+        // By another process: a child of another test that is being started would keep the file open for
+        // writing, and such a file is not run.
+        let copied = std::process::Command::new("cp").arg("/bin/sleep").arg(&program).status();
+        assert!(copied.unwrap().success());
         std::os::unix::fs::symlink(&home, dir.join("link")).unwrap();
         let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
         let wanted = Processes { pid: Some(child.id()), ..Processes::default() };

@@ -32,7 +32,7 @@ const BLACKOUTS: usize = 10;
 /// How long clients work between two blackouts.
 const LIGHT: Duration = Duration::from_millis(1_500);
 /// How long an experiment holds: the lease is 5 s, and a round is over sooner.
-const HOLD: Duration = Duration::from_secs(20);
+const HOLD: Duration = Duration::from_secs(26);
 
 /// How much is done.
 #[derive(Clone, Debug)]

@@ -357,7 +357,7 @@ fn on_a_full_disk_a_host_begins_nothing_stops_all_the_same_and_says_so() {
         log.lines().any(|l| l.contains(&first) && l.contains("latched=Durable")).then_some(())
     });
     assert_eq!(fleet.signal("h1", "agent", "KILL"), 1);
-    fleet.revive("h1", "agent");
+    back(&fleet, "h1");
     fleet.await_state("h1", "latched");
     let said = fleet.squall(&["stop-all", "-o", "json"]).ended(0);
     let second = said.json()["stop"].as_str().expect("an id").to_owned();
@@ -366,17 +366,27 @@ fn on_a_full_disk_a_host_begins_nothing_stops_all_the_same_and_says_so() {
     // An agent that begins on a full disk says which file, and a host is made whole all the same.
     fill(&fleet, "h1");
     assert_eq!(fleet.signal("h1", "agent", "KILL"), 1);
+    fleet.await_deaths();
     let said =
         fleet.on("h1", &["timeout", "5", "squall", "agent", "--config", "/etc/squall/agent.toml"]);
     clear(&said.ended(1), &["/var/lib/squall", "No space left"]);
     let _ = fleet.on("h1", &["squall", "lift"]).ended(0);
     free(&fleet, "h1");
-    fleet.revive("h1", "agent");
+    back(&fleet, "h1");
     fleet.await_state("h1", "latched");
     let _ = fleet.squall(&["resume", &first, &second]).ended(0);
     fleet.await_state("h1", "armed");
     works(&fleet);
     nothing_is_left(&fleet);
+}
+
+/// Starts a host's agent again, and waits until it is the new one that the coordinator hears.
+fn back(fleet: &Fleet, host: &str) {
+    let connected =
+        || fleet.log("c1", "coordinator").matches(&format!("agent connected host={host} ")).count();
+    let before = connected();
+    fleet.revive(host, "agent");
+    until(30_000, "it is connected anew", || (connected() > before).then_some(()));
 }
 
 /// Drains h3 and takes it back until a coordinator is no more; returns whether the last word that was
@@ -445,7 +455,8 @@ fn a_coordinator_with_a_full_disk_ends_and_nothing_acknowledged_is_lost() {
         });
     }
     // One is left, and its disk is full: a stop reaches every host, and outlives that coordinator.
-    let _ = fleet.start(&file("{ hosts: [h2] }", "cpu: { workers: 1, load: 5 }", "duration: 10m"));
+    let rest = "duration: 10m\nsafety: { lease: 30s }";
+    let _ = fleet.start(&file("{ hosts: [h2] }", "cpu: { workers: 1, load: 5 }", rest));
     for coordinator in ["c1", "c2"] {
         assert_eq!(fleet.signal(coordinator, "coordinator", "KILL"), 1);
     }

@@ -1,6 +1,8 @@
 //! Stopping needs no quorum, and nothing starts after a stop before a resume that names it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -116,8 +118,9 @@ fn answers_are_marked(fleet: &Fleet) {
 #[test]
 fn without_a_quorum_every_host_stops_and_nothing_starts_before_its_resume() {
     let fleet = fleet(5, 3);
-    let cut = fleet.start(&long("h1", "partition: { peers: [h2, h3] }", "5s"));
-    let burn = fleet.start(&long("h2", "cpu: { workers: 1, load: 20 }", "5s"));
+    // Nothing but the stop may end them so soon.
+    let cut = fleet.start(&long("h1", "partition: { peers: [h2, h3] }", "30s"));
+    let burn = fleet.start(&long("h2", "cpu: { workers: 1, load: 20 }", "30s"));
     assert_eq!(fleet.traces("h1").len(), 3, "a holder, two tables: {:?}", fleet.traces("h1"));
     // Whoever leads dies, and one more.
     let lead = leader(&fleet);
@@ -347,7 +350,9 @@ fn forged_and_replayed_datagrams_change_nothing() {
 fn replayed_beats_hide_no_partition(fleet: &Fleet, beats: &[Vec<u8>]) {
     // h2 hears nothing of h1 any more, but for old beats from a third hand.
     let id = fleet.start(&long("h1", "partition: { peers: [h2, h3] }", "5s"));
-    let again: Vec<Vec<u8>> = beats.iter().cycle().take(1_200).cloned().collect();
+    let looking = Arc::new(AtomicBool::new(true));
+    let (again, looks) = (beats.to_vec(), looking.clone());
+    let again = again.into_iter().cycle().take_while(move |_| looks.load(Ordering::Relaxed));
     let thrown = throw(fleet, "h3", to(fleet, "h2", GOSSIP), again, Duration::from_millis(5));
     until(20_000, "the partition shows although old beats are replayed", || {
         let views = fleet.json(&["views"]);
@@ -356,8 +361,9 @@ fn replayed_beats_hide_no_partition(fleet: &Fleet, beats: &[Vec<u8>]) {
         (views["verdict"] == "partition" && cut).then_some(())
     });
     assert!(!thrown.is_finished(), "the replay was over before anybody looked");
-    let _ = fleet.squall(&["stop", &id]).ended(0);
+    looking.store(false, Ordering::Relaxed);
     thrown.join().expect("the thrower ends");
+    let _ = fleet.squall(&["stop", &id]).ended(0);
 }
 
 #[test]

@@ -13,12 +13,12 @@ fn file(host: &str, peers: &str, rest: &str) -> String {
     let probe = |name: &str, from: &str| {
         format!(
             "  - {{ name: {name}, from: {from}, http: {{ url: \"http://h2:8080/\" }}, every: 100ms, \
-             timeout: 300ms, expect: {{ error-rate: \"< 20%\" }} }}\n"
+             timeout: 1s, expect: {{ error-rate: \"< 20%\" }} }}\n"
         )
     };
     format!(
         "name: x\ntargets: {{ hosts: [{host}] }}\nfaults:\n  - partition: {{ peers: [{peers}] }}\n{rest}\n\
-         baseline: 1s\nrecovery: 1s\nsteady-state:\n{}{}",
+         baseline: 3s\nrecovery: 3s\nsafety: {{ lease: 20s }}\nsteady-state:\n{}{}",
         probe("near", "h3"),
         probe("far", "coordinator")
     )

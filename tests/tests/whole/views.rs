@@ -140,7 +140,9 @@ fn a_cut_within_one_group_leaves_the_other_alone() {
         of_b.insert(of(views, "b").0);
         of(views, "a") == ("complete".to_owned(), cut.clone())
     });
-    assert_eq!(of_b, BTreeSet::from(["agree".to_owned()]));
+    // It may not have been heard of yet; a cut it never shows.
+    let allowed = BTreeSet::from(["agree", "unknown"].map(str::to_owned));
+    assert!(of_b.contains("agree") && of_b.is_subset(&allowed), "{of_b:?}");
     assert!(fleet.pings("h1", "h4", 2.0) && !fleet.pings("h1", "h2", 1.0));
     let _ = fleet.squall(&["stop", &id]).ended(0);
     let _ = watch(&fleet, |views| views["verdict"] == "agree");

@@ -256,7 +256,7 @@ async fn a_program_that_takes_too_long_dies_with_its_children() {
     let script = format!("sleep 600 & echo $$ $! >> {0}; wait", pids.display());
     for by_timeout in [true, false] {
         let mut probes = willing();
-        let timeout_ms = if by_timeout { 500 } else { 600_000 };
+        let timeout_ms = if by_timeout { 3_000 } else { 600_000 };
         probes.set(clock::now(), &[order(shell(&script), 60_000, timeout_ms, Stage::Before)]);
         let line = || std::fs::read_to_string(&pids).unwrap_or_default();
         until("the program runs", || line().ends_with('\n')).await;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use squall_core::experiment::{EndReason, Experiment};
 use squall_core::ids::{CommandId, ExperimentId, HostName, StopId};
@@ -16,6 +17,11 @@ use crate::clock;
 use crate::driver::{new_command, propose_lacking};
 use crate::node::Node;
 use crate::raft::{self, NotWritten};
+
+/// How long a resume waits for hosts to report what their receipts have said: they report each second.
+const REPORTED: Duration = Duration::from_millis(1_500);
+/// Between two looks at that.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Carries out a request that changes something.
 pub(super) async fn write(node: &Arc<Node>, by: &str, request: Request) -> Response {
@@ -142,21 +148,32 @@ async fn resume(
     if let Some(unknown) = unknown {
         return refuse(node, by, command, Refusal::UnknownStop(unknown)).await;
     }
-    let blockers = {
-        let sessions = node.sessions();
-        let digest = node.stops().fence().digest();
-        node.applied.read(|registry| {
-            let hosts = registry.hosts.keys().map(|host| {
-                let last = sessions.get(host).and_then(|s| s.report.as_ref());
-                (host, last.map(|(report, at)| (report, *at)))
-            });
-            stopping::blockers(clock::now(), hosts, digest, &despite)
-        })
+    // A receipt comes before the report that says the same, and perhaps to another coordinator.
+    let patience = tokio::time::Instant::now() + REPORTED;
+    let blockers = loop {
+        let blockers = not_stopped(node, &despite);
+        if blockers.is_empty() || tokio::time::Instant::now() >= patience {
+            break blockers;
+        }
+        tokio::time::sleep(AGAIN).await;
     };
     if !blockers.is_empty() {
         return refuse(node, by, command, Refusal::NotStopped(blockers)).await;
     }
     propose(node, by, command, Command::Resume { stops, despite }).await
+}
+
+/// Hosts that may still be under way to stopping, by what this node has heard of them.
+fn not_stopped(node: &Node, despite: &BTreeSet<HostName>) -> Vec<HostName> {
+    let sessions = node.sessions();
+    let digest = node.stops().fence().digest();
+    node.applied.read(|registry| {
+        let hosts = registry.hosts.keys().map(|host| {
+            let last = sessions.get(host).and_then(|s| s.report.as_ref());
+            (host, last.map(|(report, at)| (report, *at)))
+        });
+        stopping::blockers(clock::now(), hosts, digest, despite)
+    })
 }
 
 /// Ends every running experiment, each under an id that follows from the command's.

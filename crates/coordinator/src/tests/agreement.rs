@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use squall_core::ids::NodeId;
-use squall_core::message::{Request, Response};
+use squall_core::message::{Request, Response, Status};
 use squall_core::registry::Outcome;
 use tokio::time::{Instant, sleep};
 
@@ -23,9 +23,10 @@ async fn three_agree_fail_over_and_take_back_one_that_restarts_from_disk() {
 
     cluster.start(first).await;
     cluster.until(first, "has applied what it missed", |s| s.applied >= after && s.confirmed).await;
-    let status = cluster.status(second).await;
+    let votes = |role: &str| role == "leader" || role == "follower";
+    let all = |s: &Status| s.coordinators.iter().all(|c| votes(&c.role));
+    let status = cluster.until(second, "all vote", all).await;
     assert_eq!(status.coordinators.len(), 3);
-    assert!(status.coordinators.iter().all(|c| c.role == "leader" || c.role == "follower"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

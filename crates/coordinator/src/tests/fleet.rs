@@ -112,8 +112,14 @@ impl Agent {
         }
     }
 
-    /// Latches like a real agent and answers.
+    /// Latches like a real agent, answers and reports.
     pub async fn latch(&mut self, stop: StopId) {
+        self.receive(stop).await;
+        self.report().await;
+    }
+
+    /// Latches and answers, and has not reported it yet.
+    pub async fn receive(&mut self, stop: StopId) {
         self.fence.hear(stop);
         let receipt = Receipt {
             stop,
@@ -124,7 +130,6 @@ impl Agent {
             took_ms: 1,
         };
         self.channel.send(&FromAgent::Receipt(receipt)).await.unwrap();
-        self.report().await;
     }
 }
 

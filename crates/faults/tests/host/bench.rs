@@ -262,14 +262,17 @@ pub fn mark() -> Option<u32> {
     Some(CONTROL_MARK)
 }
 
-/// How long until `done`, at most `ms`.
+/// How long until `done`, at most `ms` to the beginning of a look: looks take time of their own.
 pub fn until(ms: u64, mut done: impl FnMut() -> bool) -> Duration {
     let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_millis(ms), "not within {ms} ms");
+    loop {
+        let looked = began.elapsed();
+        if done() {
+            return looked;
+        }
+        assert!(looked < Duration::from_millis(ms), "not within {ms} ms");
         thread::sleep(Duration::from_millis(2));
     }
-    began.elapsed()
 }
 
 pub fn soon(ms: u64) -> Time {

@@ -154,15 +154,15 @@ fn a_burner_that_is_ending_is_not_gone_yet() {
 #[test]
 fn renewals_keep_burners() {
     let host = TestHost::new();
-    let hold = task(cpu(2, 5), 91, 1_000, 60_000);
+    let hold = task(cpu(2, 5), 91, 2_000, 60_000);
     let tag = hold.id.tag();
     let held = Held::start(&host, hold).held();
-    for _ in 0..15 {
-        held.holder.renew(soon(1_000));
+    for _ in 0..20 {
+        held.holder.renew(soon(2_000));
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(burners(&tag).len(), 2);
-    held.gone(2_000);
+    held.gone(3_000);
     until(1_000, || burners(&tag).is_empty());
 }
 
@@ -233,7 +233,7 @@ fn orders_that_come_with_the_task_count() {
     let work =
         format!("{{\"body\":{{\"Cpu\":{{\"load_percent\":1}}}},\"until\":{early}}}\n{}\n", late.0);
     let mut renewed = start(&["burn"], work);
-    let hold = serde_json::to_string(&task(cpu(1, 5), 91, 0, 60_000)).unwrap();
+    let hold = serde_json::to_string(&task(cpu(1, 5), 97, 0, 60_000)).unwrap();
     let renew = serde_json::to_string(&HolderOrder::Renew(late)).unwrap();
     let lift = serde_json::to_string(&HolderOrder::Lift).unwrap();
     let mut held = start(&[], format!("{hold}\n{renew}\n"));

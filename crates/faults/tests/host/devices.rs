@@ -9,7 +9,7 @@ use squall_core::fault::{Direction, Fault, Loss, Partition, Traffic};
 use crate::bench::{Held, Pair, TestHost, task, until};
 
 /// Longer than until devices are looked for again.
-const LOOK: Duration = Duration::from_millis(1_500);
+const LOOK: Duration = Duration::from_millis(2_500);
 
 fn traffic(direction: Direction) -> Traffic {
     let peers = vec!["10.9.0.2/32".parse().unwrap()];
@@ -95,7 +95,7 @@ fn no_packet_passes_while_devices_come_and_go() {
     let flood = thread::spawn(move || {
         let began = Instant::now();
         let mut sent = 0_u32;
-        while began.elapsed() < Duration::from_secs(6) {
+        while began.elapsed() < Duration::from_secs(9) {
             near.send_to(b"hello", to).unwrap();
             sent += 1;
         }

@@ -22,7 +22,7 @@ use crate::victim::{Victim, burners, state, taken, with};
 /// How soon after its cause an end must be seen, on a machine that is busy.
 const SOON: Duration = Duration::from_millis(1_500);
 /// The lease or the length of a fault that ends by time.
-const SHORT_MS: u64 = 2_000;
+const SHORT_MS: u64 = 4_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Event {
@@ -240,7 +240,8 @@ fn cell(kind: &str, event: Event, number: u128) -> i64 {
     if event.is_timed() {
         // Frozen or not, it holds until then.
         thread::sleep(Duration::from_millis(clock::now().until(due).saturating_sub(300)));
-        assert!(bites(), "{kind} ended before its time at {event:?}");
+        // A look that ends later says nothing of then.
+        assert!(bites() || clock::now() >= due, "{kind} ended before its time at {event:?}");
     }
     let began = Instant::now();
     while bites() {

@@ -29,16 +29,16 @@ fn it_kills_as_many_as_it_was_told() {
     let host = TestHost::new();
     let mut victims: Vec<_> = (0..5).map(|_| Victim::start(&host, 2, "kill-count")).collect();
     let some =
-        Held::start(&host, task(kill(with("kill-count"), Amount::Count(1)), 40, 5_000, 9_000));
+        Held::start(&host, task(kill(with("kill-count"), Amount::Count(1)), 40, 20_000, 30_000));
     let achieved = some.achieved();
     assert_eq!(achieved.measured, "1 signalled, 1 seen dead");
     until(1_000, || dead(&mut victims) == 1);
-    let half = task(kill(with("kill-count"), Amount::Percent(50)), 41, 5_000, 9_000);
+    let half = task(kill(with("kill-count"), Amount::Percent(50)), 41, 20_000, 30_000);
     let half = Held::start(&host, half).held();
     until(1_000, || dead(&mut victims) == 3);
     let one = alive(&mut victims).pid();
     let by_pid = Processes { pid: Some(one as u32), ..with("kill-count") };
-    let by_pid = Held::start(&host, task(kill(by_pid, Amount::All), 42, 5_000, 9_000)).held();
+    let by_pid = Held::start(&host, task(kill(by_pid, Amount::All), 42, 20_000, 30_000)).held();
     until(1_000, || dead(&mut victims) == 4);
     let last = alive(&mut victims);
     last.resumes(1_000);

@@ -210,7 +210,12 @@ fn as_many_peers_as_there_may_be_are_renewed() {
     let many: Vec<String> = many.chain(["fd09::2/128".into()]).skip(1).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let held = Held::start(&pair.h1, task(cut(&many, Direction::Both), 18, 1_500, 60_000));
-    held.next(5_000).expect("a report");
+    // Many peers take longer to put in place than the lease lasts on a busy machine.
+    let said = (0..200).find_map(|_| {
+        held.holder.renew(soon(1_500));
+        held.next(50)
+    });
+    assert!(matches!(said, Some(HolderEvent::Report(HolderReport::Held(_)))), "{said:?}");
     for _ in 0..10 {
         std::thread::sleep(Duration::from_millis(250));
         held.holder.renew(soon(1_500));
@@ -302,7 +307,7 @@ fn a_share_is_lost() {
         traffic: traffic(&["10.9.0.2/32"], Direction::Both),
         per_million: 200_000,
     });
-    let held = Held::start(&pair.h1, task(fault, 7, 5_000, 60_000)).held();
+    let held = Held::start(&pair.h1, task(fault, 7, 20_000, 60_000)).held();
     let out = pair.h1.run(|| {
         std::process::Command::new("ping")
             .args(["-q", "-i", "0.002", "-c", "600", "-W", "1", "10.9.0.2"])
@@ -337,10 +342,10 @@ fn sigkill_of_the_holder_heals_within_a_second_and_leaves_nothing() {
 fn a_frozen_holder_heals_at_the_end_of_its_lease() {
     let pair = Pair::new();
     let before = pair.h1.snapshot();
-    let held = Held::start(&pair.h1, task(both(), 9, 1_500, 60_000)).held();
+    let held = Held::start(&pair.h1, task(both(), 9, 4_000, 60_000)).held();
     kill(Pid::from_raw(held.holder.pid() as i32), Signal::SIGSTOP).unwrap();
     assert_eq!(pair.ways(v4(), None), (false, false));
-    until(2_000, || pair.udp("10.9.0.2", None));
+    until(4_500, || pair.udp("10.9.0.2", None));
     until(1_000, || pair.h1.snapshot() == before);
     held.gone(1_000);
 }
@@ -391,7 +396,7 @@ fn two_compose_and_one_goes_without_the_other() {
 #[test]
 fn renewals_leak_no_packet() {
     let pair = Pair::new();
-    let held = Held::start(&pair.h1, task(both(), 15, 1_000, 60_000)).held();
+    let held = Held::start(&pair.h1, task(both(), 15, 2_000, 60_000)).held();
     let flood = pair.h1.run(|| {
         std::process::Command::new("ping")
             .args(["-q", "-i", "0.002", "-w", "5", "10.9.0.2"])
@@ -401,7 +406,7 @@ fn renewals_leak_no_packet() {
     });
     for _ in 0..25 {
         std::thread::sleep(Duration::from_millis(200));
-        held.holder.renew(soon(1_000));
+        held.holder.renew(soon(2_000));
     }
     let out = flood.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();

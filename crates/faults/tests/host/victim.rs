@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,8 @@ use crate::bench::{TestHost, example, until};
 pub struct Victim {
     child: Child,
     ticks: Arc<AtomicU64>,
+    /// Where they come from.
+    pipe: OwnedFd,
     pub tcp: u16,
     pub udp: u16,
 }
@@ -38,6 +41,7 @@ impl Victim {
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
         let ports: Vec<u16> = line.split_whitespace().map(|p| p.parse().unwrap()).collect();
+        let pipe = out.get_ref().as_fd().try_clone_to_owned().unwrap();
         let ticks = Arc::new(AtomicU64::new(0));
         let count = ticks.clone();
         thread::spawn(move || {
@@ -46,7 +50,7 @@ impl Victim {
                 count.fetch_add(len as u64, Ordering::Relaxed);
             }
         });
-        let victim = Victim { child, ticks, tcp: ports[0], udp: ports[1] };
+        let victim = Victim { child, ticks, pipe, tcp: ports[0], udp: ports[1] };
         victim.resumes(5_000);
         victim
     }
@@ -64,6 +68,7 @@ impl Victim {
     /// Whether it does nothing for 200 ms.
     pub fn stands(&self) -> bool {
         // What is under way in the pipe may still arrive.
+        until(5_000, || rustix::io::ioctl_fionread(&self.pipe).unwrap() == 0);
         thread::sleep(Duration::from_millis(20));
         let before = self.ticks.load(Ordering::Relaxed);
         thread::sleep(Duration::from_millis(200));

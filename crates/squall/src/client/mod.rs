@@ -34,7 +34,7 @@ pub struct Client {
 }
 
 /// What one coordinator said, or why it did not.
-type Said = (Member, Result<Response, WireError>);
+pub type Said = (Member, Result<Response, WireError>);
 
 impl Client {
     /// Reads the operator's identity and binds its sockets.
@@ -98,6 +98,11 @@ impl Client {
             .coordinators
             .iter()
             .map(move |member| async move { (member.clone(), self.ask_one(member, request).await) })
+    }
+
+    /// What every coordinator says by itself.
+    pub async fn read_each(&self, request: &Request) -> Vec<Said> {
+        futures_util::future::join_all(self.ask_all(request)).await
     }
 
     /// A read: every coordinator is asked at once. The first answer with a quorum behind it is

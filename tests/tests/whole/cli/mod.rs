@@ -275,7 +275,7 @@ fn each_exit_code_means_what_it_says() {
 
     // A killed `run` leaves it to its deadline.
     let count = fleet.json(&["ls"]).as_array().map_or(0, Vec::len);
-    let short = path("short.yaml", &file("h1", CPU, "duration: 4s"));
+    let short = path("short.yaml", &file("h1", CPU, "duration: 10s"));
     let running = fleet.begin(&["run", &short]);
     let id = begun(count);
     running.signal("KILL");
@@ -469,6 +469,9 @@ fn a_running_agent_hurts_nobody_who_asks_it() {
     let agent = on(&["squall", "inject", "cpu", "--load", "5", "--for", "60s"]);
     until(20_000, "an agent runs", || (fleet.pids("h1", "hold").len() == 1).then_some(()));
     let victim = on(&["sleep", "7392"]);
+    until(20_000, "its victim", || {
+        (fleet.on("h1", &["pgrep", "-x", "sleep"]).code == 0).then_some(())
+    });
     let asks = "squall inject kill --cmdline 'sleep 7392' --for 1s; echo the shell lives";
     let said = fleet.on("h1", &["sh", "-c", asks]).ended(0);
     assert!(said.out.ends_with("the shell lives\n"), "{said:#?}");

@@ -8,8 +8,6 @@ mod story;
 
 use std::collections::BTreeSet;
 
-use squall_faults::clock;
-
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::talk;
 use stage::{Stage, living_in};
@@ -24,12 +22,11 @@ pub fn demo() -> Outcome {
     let told = story::tell(&stage);
     // Whatever came of it: nothing is left behind.
     stage.heading("everything is taken down");
-    let by = clock::now();
     let down = stage.run(&["lab", "down", LAB]);
     told?;
     down?;
-    let spaces = stage.spaces();
-    let living = living_in(&spaces, by);
+    let spaces = stage.take_spaces();
+    let living = living_in(&spaces);
     let after = Machine::look()?;
     let left = [
         ("processes of the lab", living.iter().map(|(pid, _)| pid.clone()).collect()),

@@ -1,11 +1,11 @@
 //! Where the demo plays: this program as its own command line, and the lab's hosts.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-
-use squall_core::time::Time;
 
 use crate::exit::{Exit, Failure};
 use crate::output::{data, talk};
@@ -21,7 +21,7 @@ pub struct Stage {
     lab: &'static str,
     scene: std::cell::Cell<u32>,
     cluster: std::cell::RefCell<Option<PathBuf>>,
-    spaces: std::cell::RefCell<BTreeSet<String>>,
+    spaces: std::cell::RefCell<Vec<Space>>,
 }
 
 /// What a command printed and ended with.
@@ -58,14 +58,14 @@ impl Stage {
     /// Notes the network namespaces of the lab: of its hosts, by their first processes, and of its
     /// switch, which started them.
     pub fn set_hosts(&self, pids: &[String]) {
-        let parents: Vec<String> = pids.iter().filter_map(|pid| parent_of(pid)).collect();
+        let parents: BTreeSet<String> = pids.iter().filter_map(|pid| parent_of(pid)).collect();
         let all = pids.iter().chain(&parents);
-        *self.spaces.borrow_mut() = all.filter_map(|pid| network_of(pid)).collect();
+        *self.spaces.borrow_mut() = all.filter_map(|pid| Space::of(pid)).collect();
     }
 
-    /// The network namespaces that [`Stage::set_hosts`] noted.
-    pub fn spaces(&self) -> BTreeSet<String> {
-        self.spaces.borrow().clone()
+    /// The network namespaces that [`Stage::set_hosts`] noted, no more of them noted from now on.
+    pub fn take_spaces(&self) -> Vec<Space> {
+        self.spaces.take()
     }
 
     /// From now on commands are for this cluster.
@@ -208,36 +208,35 @@ fn code(status: std::process::ExitStatus) -> i32 {
     status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(-1)
 }
 
-/// The network namespace of a process, as `net:[NUMBER]`; nothing where it has ended.
-fn network_of(pid: &str) -> Option<String> {
-    let link = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
-    Some(link.to_string_lossy().into_owned())
+/// A network namespace. It is kept open: the number of one that is gone is given to the next one that
+/// anybody makes.
+pub struct Space {
+    name: String,
+    _open: File,
 }
 
-/// Field `n` of `/proc/PID/stat`, counted from 0 behind the name, which may hold anything.
-fn stat_of(pid: &str, n: usize) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit(')').next()?.split_whitespace().nth(n).map(str::to_owned)
+impl Space {
+    /// The one of a process; nothing where it has ended.
+    fn of(pid: &str) -> Option<Space> {
+        let open = File::open(format!("/proc/{pid}/ns/net")).ok()?;
+        let name = format!("net:[{}]", open.metadata().ok()?.ino());
+        Some(Space { name, _open: open })
+    }
 }
 
 /// Who started a process.
 fn parent_of(pid: &str) -> Option<String> {
-    stat_of(pid, 1)
-}
-
-/// When a process was started, in clock ticks after boot, of which `/proc` shows 100 a second.
-fn started_at(pid: &str) -> Option<u64> {
-    stat_of(pid, 19)?.parse().ok()
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(')').next()?.split_whitespace().nth(1).map(str::to_owned)
 }
 
 /// Every process that lives in one of these network namespaces, as `PID (NAME)`, and its namespace.
-/// Only such as were there `by` then: the number of a namespace that is gone is given to the next one
-/// that anybody makes.
-pub fn living_in(spaces: &BTreeSet<String>, by: Time) -> Vec<(String, String)> {
+pub fn living_in(spaces: &[Space]) -> Vec<(String, String)> {
     let inside = |pid: String| {
-        let space = network_of(&pid)?;
-        let lives = spaces.contains(&space) && started_at(&pid)? <= by.0 / 10;
+        let space = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
+        let space = space.to_string_lossy().into_owned();
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let lives = spaces.iter().any(|s| s.name == space);
         lives.then(|| (format!("{pid} ({})", name.trim()), space))
     };
     pids().into_iter().filter_map(inside).collect()
@@ -251,29 +250,37 @@ fn pids() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
-    fn a_process_counts_that_was_there_by_then_and_no_later_one() {
-        let me = std::process::id().to_string();
-        let spaces = BTreeSet::from([network_of(&me).unwrap()]);
-        let mine = |by| {
-            let all = living_in(&spaces, by);
-            all.into_iter().any(|(process, _)| process.starts_with(&format!("{me} (")))
+    fn a_process_is_found_in_its_network_and_in_no_later_one() {
+        let start = || {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--net", "sleep", "60"]).spawn().expect("as root")
         };
-        let by = squall_faults::clock::now();
-        assert!(mine(by));
-        std::thread::sleep(std::time::Duration::from_millis(30));
-        let mut later = Command::new("sleep").arg("60").spawn().unwrap();
-        let name = format!("{} (sleep)", later.id());
-        let counts = |by| living_in(&spaces, by).iter().any(|(process, _)| *process == name);
-        // It has its name when it has begun its program.
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !counts(squall_faults::clock::now().plus(20)) {
-            assert!(std::time::Instant::now() < deadline, "{name} does not count");
+        let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+        let space = |pid: u32| loop {
+            let space = Space::of(&pid.to_string()).unwrap();
+            if Path::new(&space.name) != own {
+                return space;
+            }
+        };
+        let mut first = start();
+        let spaces = [space(first.id())];
+        assert_eq!(living_in(&spaces).len(), 1);
+        first.kill().unwrap();
+        first.wait().unwrap();
+        assert_eq!(living_in(&spaces), []);
+        // Were the first one not kept open, one of these would get its number.
+        for _ in 0..20 {
+            let mut later = start();
+            drop(space(later.id()));
+            assert_eq!(living_in(&spaces), []);
+            later.kill().unwrap();
+            later.wait().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        assert!(!counts(by));
-        later.kill().unwrap();
-        later.wait().unwrap();
     }
 }

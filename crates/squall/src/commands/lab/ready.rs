@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use squall_cluster::build::Making;
 use squall_cluster::record::HOSTS_DIR;
 use squall_core::ids::HostName;
+use squall_core::message::{Request, Response, Status};
 
 use super::failure;
 use crate::client::Client;
 use crate::client::cluster_dir::ClusterDir;
-use crate::commands::operate::ask_status;
 use crate::commands::with_client;
 use crate::exit::{Exit, Failure};
 use crate::output::status::host_state;
@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 const TAIL: usize = 3;
 const TAILS: usize = 30;
 
-/// Waits until a leader stands and every agent takes orders.
+/// Waits until a leader stands and every agent takes orders from every coordinator.
 pub fn wait(making: &Making, cluster: ClusterDir, agents: usize) -> Result<(), Failure> {
     let began = Instant::now();
     let idle = RefCell::new(Vec::new());
@@ -37,9 +37,8 @@ pub fn wait(making: &Making, cluster: ClusterDir, agents: usize) -> Result<(), F
         let mut last = String::from("no coordinator answered");
         while began.elapsed() < READY {
             match tokio::time::timeout(patience, missing(client, agents)).await {
-                Ok(Ok(None)) => return Ok(Exit::Held),
-                Ok(Ok(Some(what))) => last = what,
-                Ok(Err(failure)) => last = failure.what,
+                Ok(None) => return Ok(Exit::Held),
+                Ok(Some(what)) => last = what,
                 Err(_) => patience = patience.mul_f64(LONGER).min(crate::client::ANSWER * 2),
             }
             let ended = making.idle().map_err(|e| failure(&e))?;
@@ -64,21 +63,33 @@ fn words(hosts: &[HostName]) -> String {
     hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// What the fleet still lacks.
-async fn missing(client: &Client, agents: usize) -> Result<Option<String>, Failure> {
-    let status = ask_status(client).await?;
+/// What the fleet still lacks, as the first coordinator sees it that misses something: whoever asks next
+/// may be answered by any of them.
+async fn missing(client: &Client, agents: usize) -> Option<String> {
+    let said = client.read_each(&Request::Status).await;
+    said.into_iter().find_map(|(member, said)| {
+        let lacks = match said {
+            Ok(Response::Status(status)) => lacks(&status, agents)?,
+            Ok(_) => "it answers something else".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Some(format!("{}: {lacks}", member.name))
+    })
+}
+
+fn lacks(status: &Status, agents: usize) -> Option<String> {
     if !status.confirmed || status.leader.is_none() {
-        return Ok(Some("no leader stands".to_owned()));
+        return Some("no leader stands".to_owned());
     }
     if status.coordinators.iter().any(|c| c.role == "learner") {
-        return Ok(Some("a coordinator does not vote yet".to_owned()));
+        return Some("a coordinator does not vote yet".to_owned());
     }
     let late = status.hosts.iter().map(|h| (h, host_state(h))).filter(|(_, s)| *s != "armed");
     let mut late: Vec<String> = late.map(|(h, s)| format!("{} is {s}", h.host.name)).collect();
     if status.hosts.len() < agents {
         late.push(format!("{} of {agents} hosts have registered", status.hosts.len()));
     }
-    Ok((!late.is_empty()).then(|| late.join(", ")))
+    (!late.is_empty()).then(|| late.join(", "))
 }
 
 /// The last lines of the logs of a lab that did not come up: of these hosts, or of all where none is
