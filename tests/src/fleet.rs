@@ -148,10 +148,10 @@ pub fn until<T>(ms: u64, what: &str, mut ask: impl FnMut() -> Option<T>) -> (T, 
 /// When a process that has not ended was started, in the kernel's count.
 fn started(pid: i32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit(')').next()?.split_whitespace();
-    // A zombie that its parent leaves has let go of everything.
-    let alive = fields.next() != Some("Z");
-    fields.nth(18).filter(|_| alive).map(str::to_owned)
+    let fields: Vec<&str> = stat.rsplit(')').next()?.split_whitespace().collect();
+    // A zombie that its parent leaves has let go of everything, once its other threads have ended.
+    let is_over = fields.first() == Some(&"Z") && fields.get(17) == Some(&"1");
+    fields.get(19).filter(|_| !is_over).map(|start| (*start).to_owned())
 }
 
 impl Fleet {

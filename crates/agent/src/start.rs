@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use squall_core::hold::{CONTROL_MARK, Capability};
 use squall_core::host::Host;
@@ -210,7 +211,9 @@ pub(crate) fn recover(
 ) -> Result<Parts, AgentError> {
     std::fs::create_dir_all(state_dir)
         .map_err(io_error(format!("the state directory {}", state_dir.display())))?;
-    let mut opened = writer::open(state_dir)?;
+    // Without a cluster it is a person's command, which looks for the other agent again by itself.
+    let patience = if standalone { Duration::ZERO } else { writer::DYING };
+    let mut opened = writer::open(state_dir, patience)?;
     let run = AgentRun(Uuid::from_u128(rand::random()));
     let host = Host::new(me, run, policy.clone(), &opened.records, standalone, clock::now());
     if opened.is_long() {

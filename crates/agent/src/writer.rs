@@ -13,7 +13,7 @@ const COMPACT_BYTES: u64 = 1024 * 1024;
 /// Requests that are made durable together, at most.
 const MAX_BATCH: usize = 256;
 /// How long an agent that was just killed may keep the journal: until its last thread has ended.
-const DYING: Duration = Duration::from_secs(1);
+pub(crate) const DYING: Duration = Duration::from_secs(1);
 /// How long the end waits for the last write.
 const CLOSING: Duration = Duration::from_secs(2);
 
@@ -28,16 +28,16 @@ pub(crate) struct Opened {
     pub records: Vec<Record>,
 }
 
-/// Opens `dir`'s journal and reads it.
+/// Opens `dir`'s journal and reads it; waits so long for another process that has it.
 ///
 /// # Errors
 /// The journal's: locked by another process, corrupt, or unreadable. A record that this version
 /// does not know is refused as one that is corrupt.
-pub(crate) fn open(dir: &Path) -> Result<Opened, JournalError> {
+pub(crate) fn open(dir: &Path, patience: Duration) -> Result<Opened, JournalError> {
     let began = Instant::now();
     let (journal, recovered) = loop {
         match Journal::open(dir) {
-            Err(JournalError::Locked { .. }) if began.elapsed() < DYING => {
+            Err(JournalError::Locked { .. }) if began.elapsed() < patience => {
                 std::thread::sleep(Duration::from_millis(20));
             }
             opened => break opened?,
@@ -156,13 +156,13 @@ mod tests {
     fn whoever_is_dying_is_waited_for_and_whoever_lives_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(dir.path()).unwrap();
-        let said = open(dir.path()).err().map(|e| e.to_string()).unwrap_or_default();
+        let said = open(dir.path(), DYING / 9).err().map(|e| e.to_string()).unwrap_or_default();
         assert!(said.contains("is in use by process"), "{said}");
         let dying = std::thread::spawn(move || {
             std::thread::sleep(DYING / 4);
             drop(journal);
         });
-        assert!(open(dir.path()).is_ok());
+        assert!(open(dir.path(), DYING).is_ok());
         dying.join().unwrap();
     }
 
@@ -173,7 +173,7 @@ mod tests {
         let known = codec::encode(&Record::Floor(squall_core::ids::LogIndex(1))).unwrap();
         journal.append(&[known, vec![0xff; 9]]).unwrap();
         drop(journal);
-        let said = open(dir.path()).err().map(|e| e.to_string()).unwrap_or_default();
+        let said = open(dir.path(), DYING).err().map(|e| e.to_string()).unwrap_or_default();
         let file = dir.path().join(squall_journal::FILE).display().to_string();
         assert!(said.starts_with(&format!("{file}: record 1 cannot be understood")), "{said}");
         assert!(said.contains("move it away, then start the agent"), "{said}");

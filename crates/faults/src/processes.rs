@@ -18,6 +18,8 @@ use crate::residue::OUR_NAME;
 
 /// The kernel keeps so many bytes of a command's name.
 const NAME_LEN: usize = 15;
+/// Links into nowhere that are followed, one behind the other.
+const MAX_LINKS: u8 = 8;
 /// The state of a listening TCP socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
@@ -122,7 +124,8 @@ impl<'a> Picker<'a> {
             sockets.extend(sockets_at(Protocol::Udp, port)?);
         }
         let mut paths: Vec<PathBuf> = protect.paths.iter().map(PathBuf::from).collect();
-        let led_to: Vec<PathBuf> = paths.iter().filter_map(|path| led_to(path)).collect();
+        let led_to: Vec<PathBuf> =
+            paths.iter().filter_map(|path| led_to(path, MAX_LINKS)).collect();
         paths.extend(led_to);
         let me = i32::try_from(std::process::id()).unwrap_or(0);
         let lineage = [Some(me), protect.asker].into_iter().flatten().flat_map(lineage).collect();
@@ -173,12 +176,17 @@ impl<'a> Picker<'a> {
     }
 }
 
-/// What a path leads to, also where its last parts are not there: a program that was removed while it runs,
-/// or one that only another mount namespace has.
-fn led_to(path: &Path) -> Option<PathBuf> {
+/// What a path leads to, also where its last parts are not there, or what a link on its way leads to: a
+/// program that was removed while it runs, or one that only another mount namespace has. So many links
+/// into nowhere are followed.
+fn led_to(path: &Path, links: u8) -> Option<PathBuf> {
     path.ancestors().find_map(|there| {
         let rest = path.strip_prefix(there).ok()?;
-        Some(fs::canonicalize(there).ok()?.join(rest))
+        if let Ok(real) = fs::canonicalize(there) {
+            return Some(real.join(rest));
+        }
+        let target = fs::read_link(there).ok()?;
+        led_to(&there.parent()?.join(target).join(rest), links.checked_sub(1)?)
     })
 }
 
@@ -336,9 +344,14 @@ mod tests {
             assert!(!spared(path.clone()), "{path:?}");
         }
         fs::remove_file(&program).unwrap();
-        for path in [home, program, dir.join("link/bin/nap")] {
+        for path in [home.clone(), program, dir.join("link/bin/nap")] {
             assert!(spared(path.clone()), "{path:?}");
         }
+        fs::remove_dir_all(&home).unwrap();
+        std::os::unix::fs::symlink("link", dir.join("far")).unwrap();
+        std::os::unix::fs::symlink("round", dir.join("round")).unwrap();
+        assert!(spared(dir.join("link")) && spared(dir.join("far/bin")));
+        assert!(!spared(dir.join("far/lib")) && !spared(dir.join("round")));
         child.kill().unwrap();
         child.wait().unwrap();
     }

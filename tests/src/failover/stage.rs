@@ -160,6 +160,7 @@ impl Stage {
     /// Starts a coordinator on what its disk holds, as its unit would.
     fn restart(&mut self, name: &str) {
         self.reap(name);
+        self.fleet.await_deaths();
         let path = self.fleet.lab.dir().join("hosts").join(name).join("coordinator.log");
         let log = OpenOptions::new().create(true).append(true).open(&path).expect("its log");
         let words = ["squall", "coordinator", "--config", config("coordinator")];

@@ -352,7 +352,8 @@ fn replayed_beats_hide_no_partition(fleet: &Fleet, beats: &[Vec<u8>]) {
     let id = fleet.start(&long("h1", "partition: { peers: [h2, h3] }", "5s"));
     let looking = Arc::new(AtomicBool::new(true));
     let (again, looks) = (beats.to_vec(), looking.clone());
-    let again = again.into_iter().cycle().take_while(move |_| looks.load(Ordering::Relaxed));
+    let again =
+        again.into_iter().cycle().take_while(move |_| looks.load(Ordering::Relaxed)).take(20_000);
     let thrown = throw(fleet, "h3", to(fleet, "h2", GOSSIP), again, Duration::from_millis(5));
     until(20_000, "the partition shows although old beats are replayed", || {
         let views = fleet.json(&["views"]);

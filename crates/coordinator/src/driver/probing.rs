@@ -23,10 +23,10 @@ impl Driver {
     /// count any more, and neither is one that has only just started.
     pub(super) fn order_probes(&mut self) {
         let now = clock::now();
-        let orders = match self.node.outstanding().is_empty() {
-            true => self.node.applied.read(|r| leader::probes(&Vantage::Coordinators, r)),
-            false => Vec::new(),
-        };
+        let mut orders = self.node.applied.read(|r| leader::probes(&Vantage::Coordinators, r));
+        if !orders.is_empty() && !self.node.outstanding().is_empty() {
+            orders.clear();
+        }
         let as_of = self.probing.as_of.filter(|at| now.since(*at) < FRESH_MS);
         let mut prober = self.node.prober();
         match as_of {

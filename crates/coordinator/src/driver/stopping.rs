@@ -195,14 +195,14 @@ impl Driver {
             if let Some(leading) = &mut self.leading {
                 leading.machine.handle_stop(clock::now(), stop);
             }
-            self.order_probes();
         }
         new
     }
 
-    /// Tells the other coordinators of new stops and, where this one leads, the log.
-    fn pass_on(&self, stops: Vec<StopId>) {
+    /// Tells the other coordinators of new stops, this one's prober and, where this one leads, the log.
+    fn pass_on(&mut self, stops: Vec<StopId>) {
         self.forward(&stops);
+        self.order_probes();
         if self.leading.is_some() {
             let node = self.node.clone();
             beside(ATTEMPT, async move { drop(propose(&node, stops).await) });

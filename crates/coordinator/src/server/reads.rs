@@ -117,11 +117,8 @@ pub(super) async fn show(node: &Arc<Node>, id: ExperimentId) -> Response {
             false => Response::NoQuorum("this coordinator alone does not know it".into()),
         };
     };
-    // Of the coordinators' samples those of the one that leads count.
-    let mut probes = match node.leadership() {
-        Some(_) => node.prober().reports(clock::now()),
-        None => Vec::new(),
-    };
+    // Of the coordinators' samples this one's, whoever leads: any of them is asked.
+    let mut probes = node.prober().reports(clock::now());
     probes.retain(|p| p.experiment == id);
     {
         let sessions = node.sessions();

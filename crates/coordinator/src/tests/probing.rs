@@ -21,6 +21,8 @@ pub(super) struct AllGood(Arc<Mutex<Wanted>>);
 #[derive(Default)]
 struct Wanted {
     orders: Vec<ProbeOrder>,
+    /// As of when.
+    as_of: Option<Time>,
     /// How often that was said.
     times: u64,
 }
@@ -33,9 +35,10 @@ impl AllGood {
 }
 
 impl Prober for AllGood {
-    fn set(&mut self, _as_of: Time, orders: &[ProbeOrder]) {
+    fn set(&mut self, as_of: Time, orders: &[ProbeOrder]) {
         let mut wanted = self.0.lock().unwrap();
         wanted.orders = orders.to_vec();
+        wanted.as_of = Some(as_of);
         wanted.times += 1;
     }
 
@@ -103,13 +106,15 @@ async fn every_coordinator_runs_a_probe_of_theirs_until_a_stop_and_the_leader_ju
             panic!("not shown")
         };
         let seen: Vec<u64> = shown.probes.iter().map(|p| p.stages[0].1.sent).collect();
-        let wanted: &[u64] = if i == leader { &[100] } else { &[] };
-        assert_eq!(seen, wanted, "only the leader's count: {:?}", shown.probes);
+        assert_eq!(seen, [100], "{:?}", shown.probes);
     }
     // What one that is cut off has applied may be long over.
     for i in [(leader + 1) % 3, leader] {
         cluster.isolate(i, true);
+        let cut = crate::clock::now();
         cluster.until_told_nothing(i).await;
+        let as_of = cluster.probers[i].0.lock().unwrap().as_of;
+        assert!(as_of.is_some_and(|at| at <= cut), "{as_of:?} was after {cut:?}");
         assert_eq!(cluster.probers[i].stages(), [Stage::During], "nobody has ended them");
         cluster.isolate(i, i == leader);
     }

@@ -258,28 +258,26 @@ mod tests {
     fn a_process_is_found_in_its_network_and_in_no_later_one() {
         let start = || {
             let mut unshare = Command::new("unshare");
-            unshare.args(["--net", "sleep", "60"]).spawn().expect("as root")
+            Running(unshare.args(["--net", "sleep", "60"]).spawn().expect("unshare"))
         };
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         let space = |pid: u32| loop {
-            let space = Space::of(&pid.to_string()).unwrap();
+            let space = Space::of(&pid.to_string()).expect("unshare needs root");
             if Path::new(&space.name) != own {
                 return space;
             }
         };
-        let mut first = start();
-        let spaces = [space(first.id())];
+        let first = start();
+        let spaces = [space(first.0.id())];
         assert_eq!(living_in(&spaces).len(), 1);
-        first.kill().unwrap();
-        first.wait().unwrap();
+        drop(first);
         assert_eq!(living_in(&spaces), []);
         // Were the first one not kept open, one of these would get its number.
         for _ in 0..20 {
-            let mut later = start();
-            drop(space(later.id()));
+            let later = start();
+            drop(space(later.0.id()));
             assert_eq!(living_in(&spaces), []);
-            later.kill().unwrap();
-            later.wait().unwrap();
+            drop(later);
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }

@@ -28,7 +28,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 const TAIL: usize = 3;
 const TAILS: usize = 30;
 
-/// Waits until a leader stands and every agent takes orders from every coordinator.
+/// Waits until a leader stands and every agent is heard by every coordinator.
 pub fn wait(making: &Making, cluster: ClusterDir, agents: usize) -> Result<(), Failure> {
     let began = Instant::now();
     let idle = RefCell::new(Vec::new());
@@ -70,6 +70,7 @@ async fn missing(client: &Client, agents: usize) -> Option<String> {
     said.into_iter().find_map(|(member, said)| {
         let lacks = match said {
             Ok(Response::Status(status)) => lacks(&status, agents)?,
+            Ok(Response::Forbidden(why)) => why,
             Ok(_) => "it answers something else".to_owned(),
             Err(error) => error.to_string(),
         };
