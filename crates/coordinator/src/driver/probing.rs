@@ -1,7 +1,6 @@
 //! Probes that this coordinator runs, by its own copy of the log.
 
-use squall_core::leader::{self, FRESH_MS};
-use squall_core::probe::Vantage;
+use squall_core::leader;
 use squall_core::time::Time;
 use tokio::task::JoinHandle;
 
@@ -18,29 +17,26 @@ pub(super) struct Probing {
 }
 
 impl Driver {
-    /// Tells this node's own prober what the log wants of the coordinators; after a stop, nothing. What was
-    /// applied may be long over, where no quorum says otherwise: a node that is cut off is not asked to
-    /// count any more, and neither is one that has only just started.
+    /// Tells this node's own prober what the log wants of the coordinators, and sees to it that the next
+    /// orders stand on a new read.
     pub(super) fn order_probes(&mut self) {
         let now = clock::now();
-        let mut orders = self.node.applied.read(|r| leader::probes(&Vantage::Coordinators, r));
-        if !orders.is_empty() && !self.node.outstanding().is_empty() {
-            orders.clear();
-        }
-        let as_of = self.probing.as_of.filter(|at| now.since(*at) < FRESH_MS);
+        let as_of = self.probing.as_of;
+        let orders = self.node.applied.read(|registry| {
+            let lacks_stops = || !self.node.stops().lacking_in(registry).is_empty();
+            leader::own_probes(now, as_of, lacks_stops, registry)
+        });
         let mut prober = self.node.prober();
-        match as_of {
-            // To end is never too late.
-            _ if orders.is_empty() => prober.set(now, &[]),
-            Some(at) => prober.set(at, &orders),
-            None => {}
+        if let Some((at, orders)) = &orders {
+            prober.set(*at, orders);
         }
         let reports = prober.reports(now);
         drop(prober);
         if let Some(leading) = &mut self.leading {
             leading.machine.handle_own_probes(reports);
         }
-        if !orders.is_empty() && as_of.is_none_or(|at| now.since(at) >= TICK_MS) {
+        let wants = orders.is_none_or(|(_, orders)| !orders.is_empty());
+        if wants && as_of.is_none_or(|at| now.since(at) >= TICK_MS) {
             self.confirm_beside();
         }
     }

@@ -21,7 +21,7 @@ use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
 use crate::views::Judgement;
 
-pub use orders::probes;
+pub use orders::own_probes;
 
 /// The longest gap between two rounds while hosts are connected.
 pub const TICK_MS: u64 = 500;

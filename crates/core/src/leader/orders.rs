@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Action, Leader, NOT_AFTER_MS, Session};
+use super::{Action, FRESH_MS, Leader, NOT_AFTER_MS, Session};
 use crate::experiment::{ExperimentRecord, FaultState, Phase};
 use crate::ids::{FaultId, HostName, Leadership};
 use crate::message::{Apply, HostPhase, Orders, ProbeOrder, Report, Sync, ToAgent};
@@ -172,9 +172,26 @@ fn applies(host: &HostName, registry: &Registry, listed: &BTreeMap<FaultId, Time
     applies
 }
 
-/// Probes that are to be run there, and to which stage their samples count.
+/// What a coordinator tells its own prober, and as of when that is known; nothing where its copy of the log
+/// may be long over, since the last read that a quorum confirmed began too long ago, at `as_of`, or never.
+/// After a stop, of which the log may lack some (`lacks_stops`), no probe is wanted; to end probes is never
+/// too late.
 #[must_use]
-pub fn probes(from: &Vantage, registry: &Registry) -> Vec<ProbeOrder> {
+pub fn own_probes(
+    now: Time,
+    as_of: Option<Time>,
+    lacks_stops: impl FnOnce() -> bool,
+    registry: &Registry,
+) -> Option<(Time, Vec<ProbeOrder>)> {
+    let wanted = probes(&Vantage::Coordinators, registry);
+    if wanted.is_empty() || !registry.fence.armed() || lacks_stops() {
+        return Some((now, Vec::new()));
+    }
+    as_of.filter(|at| now.since(*at) < FRESH_MS).map(|at| (at, wanted))
+}
+
+/// Probes that are to be run there, and to which stage their samples count.
+fn probes(from: &Vantage, registry: &Registry) -> Vec<ProbeOrder> {
     let mut orders = Vec::new();
     for record in registry.running() {
         let stage = match record.phase {

@@ -803,6 +803,32 @@ fn with_a_hypothesis_each_stage_is_sampled_and_judged() {
 }
 
 #[test]
+fn a_coordinators_own_probes_stand_on_a_fresh_read_and_on_no_stop() {
+    let mut b = Bench::new();
+    b.submit(1, &[1], |experiment| {
+        with_probe(experiment);
+        experiment.probes[0].from = Vantage::Coordinators;
+    });
+    let now = Time(1_000_000);
+    let ago = |ms| Some(Time(now.0 - ms));
+    let none = Some((now, 0));
+    let told = |b: &Bench, as_of, stopped| {
+        own_probes(now, as_of, || stopped, &b.registry).map(|(at, orders)| (at, orders.len()))
+    };
+    assert_eq!(told(&b, None, false), none, "nothing is wanted before the baseline");
+    b.wait(1_000);
+    assert_eq!(b.phase(1), Phase::Baseline);
+    assert_eq!(told(&b, ago(FRESH_MS - 1), false), Some((Time(now.0 - FRESH_MS + 1), 1)));
+    for stale in [None, ago(FRESH_MS)] {
+        assert_eq!(told(&b, stale, false), None);
+        assert_eq!(told(&b, stale, true), none, "to end is never too late");
+    }
+    assert_eq!(told(&b, ago(0), true), none);
+    b.registry.fence.hear(crate::ids::StopId(uuid::Uuid::from_u128(9)));
+    assert_eq!(told(&b, ago(0), false), none);
+}
+
+#[test]
 fn what_the_coordinators_see_is_what_the_one_that_leads_has_seen_itself() {
     let good =
         |stage, sent| (stage, Tally { sent, ok: sent, elapsed_ms: 1_000, ..Tally::default() });

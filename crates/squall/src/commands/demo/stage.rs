@@ -63,7 +63,7 @@ impl Stage {
         *self.spaces.borrow_mut() = all.filter_map(|pid| Space::of(pid)).collect();
     }
 
-    /// The network namespaces that [`Stage::set_hosts`] noted, no more of them noted from now on.
+    /// The network namespaces that [`Stage::set_hosts`] noted, open until they are dropped.
     pub fn take_spaces(&self) -> Vec<Space> {
         self.spaces.take()
     }
