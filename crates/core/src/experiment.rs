@@ -156,6 +156,9 @@ pub enum EndReason {
     /// A split-brain that the experiment did not ask for.
     #[error("split-brain: {0}")]
     SplitBrain(String),
+    /// A host did not say whether its fault is in place.
+    #[error("{0}")]
+    Unanswered(String),
 }
 
 /// What the registry knows of one fault, by report of its host.

@@ -60,7 +60,22 @@ pub fn within(targeted: usize, of: usize, limit_ppm: u32) -> bool {
     (targeted == 1 && of >= 3) || targeted as u128 * 1_000_000 <= u128::from(limit_ppm) * of as u128
 }
 
-/// Checks one request against its own limit and the fleet's.
+/// A group that the request, or an experiment that runs, counts within instead of the fleet. All that
+/// runs, together, may target half of it as of the fleet, or what the most daring of them allows itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// Its hosts.
+    pub members: BTreeSet<HostName>,
+    /// How many of them are not drained.
+    pub in_service: usize,
+    /// The largest share that one of those who count within it may target alone, in millionths.
+    pub most_ppm: u32,
+}
+
+/// Checks one request against its own limit, and what would run together against the groups' and the
+/// fleet's.
 ///
 /// `own` are the request's targets, `own_of` the hosts that its own limit counts, `taken` what
 /// running experiments have reserved, `fleet` all registered hosts that are not drained.
@@ -72,6 +87,7 @@ pub fn check(
     own_of: (&str, usize),
     own_limit_ppm: u32,
     taken: &[(ExperimentId, String, Vec<HostName>)],
+    groups: &[Group],
     fleet: usize,
 ) -> Result<(), OverRadius> {
     let over = |scope: &str, targeted: usize, of: usize, limit_ppm, holders| OverRadius {
@@ -86,6 +102,18 @@ pub fn check(
     }
     let all: BTreeSet<&HostName> =
         own.iter().chain(taken.iter().flat_map(|(_, _, hosts)| hosts)).collect();
+    for group in groups.iter().filter(|g| !g.members.is_disjoint(own)) {
+        let inside = |host: &HostName| group.members.contains(host);
+        let targeted = all.iter().filter(|h| inside(h)).count();
+        let limit_ppm = group.most_ppm.max(FLEET_PPM);
+        if !within(targeted, group.in_service, limit_ppm) {
+            let mut holders = taken.to_vec();
+            holders.iter_mut().for_each(|(_, _, hosts)| hosts.retain(inside));
+            holders.retain(|(_, _, hosts)| !hosts.is_empty());
+            let scope = format!("group {}", group.name);
+            return Err(over(&scope, targeted, group.in_service, limit_ppm, holders));
+        }
+    }
     if !within(all.len(), fleet, FLEET_PPM) {
         return Err(over("fleet", all.len(), fleet, FLEET_PPM, taken.to_vec()));
     }
@@ -112,7 +140,7 @@ mod tests {
     fn a_sum_over_the_fleet_is_refused_with_who_holds_the_rest() {
         let id = ExperimentId(uuid::Uuid::from_u128(7));
         let taken = vec![(id, "first".to_owned(), names(&["h1", "h2"]).into_iter().collect())];
-        let refusal = check(&names(&["h3"]), ("experiment", 5), 300_000, &taken, 5)
+        let refusal = check(&names(&["h3"]), ("experiment", 5), 300_000, &taken, &[], 5)
             .expect_err("3 of 5 is more than half");
         assert_eq!((refusal.targeted, refusal.of, refusal.limit_ppm), (3, 5, FLEET_PPM));
         assert_eq!(
@@ -125,6 +153,6 @@ mod tests {
     fn hosts_shared_by_two_experiments_count_once() {
         let id = ExperimentId(uuid::Uuid::from_u128(7));
         let taken = vec![(id, "first".to_owned(), names(&["h1", "h2"]).into_iter().collect())];
-        assert_eq!(check(&names(&["h2"]), ("experiment", 4), 300_000, &taken, 4), Ok(()));
+        assert_eq!(check(&names(&["h2"]), ("experiment", 4), 300_000, &taken, &[], 4), Ok(()));
     }
 }

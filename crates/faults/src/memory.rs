@@ -96,7 +96,7 @@ impl Taking {
         self.told &= taken.abs_diff(self.taken) <= OWN && note == self.last.note;
         self.taken = taken;
         self.last = Achieved {
-            bit: taken > 0 && (grows || self.is_enough()),
+            bit: self.is_enough(),
             requested: self.last.requested.clone(),
             measured: format!("{} taken, {} still available", mib(taken), mib(available)),
             note,
@@ -117,16 +117,12 @@ impl HeldFault for Taking {
     }
 
     fn lift(mut self: Box<Self>) -> Achieved {
-        // What could not be measured last is told as it was before. Nothing more will be taken: only what
-        // is there counts.
-        let mut looked = self.look();
+        // What could not be measured last is told as it was before.
+        let looked = self.look();
         if looked.is_ok() && self.last.note == TAKING {
             // It grew since the look before, which may be a second old. Does it still?
             std::thread::sleep(LOOK);
-            looked = self.look();
-        }
-        if looked.is_ok() {
-            self.last.bit = self.is_enough();
+            let _ = self.look();
         }
         if self.last.note == TAKING {
             self.last.note = "lifted before all was taken".into();

@@ -40,7 +40,7 @@ fn receipts(said: &Said) -> Vec<Value> {
 
 /// The last line for a person, which must be the truth.
 fn last_line(said: &Said) -> &str {
-    said.err.lines().rev().find(|l| !l.starts_with("release:")).unwrap_or_default()
+    said.err.lines().last().unwrap_or_default()
 }
 
 fn stop_of(said: &Said) -> String {
@@ -422,8 +422,9 @@ fn each_stop_is_released_by_its_own_name() {
     assert!(h3["lifted"].is_null() && h3["latched"].is_null(), "{h3}");
     let first = stop_of(&said);
     let table = fleet.squall(&["stop-all"]).ended(5);
-    let second = table.out.lines().last().and_then(|l| l.strip_prefix("release: squall resume "));
+    let second = table.out.lines().find_map(|l| l.strip_prefix("release: squall resume "));
     let second = second.unwrap_or_else(|| panic!("no way on: {table:#?}")).to_owned();
+    assert!(table.out.lines().last().is_some_and(|l| l.starts_with("NOT DONE")), "{table:#?}");
     assert_ne!(first, second, "a repeated stop-all is a stop of its own");
     let refusal = fleet.squall(&["resume", &first, &second]).ended(3);
     assert!(refusal.err.contains("not seen stopped: h3"), "{refusal:#?}");
@@ -446,6 +447,10 @@ fn what_a_person_holds_on_a_host_in_the_dark_is_not_called_lapsed() {
         let held = held.as_array()?.first()?.clone();
         (held["phase"] == "held" && held["experiment"].is_null()).then_some(())
     });
+    // That is not the cluster's to clear, and it says whose it is.
+    let said = fleet.squall(&["faults", "clear"]).ended(5);
+    assert!(said.err.contains("h3: held by a person's squall inject"), "{said:#?}");
+    assert_eq!(fleet.pids("h3", "hold").len(), 1, "{said:#?}");
     // No coordinator, no neighbour reaches h3: no stop can, and no lease of the cluster's ends it.
     let rules = "add table ip foreign; \
         add chain ip foreign in { type filter hook input priority 0; }; \

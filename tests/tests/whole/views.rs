@@ -155,7 +155,7 @@ fn severed(fleet: &Fleet) {
     let asked = Instant::now();
     let file = fleet
         .file("severed.yaml", &experiment("h1", "peers: [h2, h3, h4, h5], control: severed", 60));
-    let mut run = fleet.lab.squall(["run", "--detach", &file.display().to_string()]);
+    let mut run = fleet.lab.squall(["run", "-o", "json", &file.display().to_string()]);
     let run = run.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let run = run.spawn().expect("a run");
     probe.await_bite(10_000);
@@ -166,6 +166,9 @@ fn severed(fleet: &Fleet) {
     assert!(took < Duration::from_millis(LEASE_MS + 500 + SLACK_MS), "{took:?}");
     let said = run.wait_with_output().expect("it ends");
     assert_eq!(said.status.code(), Some(6), "unknown, and clean");
+    // Not because no coordinator was heard: that is how it was meant.
+    let shown: Value = serde_json::from_slice(&said.stdout).expect("a view");
+    assert_eq!(shown["faults"][0]["why"], "lease ran out", "{shown:#}");
     let seen = watch(fleet, |views| views["verdict"] == "agree");
     assert!(!seen.contains("split-brain"), "{seen:?}");
 }

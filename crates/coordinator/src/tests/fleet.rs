@@ -11,6 +11,7 @@ use squall_core::message::{
 };
 use squall_core::registry::{HostRecord, Outcome};
 use squall_core::time::Time;
+use squall_core::views::Row;
 use squall_wire::{Channel, Connection, Endpoint, GossipKey, JoinToken, Role, WireError};
 use tokio::time::timeout;
 
@@ -19,6 +20,7 @@ use super::{Cluster, PATIENCE, command, endpoint, loopback};
 pub(super) struct Agent {
     pub run: AgentRun,
     pub fence: Fence,
+    pub row: Option<Row>,
     pub connection: Connection,
     pub channel: Channel,
     _endpoint: Endpoint,
@@ -62,7 +64,7 @@ impl Agent {
             Hello { run, host: record(name), version: "test".into(), capabilities: Vec::new() };
         channel.send(&FromAgent::Hello(hello)).await.unwrap();
         let fence = Fence::default();
-        Agent { run, fence, connection, channel, _endpoint: endpoint }
+        Agent { run, fence, row: None, connection, channel, _endpoint: endpoint }
     }
 
     pub async fn report(&mut self) {
@@ -80,7 +82,7 @@ impl Agent {
             obeys: squall_core::ids::Leadership::default(),
             faults,
             probes: Vec::new(),
-            row: None,
+            row: self.row.clone(),
         };
         self.channel.send(&FromAgent::Report(report)).await.unwrap();
     }

@@ -5,6 +5,7 @@ mod fleet;
 mod golden;
 mod lost_disk;
 mod probing;
+mod split;
 mod start;
 mod stopping;
 

@@ -454,6 +454,14 @@ fn a_network_fault_must_be_confirmed_and_any_other_need_not() {
     b.host.handle_heard(b.now);
     b.wait(CONFIRM_MS);
     assert_eq!(b.phase(9), Some(HostPhase::Held));
+    // One that cuts the coordinators off is not to hear of them: its lease ends it.
+    let Fault::Partition(partition) = cut() else { unreachable!() };
+    let severed = vec!["10.0.1.1/32".parse().expect("an address")];
+    b.obey(&b.apply(10, 3, Fault::Partition(Partition { severed, ..partition })));
+    b.wait(LEASE - 1);
+    assert_eq!(b.phase(10), Some(HostPhase::Held));
+    b.wait(1);
+    assert_eq!(b.phase(10), Some(HostPhase::Lost));
 }
 
 #[test]

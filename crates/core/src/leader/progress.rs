@@ -95,7 +95,7 @@ impl Leader {
                 } else if in_phase_ms > patience {
                     let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");
                     let why = format!("no answer within {patience} ms from {hosts}");
-                    end(EndReason::FaultFailed(why))
+                    end(EndReason::Unanswered(why))
                 } else {
                     None
                 }

@@ -71,7 +71,9 @@ pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verd
         ) => {
             findings.push((Verdict::Broken, why.to_string()));
         }
-        Some(why @ EndReason::FaultLost(_)) => findings.push((Verdict::Unknown, why.to_string())),
+        Some(why @ (EndReason::FaultLost(_) | EndReason::Unanswered(_))) => {
+            findings.push((Verdict::Unknown, why.to_string()));
+        }
     }
     let rolled_back = matches!(record.ending, Some(EndReason::SplitBrain(_)));
     for incident in record.incidents.iter().filter(|i| i.severity == Severity::P1 && !rolled_back) {

@@ -1,6 +1,6 @@
 //! How commands change an experiment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::Applied;
 use super::{Entry, MAX_SETTLED, Outcome, Refusal, Registry};
@@ -9,7 +9,7 @@ use crate::experiment::{
     MAX_NOTE, MAX_PLACEMENTS, MAX_TIMELINE, Phase, ProbeOutcome, TimelineEntry, Verdict,
 };
 use crate::ids::{ExperimentId, FaultId, LogIndex};
-use crate::radius::{self, MAX_RUNNING};
+use crate::radius::{self, Group, MAX_RUNNING};
 use crate::time::WallTime;
 
 impl Registry {
@@ -82,9 +82,33 @@ impl Registry {
             (&scope, self.in_service(group)),
             experiment.safety.max_radius_ppm,
             &self.reservations(),
+            &self.counted_groups(experiment),
             self.in_service(None),
         )
         .map_err(Refusal::Radius)
+    }
+
+    /// The groups that `experiment`, or one that has reserved hosts, counts within.
+    fn counted_groups(&self, experiment: &Experiment) -> Vec<Group> {
+        let reserving = self.experiments.values().filter(|e| !e.reserved.is_empty());
+        let mut most: BTreeMap<&str, u32> = BTreeMap::new();
+        for one in reserving.map(|e| &e.experiment).chain([experiment]) {
+            if let Some(group) = one.safety.of_group.as_deref() {
+                let most = most.entry(group).or_default();
+                *most = one.safety.max_radius_ppm.max(*most);
+            }
+        }
+        let group = |(name, most_ppm): (&str, u32)| {
+            let hosts = self.hosts.values().filter(|h| h.cohort() == name);
+            let members = hosts.map(|h| h.name.clone()).collect();
+            Group {
+                name: name.to_owned(),
+                members,
+                in_service: self.in_service(Some(name)),
+                most_ppm,
+            }
+        };
+        most.into_iter().map(group).collect()
     }
 
     /// Hosts in service, of one group or of all: what a blast radius is a share of.

@@ -9,7 +9,7 @@ use super::*;
 use crate::experiment::{Ended, Placement, Safety, Severity};
 use crate::fault::{Cpu, Fault};
 use crate::hold::Achieved;
-use crate::radius::MAX_RUNNING;
+use crate::radius::{FLEET_PPM, MAX_RUNNING};
 
 /// A registry that numbers its entries.
 #[derive(Clone, Default)]
@@ -336,6 +336,42 @@ fn a_group_counts_within_itself() {
     );
     own.safety.max_radius_ppm = 500_000;
     log.done(Command::Submit { id: id(1), experiment: Box::new(own) });
+}
+
+#[test]
+fn experiments_add_up_within_the_group_that_one_of_them_counts_within() {
+    let mut log = Log::default();
+    for i in 1..=10 {
+        let mut host = record(&format!("h{i}"));
+        if i <= 3 {
+            host.labels.insert("group".into(), "etcd".into());
+        }
+        log.done(Command::Register(host));
+    }
+    let in_group = |name: &str, most: u32| {
+        let mut own = experiment(&[name]);
+        own.safety.max_radius_ppm = most;
+        own.safety.of_group = Some("etcd".into());
+        Box::new(own)
+    };
+    log.done(submit(1, &["h9"]));
+    log.done(Command::Submit { id: id(2), experiment: in_group("h1", 340_000) });
+    // Of its kind, and one that counts within the fleet, of which it is little.
+    for next in [in_group("h2", 340_000), Box::new(experiment(&["h2"]))] {
+        let refusal = log.refused(Command::Submit { id: id(3), experiment: next });
+        let Refusal::Radius(over) = refusal else { panic!("{refusal}") };
+        assert_eq!((over.scope.as_str(), over.targeted, over.of), ("group etcd", 2, 3));
+        assert_eq!(over.limit_ppm, FLEET_PPM);
+        assert_eq!(over.holders, [(id(2), "test".to_owned(), vec![host("h1")])]);
+    }
+    // Other hosts are another matter, and so is a file that allows more.
+    log.done(submit(4, &["h8"]));
+    log.done(Command::Submit { id: id(5), experiment: in_group("h2", 670_000) });
+    let refusal = log.refused(Command::Submit { id: id(6), experiment: in_group("h3", 670_000) });
+    let Refusal::Radius(over) = refusal else { panic!("{refusal}") };
+    assert_eq!((over.targeted, over.of, over.limit_ppm), (3, 3, 670_000));
+    log.done(settle(2, Verdict::Refused));
+    log.done(Command::Submit { id: id(6), experiment: in_group("h3", 670_000) });
 }
 
 #[test]

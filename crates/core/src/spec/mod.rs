@@ -118,8 +118,9 @@ pub struct Targets {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// Hosts by labels, all of which hold.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minProperties" = 1))]
+    pub labels: Option<BTreeMap<String, String>>,
     /// So many of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
@@ -153,7 +154,8 @@ pub struct ProbeForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Millis>,
     /// The host whose agent runs it, or `coordinator`: each coordinator runs it then, and the samples of the
-    /// one that leads count. Where it is left out, the first host in service that is not a target.
+    /// one that leads count. Where it is left out, the first host in service that no fault reaches, or where
+    /// there is none, that holds none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// What counts as steady.
@@ -250,7 +252,8 @@ pub enum RadiusOf {
     /// All hosts in service.
     #[default]
     Fleet,
-    /// Those of the group that `targets` names.
+    /// Those of the group that `targets` names. All that runs may hurt half of it together, as of the
+    /// fleet, or as much as this file allows.
     Group,
 }
 

@@ -11,11 +11,19 @@ use crate::probe::{COORDINATOR, Expect, ProbeKind, ProbeSpec, Vantage};
 /// The shortest schedule, in milliseconds.
 const MIN_EVERY_MS: u64 = 10;
 
+/// The hosts of an experiment.
+pub(super) struct Hurt<'a> {
+    /// They hold a fault.
+    pub holders: &'a [HostName],
+    /// A fault reaches them without being held there.
+    pub touched: &'a BTreeSet<HostName>,
+}
+
 /// Every probe; those with a problem are left out.
 pub(super) fn resolve(
     forms: &[ProbeForm],
     fleet: &Fleet,
-    targets: &[HostName],
+    hurt: &Hurt<'_>,
     problems: &mut Problems,
 ) -> Vec<ProbeSpec> {
     let mut names = BTreeSet::new();
@@ -35,7 +43,7 @@ pub(super) fn resolve(
             let what = format!("{every_ms}ms is too often");
             problems.add(format!("{path}.every"), what, format!("write at least {MIN_EVERY_MS}ms"));
         }
-        let from = from(&path, form, fleet, targets, problems);
+        let from = from(&path, form, fleet, hurt, problems);
         let kind = kind(&path, form, fleet, problems);
         let (Some(from), Some(kind)) = (from, kind) else { continue };
         probes.push(ProbeSpec {
@@ -54,19 +62,21 @@ pub(super) fn resolve(
     probes
 }
 
-/// Who runs it. Left out, it is the first one in service that holds no fault, so that the
-/// probe itself is not hurt; where every host holds one, the first target.
+/// Who runs it. Left out, it is the first one in service that no fault reaches, so that the probe
+/// itself is not hurt; else the first that holds none; where every host holds one, the first holder.
 fn from(
     path: &str,
     form: &ProbeForm,
     fleet: &Fleet,
-    targets: &[HostName],
+    hurt: &Hurt<'_>,
     problems: &mut Problems,
 ) -> Option<Vantage> {
     let Some(name) = &form.from else {
-        let spared =
-            fleet.hosts.values().find(|h| fleet.in_service(h) && !targets.contains(&h.name));
-        return spared.map(|h| &h.name).or(targets.first()).cloned().map(Vantage::Host);
+        let names = || fleet.hosts.values().filter(|h| fleet.in_service(h)).map(|h| &h.name);
+        let spared = || names().filter(|name| !hurt.holders.contains(name));
+        let unreached = spared().find(|name| !hurt.touched.contains(*name));
+        let first = unreached.or_else(|| spared().next()).or(hurt.holders.first());
+        return first.cloned().map(Vantage::Host);
     };
     let path = format!("{path}.from");
     match fleet.host(name) {

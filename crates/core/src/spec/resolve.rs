@@ -51,7 +51,7 @@ pub fn resolve(file: &File, fleet: &Fleet, seed: u128) -> Result<Experiment, Vec
     let probes = probes::resolve(
         &file.steady_state[..file.steady_state.len().min(MAX_PROBES)],
         fleet,
-        &holders,
+        &probes::Hurt { holders: &holders, touched: &touched },
         &mut problems,
     );
     let (baseline_ms, recovery_ms) = sampling(file, &mut problems);

@@ -1,5 +1,7 @@
 //! Which hosts hold the faults.
 
+use std::collections::BTreeMap;
+
 use super::problem::{Problems, suggest};
 use super::{Fleet, Targets};
 use crate::ids::HostName;
@@ -67,7 +69,7 @@ fn base<'a>(
     fleet: &'a Fleet,
     problems: &mut Problems,
 ) -> Option<Vec<&'a HostRecord>> {
-    let by_label = targets.group.is_some() || !targets.labels.is_empty();
+    let by_label = targets.group.is_some() || targets.labels.is_some();
     let ways = [targets.hosts.is_some(), by_label, targets.all];
     if ways.iter().filter(|w| **w).count() > 1 {
         problems.add(
@@ -137,7 +139,16 @@ fn by_labels<'a>(
     problems: &mut Problems,
 ) -> Option<Vec<&'a HostRecord>> {
     let group = targets.group.as_ref().map(|g| ("targets.group".to_owned(), "group", g));
-    let labels = targets.labels.iter().map(|(k, v)| (format!("targets.labels.{k}"), k.as_str(), v));
+    if targets.labels.as_ref().is_some_and(BTreeMap::is_empty) {
+        problems.add(
+            "targets.labels",
+            "no label is named",
+            "write labels: {zone: a}, or leave it out",
+        );
+        return None;
+    }
+    let labels = targets.labels.iter().flatten();
+    let labels = labels.map(|(k, v)| (format!("targets.labels.{k}"), k.as_str(), v));
     let mut hosts: Vec<&HostRecord> = fleet.hosts.values().collect();
     let mut known = true;
     for (path, label, value) in group.into_iter().chain(labels) {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use squall_core::hold::{Failure, Hold};
 use squall_core::time::Time;
 
-use crate::holder::Lease;
+use crate::holder::{Lease, killed_at};
 use crate::{proc, residue};
 
 pub use child::burn_main;
@@ -31,7 +31,7 @@ pub(crate) enum Body {
     Memory { bytes: u64, floor: u64 },
 }
 
-/// The first line that a burner reads. Each further one is the lease's new end.
+/// The first line that a burner reads. Each further one is a new end of its life.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Work {
     body: Body,
@@ -43,6 +43,7 @@ struct Work {
 pub(crate) struct Burners {
     children: Vec<(Child, ChildStdin)>,
     until: Time,
+    deadline: Time,
 }
 
 impl Burners {
@@ -56,8 +57,9 @@ impl Burners {
         body: Body,
         count: u16,
     ) -> Result<Burners, Failure> {
-        let work = Work { body, until: lease.until() };
-        let mut burners = Burners { children: Vec::new(), until: work.until };
+        let (until, deadline) = (lease.until(), hold.deadline);
+        let work = Work { body, until: killed_at(until, deadline) };
+        let mut burners = Burners { children: Vec::new(), until, deadline };
         for _ in 0..count {
             let child = start_one(hold, &work);
             burners.children.push(child.map_err(|e| Failure::System(format!("a burner: {e}")))?);
@@ -73,6 +75,7 @@ impl Burners {
         if std::mem::replace(&mut self.until, until) == until {
             return Ok(());
         }
+        let until = killed_at(until, self.deadline);
         for (child, stdin) in &mut self.children {
             match write_line(stdin, &until) {
                 Ok(()) => {}

@@ -12,6 +12,15 @@ use super::child::{Line, Orders};
 use crate::clock;
 use crate::sys::timer::KillTimer;
 
+/// How much longer than to its deadline a holder may live, in milliseconds. At the deadline it lifts the
+/// fault, and then says what it measured last; a kernel that killed it in that moment would take its words.
+const LAST_WORDS_MS: u64 = 250;
+
+/// When the kernel kills whatever holds a fault until then. No lease goes past the deadline.
+pub(crate) fn killed_at(until: Time, deadline: Time) -> Time {
+    if until < deadline { until } else { deadline.plus(LAST_WORDS_MS) }
+}
+
 /// The moment at which the kernel kills this process, frozen or not.
 #[derive(Debug)]
 pub(crate) struct Lease {
@@ -26,7 +35,7 @@ impl Lease {
     pub(crate) fn new(until: Time, deadline: Time) -> io::Result<Lease> {
         let timer = KillTimer::new()?;
         let until = until.min(deadline);
-        timer.arm(until)?;
+        timer.arm(killed_at(until, deadline))?;
         Ok(Lease { timer, until: AtomicU64::new(until.0), deadline })
     }
 
@@ -41,7 +50,7 @@ impl Lease {
         if until <= clock::now() {
             return Ok(None);
         }
-        self.timer.arm(until)?;
+        self.timer.arm(killed_at(until, self.deadline))?;
         self.until.store(until.0, Ordering::Relaxed);
         Ok(Some(until))
     }

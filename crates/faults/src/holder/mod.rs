@@ -10,4 +10,4 @@ mod lease;
 pub use child::hold_main;
 pub(crate) use child::{Line, Orders, die_with};
 pub use handle::{Holder, HolderEvent, Spawner};
-pub(crate) use lease::Lease;
+pub(crate) use lease::{Lease, killed_at};

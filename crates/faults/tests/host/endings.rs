@@ -14,6 +14,7 @@ use squall_core::fault::{
 use squall_core::hold::{Hold, HolderReport};
 use squall_core::ids::FaultId;
 use squall_faults::clock;
+use squall_faults::holder::HolderEvent;
 use squall_faults::residue::{self, Snapshot};
 
 use crate::bench::{Held, Pair, example, task};
@@ -265,6 +266,26 @@ fn cell(kind: &str, event: Event, number: u128) -> i64 {
         victim.resumes(1_000);
     }
     lift_ms
+}
+
+#[test]
+fn at_its_deadline_a_holder_says_what_it_measured_last() {
+    for (number, kind) in (70..).zip(["partition", "loss", "kill", "pause", "cpu", "memory"]) {
+        let subject = Subject::new(kind, &format!("deadline-{kind}"));
+        let held =
+            Held::start(&subject.pair.h1, task(subject.fault.clone(), number, 30_000, 1_500));
+        let held = held.held();
+        let mut last = None;
+        loop {
+            match held.next(5_000) {
+                Some(HolderEvent::Report(HolderReport::Lifted(achieved))) => last = Some(achieved),
+                Some(HolderEvent::Report(_)) => {}
+                Some(HolderEvent::Gone { .. }) => break,
+                None => panic!("{kind} is still there"),
+            }
+        }
+        assert!(last.as_ref().is_some_and(|achieved| achieved.bit), "{kind}: {last:?}");
+    }
 }
 
 /// All events of one fault at once, and a line of the table.

@@ -25,7 +25,7 @@ pub struct Span {
 /// Which packets.
 #[derive(Clone, Debug, Args)]
 pub struct Packets {
-    /// The far ends: addresses, networks (10.0.0.0/24) or names; by commas
+    /// The far ends: addresses or networks (10.0.0.0/24); by commas
     #[arg(long, value_delimiter = ',', required = true, value_name = "PEER")]
     pub peers: Vec<String>,
     /// Which way, as this host sees it

@@ -89,7 +89,7 @@ pub enum Command {
     StopAll,
     /// Release stops
     Resume(Resume),
-    /// What is held now, fleet-wide; `faults clear` ends it
+    /// What is held now, fleet-wide; `faults clear` ends every running experiment
     Faults(Faults),
     /// Who sees whom, and who believes in which authority
     Views,
@@ -134,7 +134,7 @@ pub struct AgentArgs {
 /// What an operator does to an agent.
 #[derive(Debug, Subcommand)]
 pub enum AgentAction {
-    /// Take a host out of service: it lifts what experiments hold there, and gets no further faults
+    /// Take a host out of service: it lifts what experiments hold there, and gets no more of theirs
     Drain {
         /// The host.
         host: String,

@@ -201,7 +201,7 @@ pub async fn drain(client: &Client, host: &str, drained: bool) -> Outcome {
     let request = Request::Drain { command: command_id(), host: host.clone(), drained };
     client.write(&request).await?;
     talk(if drained {
-        format!("{host} takes no further faults; what experiments hold there is lifted now")
+        format!("{host} takes no more faults of experiments; what they hold there is lifted now")
     } else {
         format!("{host} is in service again")
     });

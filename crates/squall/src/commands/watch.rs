@@ -1,6 +1,6 @@
 //! Following an experiment to its verdict, and ending one early.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use squall_core::experiment::{ExperimentRecord, Phase};
@@ -171,7 +171,8 @@ fn cleanliness(exit: Exit) -> Exit {
     if exit == Exit::NotClean { exit } else { Exit::Held }
 }
 
-/// `squall faults clear`: ends every running experiment and waits for each.
+/// `squall faults clear`: ends every running experiment and waits for each. What a person holds by hand
+/// is named and stays.
 pub async fn clear(client: &Client, format: Format) -> Outcome {
     let running: Vec<ExperimentId> = ask_status(client)
         .await?
@@ -192,12 +193,17 @@ pub async fn clear(client: &Client, format: Format) -> Outcome {
     let status = ask_status(client).await?;
     let faults = output::faults::views(&status);
     say_unheard(&status);
-    if !faults.is_empty() && worst == Exit::Held {
-        let hosts: std::collections::BTreeSet<&str> =
-            faults.iter().map(|f| f.host.as_str()).collect();
-        let hosts: Vec<_> = hosts.into_iter().collect();
-        talk(format!("{}: still listed; squall faults again in a moment", hosts.join(", ")));
-        worst = Exit::NotClean;
+    for (by_hand, words) in [
+        (false, "still listed; squall faults again in a moment"),
+        (true, "held by a person's squall inject; squall lift there, or squall stop-all"),
+    ] {
+        let listed = faults.iter().filter(|f| f.experiment.is_none() == by_hand);
+        let hosts: BTreeSet<&str> = listed.map(|f| f.host.as_str()).collect();
+        if !hosts.is_empty() && (by_hand || worst == Exit::Held) {
+            let hosts: Vec<_> = hosts.into_iter().collect();
+            talk(format!("{}: {words}", hosts.join(", ")));
+            worst = Exit::NotClean;
+        }
     }
     talk(format!("{} ended", words::count(running.len(), "experiment")));
     output::emit(format, &faults, |f| output::faults::faults_table(f, &status))?;

@@ -104,11 +104,11 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "blast-radius",
-        "Hosts that an experiment targets over the hosts in service: at most 0.3 an experiment where its file does not say, 0.5 over all that run at once. One host of three or more is always allowed.",
+        "Hosts that an experiment targets over the hosts in service: at most 0.3 an experiment where its file does not say, 0.5 over all that run at once. With `of: group` both count within the group. One host of three or more is always allowed.",
     ),
     word(
         "drained",
-        "A host that takes no faults (squall agent drain HOST), until --undo. What experiments held there was lifted; their verdict is unknown.",
+        "A host that takes no faults of experiments (squall agent drain HOST), until --undo. What experiments held there was lifted; their verdict is unknown.",
     ),
     word(
         "targets",
@@ -162,7 +162,7 @@ pub const WORDS: &[Word] = &[
     word("stopped", "A verdict: a person or a stop-all ended the experiment."),
     word(
         "refused",
-        "A verdict, or an answer: safety or a host's policy said no before anything was touched.",
+        "A verdict, or an answer: safety said no before anything was touched, or a host's policy said no, and what other hosts held already was lifted.",
     ),
     word(
         "lost",

@@ -82,7 +82,7 @@ impl StopView {
         });
         let table =
             table(["HOST", "STATE", "LIFTED", "RESIDUE", "LATCHED", "TOOK"], rows.collect());
-        blocks([table, self.left(), self.truth()])
+        blocks([table, self.left(), self.last_words()])
     }
 
     fn left(&self) -> String {
@@ -91,16 +91,19 @@ impl StopView {
         lines.collect::<Vec<_>>().join("\n")
     }
 
-    /// The last line.
+    /// What releases the stop, and in the last line what is true of the hosts.
     #[must_use]
-    pub fn truth(&self) -> String {
+    pub fn last_words(&self) -> String {
+        format!("release: squall resume {}\n{}", self.stop, self.truth())
+    }
+
+    fn truth(&self) -> String {
         let all = self.hosts.len();
         let took = words::length(self.took_ms);
-        let resume = format!("release: squall resume {}", self.stop);
         if self.done {
             let log = if self.committed { "" } else { NO_QUORUM };
             return format!(
-                "STOPPED: {all} of {all} hosts lifted, residue 0, latched durably, in {took}.{log}\n{resume}"
+                "STOPPED: {all} of {all} hosts lifted, residue 0, latched durably, in {took}.{log}"
             );
         }
         let silent = self.named(|h| h.lifted.is_none());
@@ -149,10 +152,7 @@ impl StopView {
             ));
         }
         let answered = all - silent.len();
-        format!(
-            "NOT DONE: {answered} of {all} hosts answered in {took}. {}.\n{resume}",
-            parts.join(". ")
-        )
+        format!("NOT DONE: {answered} of {all} hosts answered in {took}. {}.", parts.join(". "))
     }
 
     fn named(&self, which: impl Fn(&StopHostView) -> bool) -> Vec<&str> {

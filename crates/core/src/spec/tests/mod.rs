@@ -319,16 +319,22 @@ fn probes_reach_registered_hosts_by_address() {
 }
 
 #[test]
-fn a_probe_runs_where_no_fault_is_held() {
+fn a_probe_runs_where_no_fault_reaches_or_at_least_none_is_held() {
     let from = |targets: &str, fleet: &Fleet| {
         let file = file(&format!("targets: {targets}\nsteady-state: [{{name: p, exec: [x]}}]"));
         resolve(&file, fleet, 7).unwrap().probes[0].from.to_string()
+    };
+    let cut = |peers: &str, fleet: &Fleet| {
+        let fault = format!("faults: [{{partition: {{peers: {peers}}}}}]");
+        from(&format!("{{hosts: h1}}\n{fault}"), fleet)
     };
     let mut small = fleet();
     small.hosts.retain(|name, _| name.as_str().starts_with('h'));
     assert_eq!(from("{hosts: h1}", &small), "h2");
     assert_eq!(from("{hosts: [h1, h2, h4]}", &small), "h3");
     assert_eq!(from("{all: true}", &small), "h1", "every host is a target");
+    assert_eq!(cut("[h2, h3]", &small), "h4", "the cut is felt on h2 and h3 too");
+    assert_eq!(cut("all", &small), "h2", "it is felt everywhere");
     small.hosts.get_mut(&host("h2")).unwrap().drained = true;
     small.healthy.remove(&host("h3"));
     assert_eq!(from("{hosts: h1}", &small), "h4", "h2 is drained, h3 silent");

@@ -117,6 +117,10 @@ fn every_problem_is_told_with_its_path_and_remedy() {
             "targets.labels.zone: no host has the label zone=x; did you mean `a` or `b` or `c`?",
         ),
         (
+            "targets: {labels: {}, count: 1}",
+            "targets.labels: no label is named; write labels: {zone: a}, or leave it out",
+        ),
+        (
             "targets: {labels: {rack: x}}",
             "targets.labels.rack: no host has a label `rack`; known: group, zone",
         ),

@@ -1,0 +1,62 @@
+//! Two authorities at once, as the hosts see them.
+
+use squall_core::experiment::{EndReason, Severity, Verdict};
+use squall_core::ids::{ExperimentId, Leadership, NodeId};
+use squall_core::message::{Request, Response, Status, ToAgent};
+use squall_core::registry::Outcome;
+use squall_core::views::Row;
+use tokio::time::{Instant, sleep};
+
+use super::fleet::Agent;
+use super::{Cluster, PATIENCE, command};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_split_brain_that_a_host_shows_is_an_incident_and_rolls_back_what_runs() {
+    let mut cluster = Cluster::started(3).await;
+    let leader = cluster.leader().await;
+    let mut h1 = Agent::connect(&cluster, leader, "h1", "h1").await;
+    let mut h2 = Agent::connect(&cluster, leader, "h2", "h2").await;
+    cluster.until(leader, "both are registered", |s| s.hosts.len() == 2).await;
+    tokio::join!(h1.report(), h2.report());
+    let heard = |s: &Status| s.hosts.iter().all(|host| host.report.is_some());
+    cluster.until(leader, "both are heard", heard).await;
+    let id = ExperimentId(uuid::Uuid::from_u128(1));
+    let file = r#"{
+        "name": "burn", "targets": {"hosts": ["h1"]}, "faults": [{"cpu": {"load": "1 %"}}], "duration": "1m",
+        "safety": {"max-blast-radius": 0.5, "lease": "30s"}
+    }"#;
+    let answer =
+        cluster.write(&Request::Submit { command: command(), id, file: file.into() }).await;
+    assert!(matches!(answer, Outcome::Done(_)), "{answer:?}");
+    let leads = h1
+        .expect(|m| match m {
+            ToAgent::Orders(orders) if !orders.apply.is_empty() => Some(orders.leadership),
+            _ => None,
+        })
+        .await;
+    let Response::Experiment(shown) = cluster.ask(leader, &Request::Show(id)).await else {
+        panic!()
+    };
+    assert_eq!((&shown.record.ending, shown.record.incidents.len()), (&None, 0), "{shown:?}");
+
+    // h2 obeys somebody else, in the very term of the one who leads.
+    let other = Leadership { node: NodeId(leads.node.0 % 3 + 1), ..leads };
+    h2.row = Some(Row { authority: Some((other, 0)), ..Row::default() });
+    let deadline = Instant::now() + PATIENCE;
+    let record = loop {
+        tokio::join!(h1.report(), h2.report());
+        let Response::Experiment(shown) = cluster.ask(leader, &Request::Show(id)).await else {
+            panic!()
+        };
+        if shown.record.verdict.is_some() {
+            break shown.record;
+        }
+        assert!(Instant::now() < deadline, "{shown:?}");
+        sleep(std::time::Duration::from_millis(300)).await;
+    };
+    let Some(EndReason::SplitBrain(evidence)) = &record.ending else { panic!("{record:?}") };
+    assert!(evidence.contains("h2 obey"), "{evidence}");
+    assert_eq!(record.verdict, Some(Verdict::Broken), "{record:?}");
+    let grave = record.incidents.iter().filter(|i| i.severity == Severity::P1);
+    assert_eq!(grave.count(), 1, "{record:?}");
+}
