@@ -23,6 +23,7 @@ pub const MAX_LABELS: usize = 2_048;
 pub const MAX_STATES: usize = 1_300_000;
 
 const MAX_CAPABILITIES: usize = 64;
+const MAX_FALLBACKS: usize = 4;
 const MAX_PROBES: usize = 256;
 const STAGES: usize = 3;
 
@@ -48,7 +49,7 @@ impl Hello {
         cut(version, MAX_TEXT);
         capabilities.truncate(MAX_CAPABILITIES);
         for Capability { fault: _, backend, fallbacks, held: _, reason } in capabilities {
-            fallbacks.truncate(MAX_LINES);
+            fallbacks.truncate(MAX_FALLBACKS);
             for text in fallbacks.iter_mut().chain(backend).chain([reason]) {
                 cut(text, MAX_TEXT);
             }

@@ -199,6 +199,8 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// [`Ended::why`] of a fault that the leader wanted no longer.
+    pub const ORDER: &str = "order";
     /// [`Ended::why`] of a fault that stayed for all its time.
     pub const DEADLINE: &str = "deadline";
     /// [`Ended::why`] of a fault that nobody saw begin, and of which its host says that it is not there.
@@ -277,6 +279,8 @@ pub struct ExperimentRecord {
     pub submitted_at: WallTime,
     /// What was asked.
     pub experiment: Experiment,
+    /// Hosts in service then, of the fleet or of the group: what its blast radius is a share of.
+    pub counted: u32,
     /// Where it stands.
     pub phase: Phase,
     /// Why it ends early, where it does. The first reason stays.

@@ -49,13 +49,14 @@ impl Fence {
 
     /// Stops that no resume has cleared, in order.
     pub fn outstanding(&self) -> impl Iterator<Item = StopId> + '_ {
-        self.stops.iter().copied().filter(|s| !self.resumes.values().any(|c| c.contains(s)))
+        let cleared: BTreeSet<StopId> = self.resumes.values().flatten().copied().collect();
+        self.stops.iter().copied().filter(move |stop| !cleared.contains(stop))
     }
 
     /// Whether this one was heard and no resume has cleared it.
     #[must_use]
     pub fn is_outstanding(&self, stop: StopId) -> bool {
-        self.outstanding().any(|outstanding| outstanding == stop)
+        self.knows(stop) && !self.resumes.values().any(|cleared| cleared.contains(&stop))
     }
 
     /// Whether every stop heard is cleared.

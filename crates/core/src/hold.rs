@@ -64,8 +64,8 @@ pub enum HolderReport {
     Failed(Failure),
     /// A later measurement.
     Measured(Achieved),
-    /// Undone on order.
-    Lifted(Achieved),
+    /// Undone, by order or at the deadline: what was measured last, and until when it was in place.
+    Lifted(Achieved, Time),
 }
 
 /// What was asked for against what was measured, each in words with units.

@@ -1,6 +1,6 @@
 //! The host's own last word: what its owner allows, whatever is ordered.
 //!
-//! The policy file lies on the host and nowhere else. It is asked before every fault, also one that
+//! The policy file lies on the host and nowhere else, and is read when the agent starts. It is asked before every fault, also one that
 //! `squall inject` starts; what it protects is passed to the holder as well ([`Policy::protect`]),
 //! which leaves it out where a fault picks processes or packets by a wider rule.
 

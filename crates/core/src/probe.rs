@@ -213,9 +213,8 @@ impl Expect {
         tally.sent >= MIN_SAMPLES && (over_budget || slow)
     }
 
-    /// The bounds in words, `no errors judged` excluded.
-    #[must_use]
-    pub fn describe(&self) -> String {
+    /// The bounds in words; none where nothing is bounded.
+    fn bounds(&self) -> Vec<String> {
         let mut parts = Vec::new();
         if let Some(ppm) = self.max_errors_per_million {
             // `< 1 %` was resolved to the largest count of a million below it.
@@ -229,7 +228,21 @@ impl Expect {
         if let Some(ms) = self.max_p99_ms {
             parts.push(format!("p99 <= {ms} ms"));
         }
-        if parts.is_empty() { "any answer".into() } else { parts.join(", ") }
+        parts
+    }
+}
+
+impl ProbeSpec {
+    /// What counts as steady, in words.
+    #[must_use]
+    pub fn expected(&self) -> String {
+        let answer = match &self.kind {
+            ProbeKind::Http { status, .. } => format!("status {status}"),
+            ProbeKind::Tcp { .. } => "a connection".to_owned(),
+            ProbeKind::Exec { .. } => "exit code 0".to_owned(),
+        };
+        let parts = [vec![answer], self.expect.bounds()].concat();
+        parts.join(", ")
     }
 }
 

@@ -78,12 +78,18 @@ impl Failure {
                 let stops: Vec<_> = stops.iter().map(ToString::to_string).collect();
                 (Exit::Refused, format!("once it is safe: squall resume {}", stops.join(" ")))
             }
-            Refusal::Radius(_) => (
-                Exit::Refused,
-                "choose fewer targets, wait for the others to end (squall ls), or raise \
-                 safety.max-blast-radius in the file"
-                    .to_owned(),
-            ),
+            Refusal::Radius(over) => {
+                let fewer = "choose fewer targets";
+                let wait = "wait for the others to end (squall ls)";
+                let raise = "raise safety.max-blast-radius in the file";
+                let next = match over.scope.as_str() {
+                    // No file raises the fleet's limit.
+                    "fleet" => format!("{fewer}, or {wait}"),
+                    _ if over.holders.is_empty() => format!("{fewer}, or {raise}"),
+                    _ => format!("{fewer}, {wait}, or {raise}"),
+                };
+                (Exit::Refused, next)
+            }
             Refusal::TooMany { .. } => (
                 Exit::Refused,
                 "wait for one to end, or stop one: squall ls, squall stop ID".into(),

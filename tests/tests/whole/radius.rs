@@ -151,6 +151,11 @@ fn a_plan_changes_nothing_and_a_drained_host_takes_nothing() {
     let _ = fleet.squall(&["agent", "drain", "h1", "--undo"]).ended(0);
     fleet.await_state("h1", "armed");
     let _ = fleet.start(&load("back", "hosts: [h1]", ""));
+    // Whoever drains a host hears when it is whole.
+    assert_ne!(fleet.traces("h1"), [""; 0]);
+    let said = fleet.squall(&["agent", "drain", "h1", "-o", "json"]).ended(0);
+    assert_eq!(fleet.traces("h1"), [""; 0], "{said:#?}");
+    assert_eq!(said.json(), serde_json::json!({"host": "h1", "drained": true, "faults": []}));
     clear(&fleet);
 }
 

@@ -265,7 +265,7 @@ impl Driver {
             HolderNews::Said(id, report) => {
                 match &report {
                     HolderReport::Measured(_) => tracing::debug!(fault = %id, ?report, "holder"),
-                    HolderReport::Held(_) | HolderReport::Failed(_) | HolderReport::Lifted(_) => {
+                    HolderReport::Held(_) | HolderReport::Failed(_) | HolderReport::Lifted(..) => {
                         tracing::info!(fault = %id, ?report, "holder");
                     }
                 }

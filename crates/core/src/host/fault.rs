@@ -46,7 +46,7 @@ impl Why {
 
     fn words(&self) -> String {
         match self {
-            Why::Order => "order".into(),
+            Why::Order => Ended::ORDER.into(),
             Why::Deadline => Ended::DEADLINE.into(),
             Why::Stop => "stop".into(),
             Why::NotHeld(reason, _) => reason.clone(),
@@ -72,6 +72,8 @@ pub(super) struct Live {
     pub(super) asker: Option<i32>,
     phase: Phase,
     achieved: Option<Achieved>,
+    /// Until when it was in place, by its holder's last words.
+    let_go: Option<Time>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -85,8 +87,6 @@ enum Phase {
 /// How far a revert has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
-    /// The intent's write is still under way; nothing was touched.
-    AwaitWrite,
     /// The holder was told; killed when the grace is over.
     AwaitHolder { kill_at: Time },
     /// The holder is gone; looking for what is `left`, which counts once [`PROOF_MS`] have passed.
@@ -111,6 +111,7 @@ impl Live {
             asker: None,
             phase: Phase::Journaling,
             achieved: None,
+            let_go: None,
         }
     }
 
@@ -121,7 +122,6 @@ impl Live {
                 self.lease_until.min(self.deadline).min(confirm_by.unwrap_or(Time::FAR))
             }
             Phase::Reverting { step, .. } => match step {
-                Step::AwaitWrite => Time::FAR,
                 Step::AwaitHolder { kill_at } => *kill_at,
                 Step::Proving { asked: true, .. } => Time::FAR,
                 Step::Proving { retry_at, .. } => *retry_at,
@@ -214,6 +214,7 @@ impl Host {
             asker: None,
             phase: Phase::Reverting { why, since: now, step },
             achieved: None,
+            let_go: None,
         };
         self.live.insert(id.clone(), live);
         self.actions.push_back(Action::Prove(id));
@@ -238,10 +239,6 @@ impl Host {
                 let why = Why::NotHeld(format!("the journal cannot be written: {reason}"), false);
                 self.close(now, id, why, now, Vec::new());
             }
-            (Phase::Reverting { why, since, step: Step::AwaitWrite }, _) => {
-                let (why, since) = (why.clone(), *since);
-                self.close(now, id, why, since, Vec::new());
-            }
             (Phase::Applying | Phase::Held { .. } | Phase::Reverting { .. }, _) => {}
         }
     }
@@ -262,9 +259,10 @@ impl Host {
                 }
             }
             HolderReport::Measured(achieved) => live.achieved = Some(achieved),
-            HolderReport::Lifted(achieved) => {
+            HolderReport::Lifted(achieved, until) => {
                 live.achieved = Some(achieved);
-                let why = if now >= live.deadline { Why::Deadline } else { Why::HolderDied };
+                live.let_go = Some(until);
+                let why = if until >= live.deadline { Why::Deadline } else { Why::HolderDied };
                 self.revert(now, id, why);
             }
             HolderReport::Failed(failure) => {
@@ -280,9 +278,15 @@ impl Host {
         self.expire(now);
         self.revert(now, id, Why::HolderDied);
         let Some(live) = self.live.get_mut(id) else { return };
-        if let Phase::Reverting { step, .. } = &mut live.phase
+        if let Phase::Reverting { why, step, .. } = &mut live.phase
             && matches!(step, Step::AwaitHolder { .. })
         {
+            // Whoever looks after the deadline only, as one who was frozen, does not know until when it
+            // was in place: that only the holder can say.
+            let stayed = live.let_go.is_some_and(|until| until >= live.deadline);
+            if *why == Why::Deadline && live.achieved.is_some() && !stayed {
+                *why = Why::HolderDied;
+            }
             *step = Step::Proving { since: now, retry_at: now, asked: true, left: Vec::new() };
             self.actions.push_back(Action::Prove(id.clone()));
         }
@@ -325,7 +329,12 @@ impl Host {
         let Some(live) = self.live.get_mut(id) else { return };
         let step = match live.phase {
             Phase::Reverting { .. } => return,
-            Phase::Journaling => Step::AwaitWrite,
+            // Nothing was touched, and the write may hang for ever: it is not waited for. An intent that
+            // is written late has its end behind it in the journal.
+            Phase::Journaling => {
+                self.close(now, id, why, now, Vec::new());
+                return;
+            }
             Phase::Applying | Phase::Held { .. } => {
                 let patient = why.is_orderly() || matches!(why, Why::NotHeld(..) | Why::Lifted);
                 let action = if patient { Action::Lift } else { Action::Kill };
@@ -373,7 +382,6 @@ impl Host {
                     *asked = true;
                     self.actions.push_back(Action::Prove(id.clone()));
                 }
-                Step::AwaitWrite => {}
             },
         }
     }

@@ -257,11 +257,13 @@ impl Host {
         }
     }
 
-    /// Marks ids as over for ever, forgetting the oldest behind the floor.
+    /// Marks ids as over for ever, forgetting the oldest behind the floor. What a person injected has no
+    /// place in the log, and is forgotten only once he has heard how it ended.
     fn end_for_ever(&mut self, id: &FaultId, start: LogIndex) {
         self.ended.insert(id.clone(), start);
         while self.ended.len() > MAX_ENDED {
-            let oldest = self.ended.iter().min_by_key(|(_, start)| **start);
+            let untold = |id: &FaultId| id.experiment.is_local() && self.over.contains_key(id);
+            let oldest = self.ended.iter().min_by_key(|(id, start)| (untold(id), **start));
             let Some((id, start)) = oldest.map(|(id, start)| (id.clone(), *start)) else { return };
             self.floor = self.floor.max(start);
             self.ended.remove(&id);

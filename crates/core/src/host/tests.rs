@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::experiment::Ended;
 use crate::fault::{Cpu, Direction, Fault, Partition, Traffic};
 use crate::fence::Resume;
 use crate::hold::{Achieved, HolderReport};
@@ -48,6 +49,8 @@ struct Bench {
     now: Time,
     disk: Vec<Record>,
     disk_works: bool,
+    /// Writes that the disk has not answered: it hangs where this is there.
+    waiting: Option<Vec<Token>>,
     holders: BTreeSet<FaultId>,
     receipts: Vec<Receipt>,
     residue: Vec<String>,
@@ -66,6 +69,7 @@ impl Bench {
             now,
             disk: records.to_vec(),
             disk_works: true,
+            waiting: None,
             holders: BTreeSet::new(),
             receipts: Vec::new(),
             residue: Vec::new(),
@@ -85,6 +89,9 @@ impl Bench {
     fn settle(&mut self) {
         while let Some(action) = self.host.poll_action() {
             match action {
+                Action::Persist { token, .. } if self.waiting.is_some() => {
+                    self.waiting.iter_mut().for_each(|w| w.push(token.clone()));
+                }
                 Action::Persist { token, records } => {
                     let result = if self.disk_works {
                         self.disk.extend(records);
@@ -100,11 +107,11 @@ impl Bench {
                     let held = HolderReport::Held(Achieved { bit: true, ..Achieved::default() });
                     self.host.handle_holder(self.now, &hold.id, held);
                 }
-                Action::Lift(id) | Action::Kill(id) => {
-                    if self.holders.remove(&id) {
-                        self.host.handle_gone(self.now, &id);
-                    }
+                Action::Lift(id) if self.holders.contains(&id) => {
+                    self.ends(&id, Some(self.now));
                 }
+                Action::Kill(id) if self.holders.contains(&id) => self.ends(&id, None),
+                Action::Lift(_) | Action::Kill(_) => {}
                 Action::Prove(id) => {
                     self.proofs += 1;
                     self.host.handle_proof(self.now, &id, self.residue.clone());
@@ -113,6 +120,16 @@ impl Bench {
                 Action::Renew(..) | Action::Report | Action::Relay(_) => {}
             }
         }
+    }
+
+    /// A holder is no more; if it let go, it says until when its fault was in place.
+    fn ends(&mut self, id: &FaultId, let_go: Option<Time>) {
+        self.holders.remove(id);
+        if let Some(until) = let_go {
+            let achieved = Achieved { bit: true, ..Achieved::default() };
+            self.host.handle_holder(self.now, id, HolderReport::Lifted(achieved, until));
+        }
+        self.host.handle_gone(self.now, id);
     }
 
     fn wait(&mut self, ms: u64) {
@@ -254,11 +271,18 @@ fn whoever_sleeps_past_lease_and_deadline_lost_it_at_the_lease() {
     b.obey(&b.apply(7, 3, burn()));
     b.sleep(60_000);
     assert_eq!(b.phase(7), Some(HostPhase::Lost));
-    // Renewed to its deadline, it was held for all of its time.
-    let short = Apply { duration_ms: LEASE, ..b.apply(8, 4, burn()).apply[0].clone() };
-    b.obey(&Orders { apply: vec![short], ..b.orders(1) });
-    b.sleep(60_000);
-    assert_eq!(b.phase(8), Some(HostPhase::Clean));
+    // Renewed to its deadline, it was held for as long as its holder says.
+    for (n, missing, phase) in
+        [(8, Some(0), HostPhase::Clean), (9, Some(1), HostPhase::Lost), (10, None, HostPhase::Lost)]
+    {
+        let short = Apply { duration_ms: LEASE, ..b.apply(n, 4, burn()).apply[0].clone() };
+        b.obey(&Orders { apply: vec![short], ..b.orders(1) });
+        let until = missing.map(|missing| b.now.plus(LEASE - missing));
+        b.now = b.now.plus(60_000);
+        b.ends(&id(n), until);
+        b.settle();
+        assert_eq!(b.phase(n), Some(phase), "{missing:?}");
+    }
 }
 
 #[test]
@@ -440,6 +464,47 @@ fn nothing_is_touched_when_the_intent_cannot_be_written() {
     b.obey(&b.apply(7, 3, burn()));
     assert_eq!(b.phase(7), Some(HostPhase::NotHeld));
     assert!(b.holders.is_empty());
+}
+
+#[test]
+fn what_a_person_injected_is_told_however_much_has_ended_here() {
+    let mut b = Bench::synced();
+    for n in 1..=MAX_ENDED as u128 {
+        b.host.end_for_ever(&id(n), LogIndex(3));
+    }
+    let own = FaultId { experiment: ExperimentId::local(7), ..id(7) };
+    b.host.handle_local(b.now, own.clone(), burn(), LEASE, 1_000, None).expect("it is begun");
+    b.settle();
+    b.wait(1_000);
+    let told = b.host.take_over(&own).and_then(|report| report.ended);
+    assert_eq!(told.map(|ended| ended.why), Some(Ended::DEADLINE.to_owned()));
+}
+
+#[test]
+fn what_waits_for_the_disk_ends_in_its_time_and_never_begins() {
+    for ends in ["by its lease", "by order", "by a stop"] {
+        let mut b = Bench::synced();
+        b.waiting = Some(Vec::new());
+        b.obey(&b.apply(7, 3, burn()));
+        assert_eq!(b.phase(7), Some(HostPhase::Journaling), "{ends}");
+        match ends {
+            "by its lease" => b.wait(LEASE),
+            "by order" => b.obey(&Orders { lift: vec![id(7)], ..b.orders(1) }),
+            _ => {
+                b.host.handle_stop(b.now, stop(1));
+                b.settle();
+            }
+        }
+        let over = matches!(b.phase(7), Some(HostPhase::Clean | HostPhase::Lost));
+        assert!(over && b.host.has_ended(&id(7)), "{ends}: {:?}", b.phase(7));
+        assert!(b.receipts.is_empty(), "its latch is not written either");
+        for token in b.waiting.take().unwrap_or_default() {
+            b.host.handle_persisted(b.now, token, Ok(()));
+        }
+        b.settle();
+        assert!(b.holders.is_empty() && b.host.has_ended(&id(7)), "{ends}");
+        assert_eq!(b.receipts.len(), usize::from(ends == "by a stop"), "{ends}");
+    }
 }
 
 #[test]

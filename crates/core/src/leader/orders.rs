@@ -28,14 +28,14 @@ impl Leader {
         self.log_stops = Some((digest, since));
         let agreed =
             self.stops.is_empty() && self.sessions.values().all(|s| s.report.digest == digest); // guard: digest of S
-        let mut newer = false;
+        let (armed, mut newer) = (registry.fence.armed(), false);
         for (host, session) in &mut self.sessions {
             let echo = session.asked.take();
             newer |= echo != Some(session.report.t);
             let Some(echo) = echo else { continue };
             let applies = if agreed { applies(host, registry, &self.listed) } else { Vec::new() };
             let differs = session.report.digest != digest && session.arrived >= since;
-            let stand = Stand { leadership: self.leadership, registry, differs };
+            let stand = Stand { leadership: self.leadership, registry, armed, differs };
             let messages = answer(stand, host, session, echo, applies);
             if messages == session.told {
                 continue;
@@ -53,6 +53,8 @@ impl Leader {
 struct Stand<'a> {
     leadership: Leadership,
     registry: &'a Registry,
+    /// The log's fence is.
+    armed: bool,
     /// It has heard other stops than the log has, as far as it could.
     differs: bool,
 }
@@ -64,7 +66,7 @@ fn answer(
     echo: Time,
     applies: Vec<Apply>,
 ) -> Vec<ToAgent> {
-    let Stand { leadership, registry, differs } = stand;
+    let Stand { leadership, registry, armed, differs } = stand;
     let report = &session.report;
     let mut messages = Vec::new();
     if differs {
@@ -82,7 +84,7 @@ fn answer(
         }));
     }
     let mut orders = orders(leadership, host, report, echo, registry);
-    if synced && report.armed && registry.fence.armed() {
+    if synced && report.armed && armed {
         orders.apply = applies;
     }
     messages.push(ToAgent::Orders(orders));

@@ -6,7 +6,7 @@ use super::{FRESH_MS, Leader, NOT_AFTER_MS, PATIENCE_MS};
 use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase};
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
-use crate::probe::{ProbeSpec, Stage, Steadiness, Tally, Vantage};
+use crate::probe::{MIN_SAMPLES, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::radius::{self, HEALTHY_PPM};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
@@ -77,6 +77,12 @@ impl Leader {
                 Phase::Settled => None,
             };
         }
+        let drained = |host: &HostName| registry.hosts.get(host).is_none_or(|h| h.drained);
+        if record.phase < Phase::Injecting
+            && let Some(host) = record.experiment.targets().into_iter().find(drained)
+        {
+            return end(EndReason::Preflight(format!("{host} is drained")));
+        }
         match record.phase {
             Phase::Submitted => to(Phase::Preflight),
             Phase::Preflight => match self.preflight(now, record, registry) {
@@ -90,8 +96,15 @@ impl Leader {
                 let pending = record.faults.iter().filter(|(_, s)| **s == FaultState::Pending);
                 let hosts: BTreeSet<&str> = pending.map(|(id, _)| id.host.as_str()).collect();
                 let patience = record.experiment.safety.lease_ms + PATIENCE_MS;
+                let drained = record
+                    .faults
+                    .iter()
+                    .find(|(id, state)| **state == FaultState::Pending && drained(&id.host));
                 if hosts.is_empty() {
                     to(Phase::Holding)
+                } else if let Some((id, _)) = drained {
+                    let why = format!("{} was drained before its fault was in place", id.host);
+                    end(EndReason::Unanswered(why))
                 } else if in_phase_ms > patience {
                     let hosts = hosts.into_iter().collect::<Vec<_>>().join(", ");
                     let why = format!("no answer within {patience} ms from {hosts}");
@@ -228,8 +241,10 @@ impl Leader {
             if !record.faults.values().all(FaultState::is_over) {
                 return None;
             }
-            // After a stop-all no host runs a probe.
-            let stopped = record.ending == Some(EndReason::StopAll);
+            // After a stop-all no host runs a probe, and whoever stopped the experiment asks for no
+            // more than clean hosts.
+            let stopped =
+                matches!(record.ending, Some(EndReason::StopAll | EndReason::Operator(_)));
             if !record.experiment.probes.is_empty() && !stopped {
                 let to = Phase::Recovering;
                 return Some(Command::Advance { id: record.id, from: record.phase, to });
@@ -338,6 +353,9 @@ pub(super) fn describe(tally: &Tally) -> String {
         tally.p50_us as f64 / 1000.0,
         tally.p99_us as f64 / 1000.0
     );
+    if tally.sent < MIN_SAMPLES {
+        text.push_str(&format!(", and fewer than {MIN_SAMPLES} samples say nothing"));
+    }
     if tally.hanging > 0 {
         text.push_str(&format!(", {} without an answer yet", tally.hanging));
     }

@@ -479,7 +479,29 @@ fn a_drained_hosts_fault_is_lifted_and_the_verdict_does_not_hide_it() {
     b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
     let (verdict, reasons) = b.verdict(1);
     assert_eq!(verdict, Verdict::Unknown);
-    assert_eq!(reasons, "h1 fault 0 was lifted before its time: order");
+    assert_eq!(reasons, "h1 fault 0 was lifted before its time: order, as its host was drained");
+}
+
+#[test]
+fn nothing_is_begun_and_nothing_waited_for_where_a_target_is_drained() {
+    let mut b = Bench::new();
+    b.submit(1, &[1, 2], |_| {});
+    b.tick();
+    assert_eq!(b.phase(1), Phase::Preflight);
+    b.commit(Command::Drain { host: name(1), drained: true });
+    let drained = "preflight: h1 is drained".to_owned();
+    assert_eq!(b.verdict(1), (Verdict::Refused, drained));
+    assert!(b.started().is_empty());
+
+    let mut b = Bench::injecting(&[1, 2]);
+    b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Held)]);
+    b.commit(Command::Drain { host: name(1), drained: true });
+    b.wait(1_000);
+    let why = "h1 was drained before its fault was in place".to_owned();
+    assert_eq!(b.record(1).ending, Some(EndReason::Unanswered(why)));
+    b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
+    b.wait(LEASE + NOT_AFTER_MS + 1_000);
+    assert_eq!(b.verdict(1).0, Verdict::Unknown);
 }
 
 #[test]

@@ -84,7 +84,10 @@ pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verd
         let finding = match state {
             // By a stop that the log has not heard of yet, say, or because its host was drained.
             FaultState::Clean(ended) if record.ending.is_none() && ended.why != Ended::DEADLINE => {
-                (Verdict::Unknown, format!("{place} was lifted before its time: {}", ended.why))
+                let drained =
+                    if ended.why == Ended::ORDER { ", as its host was drained" } else { "" };
+                let why = &ended.why;
+                (Verdict::Unknown, format!("{place} was lifted before its time: {why}{drained}"))
             }
             FaultState::Clean(ended) => match &ended.achieved {
                 Some(achieved) if achieved.bit => continue,
@@ -125,7 +128,8 @@ pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verd
     }
     let verdict = findings.iter().map(|(v, _)| *v).max().unwrap_or(Verdict::Held);
     let reasons = if findings.is_empty() {
-        vec!["every fault bit and was seen lifted clean; the hypothesis held".to_owned()]
+        let held = if probes.is_empty() { "" } else { "; the hypothesis held" };
+        vec![format!("every fault bit and was seen lifted clean{held}")]
     } else {
         findings.into_iter().map(|(_, text)| text).collect()
     };

@@ -44,6 +44,8 @@ impl Registry {
             submitted_at: entry.at,
             reserved: experiment.targets(),
             experiment: experiment.clone(),
+            counted: u32::try_from(self.in_service(experiment.safety.of_group.as_deref()))
+                .unwrap_or(u32::MAX),
             phase: Phase::Submitted,
             ending: None,
             faults,
@@ -240,7 +242,16 @@ impl Registry {
         if (known.is_over() && !mends) || known == state {
             return Ok(Outcome::Unchanged);
         }
+        let measured = match &*known {
+            FaultState::Held(achieved) => Some(achieved.clone()),
+            _ => None,
+        };
         *known = state.clone();
+        if let FaultState::Clean(ended) | FaultState::Lost(ended) | FaultState::Stuck(ended) = known
+        {
+            // An agent that was restarted has forgotten what was measured before.
+            ended.achieved = ended.achieved.take().or(measured);
+        }
         if matches!(state, FaultState::Stuck(_)) {
             // It had lapsed, and its share was given back.
             record.reserved.insert(fault.host.clone());

@@ -133,8 +133,9 @@ impl Loop {
             let wake = due.min(measure_at).min(self.task.deadline);
             next = self.wait(now.until(wake))?;
         }
+        let until = clock::now();
         let achieved: Achieved = self.fault.lift();
-        say(&HolderReport::Lifted(achieved));
+        say(&HolderReport::Lifted(achieved, until));
         Ok(())
     }
 

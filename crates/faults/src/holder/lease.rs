@@ -14,7 +14,7 @@ use crate::sys::timer::KillTimer;
 
 /// How much longer than to its deadline a holder may live, in milliseconds. At the deadline it lifts the
 /// fault, and then says what it measured last; a kernel that killed it in that moment would take its words.
-const LAST_WORDS_MS: u64 = 250;
+const LAST_WORDS_MS: u64 = 500;
 
 /// When the kernel kills whatever holds a fault until then. No lease goes past the deadline.
 pub(crate) fn killed_at(until: Time, deadline: Time) -> Time {

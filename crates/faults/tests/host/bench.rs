@@ -234,7 +234,7 @@ impl Held {
     pub fn lift(&self) -> Achieved {
         self.holder.lift();
         let lifted = (0..50).find_map(|_| match self.next(3_000) {
-            Some(HolderEvent::Report(HolderReport::Lifted(achieved))) => Some(achieved),
+            Some(HolderEvent::Report(HolderReport::Lifted(achieved, _))) => Some(achieved),
             Some(HolderEvent::Report(_)) => None,
             other => panic!("not lifted: {other:?}"),
         });

@@ -121,7 +121,7 @@ fn a_frozen_burner_goes_at_the_end_of_its_lease_and_takes_the_fault_with_it() {
         assert!(renewals < 40, "the frozen burner is still there");
         match held.next(200) {
             Some(HolderEvent::Gone { code, .. }) => break code,
-            Some(HolderEvent::Report(HolderReport::Lifted(a))) => panic!("lifted: {a:?}"),
+            Some(HolderEvent::Report(HolderReport::Lifted(a, _))) => panic!("lifted: {a:?}"),
             Some(HolderEvent::Report(_)) | None => {}
         }
     };

@@ -272,13 +272,16 @@ fn cell(kind: &str, event: Event, number: u128) -> i64 {
 fn at_its_deadline_a_holder_says_what_it_measured_last() {
     for (number, kind) in (70..).zip(["partition", "loss", "kill", "pause", "cpu", "memory"]) {
         let subject = Subject::new(kind, &format!("deadline-{kind}"));
-        let held =
-            Held::start(&subject.pair.h1, task(subject.fault.clone(), number, 30_000, 1_500));
-        let held = held.held();
+        let hold = task(subject.fault.clone(), number, 30_000, 1_500);
+        let due = hold.deadline;
+        let held = Held::start(&subject.pair.h1, hold).held();
         let mut last = None;
         loop {
             match held.next(5_000) {
-                Some(HolderEvent::Report(HolderReport::Lifted(achieved))) => last = Some(achieved),
+                Some(HolderEvent::Report(HolderReport::Lifted(achieved, until))) => {
+                    assert!(until >= due, "{kind} was lifted early");
+                    last = Some(achieved);
+                }
                 Some(HolderEvent::Report(_)) => {}
                 Some(HolderEvent::Gone { .. }) => break,
                 None => panic!("{kind} is still there"),

@@ -364,7 +364,7 @@ fn the_parents_death_the_pipes_end_and_the_deadline_end_it() {
 
     let held = Held::start(&pair.h1, task(both(), 12, 30_000, 1_200)).held();
     let lifted = (0..100).find_map(|_| match held.next(3_000) {
-        Some(HolderEvent::Report(HolderReport::Lifted(_))) => Some(true),
+        Some(HolderEvent::Report(HolderReport::Lifted(..))) => Some(true),
         Some(HolderEvent::Gone { .. }) => Some(false),
         _ => None,
     });

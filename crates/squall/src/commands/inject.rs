@@ -95,7 +95,7 @@ pub fn inject(kind: InjectKind, format: Format) -> Outcome {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         Failure::usage(problems.join("\n"), format!("squall explain {}", form.kind()))
     })?;
-    let places = Places::find(&span.dirs)?;
+    let places = Places::to_hold(&span.dirs)?;
     let policy = roles::policy(places.policy.as_deref())?;
     quiet_logs();
     runtime()?.block_on(async {

@@ -40,7 +40,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Coordinator(role) => roles::coordinator(&role.config),
         Command::Agent(agent) => match (agent.action, agent.config) {
             (Some(AgentAction::Drain { host, undo }), _) => {
-                connected(&shared, async |c| operate::drain(c, &host, !undo).await)
+                connected(&shared, async |c| operate::drain(c, &host, !undo, format).await)
             }
             (None, Some(config)) => roles::agent(&config),
             (None, None) => Err(Failure::usage("--config is missing", "squall agent --help")),

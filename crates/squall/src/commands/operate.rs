@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use squall_core::experiment::ExperimentRecord;
+use squall_core::experiment::{ExperimentRecord, Phase};
 use squall_core::ids::{ExperimentId, HostName, LogIndex, StopId};
 use squall_core::message::{Request, Response, Shown, Status};
 
@@ -19,6 +20,11 @@ use crate::output::judgement::ViewsView;
 use crate::output::status::{ExperimentRow, HostView, StatusView, host_view, hosts, row, rows};
 use crate::output::table::{blocks, table};
 use crate::output::{summary, talk, words};
+
+/// How long a drained host may take to be seen whole: the longest lease, and a little.
+const WHOLE: Duration = Duration::from_secs(40);
+/// Between two looks at it.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// What one coordinator, or a quorum, knows of the whole.
 pub async fn ask_status(client: &Client) -> Result<Status, Failure> {
@@ -175,37 +181,61 @@ pub async fn ask_show(client: &Client, id: ExperimentId) -> Result<Shown, Failur
     }
 }
 
-/// The view of an experiment, with its share of the fleet where the fleet is known.
-pub async fn view(client: &Client, shown: &Shown) -> ExperimentView {
-    let counted = ask_status(client).await.ok().map(|status| {
-        let group = shown.record.experiment.safety.of_group.as_ref();
-        let in_group = |labels: &std::collections::BTreeMap<String, String>| {
-            group.is_none_or(|g| labels.get("group") == Some(g))
-        };
-        let hosts = status.hosts.iter().map(|h| &h.host);
-        hosts.filter(|h| !h.drained && in_group(&h.labels)).count()
-    });
-    ExperimentView::new(shown, counted)
-}
-
 /// `squall show`.
 pub async fn show(client: &Client, id: &str, format: Format) -> Outcome {
     let id = find(client, id).await?;
     let shown = ask_show(client, id).await?;
-    print(format, &view(client, &shown).await, summary::page)
+    print(format, &ExperimentView::new(&shown), summary::page)
 }
 
-/// `squall agent drain`.
-pub async fn drain(client: &Client, host: &str, drained: bool) -> Outcome {
+/// What `squall agent drain` left.
+#[derive(Serialize)]
+struct Drained {
+    host: String,
+    drained: bool,
+    /// What experiments may still hold there.
+    faults: Vec<FaultView>,
+}
+
+impl Drained {
+    fn line(&self) -> String {
+        let host = &self.host;
+        let faults: Vec<_> = self.faults.iter().map(|f| f.id.as_str()).collect();
+        match (self.drained, faults.is_empty()) {
+            (false, _) => format!("{host} is in service again\n"),
+            (true, true) => format!("{host} is drained, and holds nothing of experiments\n"),
+            (true, false) => {
+                format!("{host} is drained, and may still hold {}\n", faults.join(", "))
+            }
+        }
+    }
+}
+
+/// `squall agent drain`: waits until what experiments hold there is gone.
+pub async fn drain(client: &Client, host: &str, drained: bool, format: Format) -> Outcome {
     let host = host_name(host)?;
     let request = Request::Drain { command: command_id(), host: host.clone(), drained };
     client.write(&request).await?;
-    talk(if drained {
-        format!("{host} takes no more faults of experiments; what they hold there is lifted now")
-    } else {
-        format!("{host} is in service again")
-    });
-    Ok(Exit::Held)
+    let mut done = Drained { host: host.to_string(), drained, faults: Vec::new() };
+    if drained {
+        talk(format!("{host} takes no more faults of experiments; those that it holds are lifted"));
+        let began = Instant::now();
+        loop {
+            let status = ask_status(client).await?;
+            done.faults = held(&status);
+            done.faults.retain(|f| f.host == host.as_str() && f.experiment.is_some());
+            // An order may still be on its way there.
+            let ordered =
+                |e: &ExperimentRecord| e.phase >= Phase::Injecting && e.reserved.contains(&host);
+            let whole = done.faults.is_empty() && !status.experiments.iter().any(ordered);
+            if whole || began.elapsed() > WHOLE {
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+    print(format, &done, Drained::line)?;
+    Ok(if done.faults.is_empty() { Exit::Held } else { Exit::NotClean })
 }
 
 fn host_name(text: &str) -> Result<HostName, Failure> {

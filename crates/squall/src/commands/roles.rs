@@ -82,6 +82,24 @@ impl Places {
         })
     }
 
+    /// The same for what is to be held: not elsewhere than this host's agent looks, which would neither
+    /// know of it nor stop it.
+    ///
+    /// # Errors
+    /// As [`Places::find`]; other places were typed.
+    pub fn to_hold(dirs: &LocalDirs) -> Result<Places, Failure> {
+        let typed = Places::find(dirs)?;
+        let nothing = LocalDirs { state_dir: None, run_dir: None, policy: None };
+        let own = Places::find(&nothing)?;
+        if Path::new(AGENT_FILE).exists() && (typed.state != own.state || typed.run != own.run) {
+            return Err(Failure::usage(
+                "this host has an agent, which would neither know of the fault nor stop it",
+                format!("leave --state-dir and --run-dir out: {AGENT_FILE} says them"),
+            ));
+        }
+        Ok(typed)
+    }
+
     /// As was typed, else as usual.
     pub fn usual(dirs: &LocalDirs) -> Places {
         Places::or(dirs, default_state_dir(), default_run_dir(), None)

@@ -8,14 +8,16 @@ use squall_core::message::{Request, Response};
 use squall_core::spec::File;
 use uuid::Uuid;
 
-use super::watch::{Commentary, Interrupts, conclude, follow, is_settled, order_end};
+use super::watch::{Commentary, Interrupts, conclude, ended, follow, is_settled, order_end};
 use super::{command_id, odd};
 use crate::cli::Format;
 use crate::client::Client;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
+use crate::output::experiment::ExperimentView;
 use crate::output::plan::PlanView;
-use crate::output::{self, talk};
+use crate::output::status::ExperimentRow;
+use crate::output::{self, summary, talk};
 
 /// Reads an experiment file: refused with file, line and column. What comes back is the same as
 /// JSON, for the coordinators.
@@ -69,15 +71,30 @@ pub async fn run(client: &Client, file: &str, detach: bool, format: Format) -> O
         shown = follow(client, id, &mut commentary, enough) => shown?,
         () = interrupts.next() => return interrupted(client, id, interrupts, format).await,
     };
-    if is_settled(&shown.record) {
-        return conclude(client, &shown, format).await;
+    match (detach, is_settled(&shown.record)) {
+        (false, _) => conclude(&shown, format),
+        (true, false) => detached(id, &shown.record, format),
+        // Over before anybody could leave it: its id all the same, and how it ended.
+        (true, true) => {
+            emit_id(id, &shown.record, format)?;
+            talk(summary::page(&ExperimentView::new(&shown)));
+            Ok(ended(&shown.record))
+        }
     }
-    detached(id, &shown.record, format)
+}
+
+fn emit_id(
+    id: ExperimentId,
+    record: &ExperimentRecord,
+    format: Format,
+) -> Result<ExperimentRow, Failure> {
+    let view = output::status::row(record);
+    output::emit(format, &view, |_| format!("{id}\n"))?;
+    Ok(view)
 }
 
 fn detached(id: ExperimentId, record: &ExperimentRecord, format: Format) -> Outcome {
-    let view = output::status::row(record);
-    output::emit(format, &view, |_| format!("{id}\n"))?;
+    let view = emit_id(id, record, format)?;
     talk(format!("{}; squall watch {id} follows it, squall stop {id} ends it", view.state));
     Ok(Exit::Held)
 }
@@ -96,7 +113,7 @@ async fn interrupted(
         follow(client, id, &mut commentary, is_settled).await
     };
     tokio::select! {
-        shown = end => conclude(client, &shown?, format).await,
+        shown = end => conclude(&shown?, format),
         () = interrupts.next() => Err(Failure::new(
             Exit::NotClean,
             format!("left experiment {id}"),

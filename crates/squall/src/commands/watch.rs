@@ -9,10 +9,11 @@ use squall_core::message::{Request, Shown};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::command_id;
-use super::operate::{ask_show, ask_status, find, say_unheard, view};
+use super::operate::{ask_show, ask_status, find, say_unheard};
 use crate::cli::Format;
 use crate::client::Client;
 use crate::exit::{self, Exit, Failure, Outcome};
+use crate::output::experiment::ExperimentView;
 use crate::output::{self, summary, talk, words};
 
 /// How often the log is read while something is followed.
@@ -113,13 +114,22 @@ pub fn is_settled(record: &ExperimentRecord) -> bool {
 }
 
 /// Prints the end of an experiment.
-pub async fn conclude(client: &Client, shown: &Shown, format: Format) -> Outcome {
-    output::emit(format, &view(client, shown).await, summary::page)?;
-    let exit = exit::of_experiment(&shown.record);
-    if exit == Exit::NotClean {
-        talk(not_clean(&shown.record));
+pub fn conclude(shown: &Shown, format: Format) -> Outcome {
+    let told = output::emit(format, &ExperimentView::new(shown), summary::page);
+    match ended(&shown.record) {
+        // Worse than a page that could not be written.
+        Exit::NotClean => Ok(Exit::NotClean),
+        exit => told.map(|()| exit),
     }
-    Ok(exit)
+}
+
+/// How it ended; what may be left is said.
+pub fn ended(record: &ExperimentRecord) -> Exit {
+    let exit = exit::of_experiment(record);
+    if exit == Exit::NotClean {
+        talk(not_clean(record));
+    }
+    exit
 }
 
 fn not_clean(record: &ExperimentRecord) -> String {
@@ -142,7 +152,7 @@ fn not_clean(record: &ExperimentRecord) -> String {
 pub async fn watch(client: &Client, id: &str, format: Format) -> Outcome {
     let id = find(client, id).await?;
     let shown = follow(client, id, &mut Commentary::default(), is_settled).await?;
-    conclude(client, &shown, format).await
+    conclude(&shown, format)
 }
 
 /// Asks for the early end of an experiment.
@@ -158,12 +168,12 @@ pub async fn stop(client: &Client, id: &str, format: Format) -> Outcome {
     let before = ask_show(client, id).await?;
     if is_settled(&before.record) {
         talk("it had ended already");
-        return conclude(client, &before, format).await.map(cleanliness);
+        return conclude(&before, format).map(cleanliness);
     }
     commentary.told = before.record.timeline.len();
     order_end(client, id).await?;
     let shown = follow(client, id, &mut commentary, is_settled).await?;
-    conclude(client, &shown, format).await.map(cleanliness)
+    conclude(&shown, format).map(cleanliness)
 }
 
 /// A stop that was asked for has done its work where everything is clean.
@@ -174,14 +184,11 @@ fn cleanliness(exit: Exit) -> Exit {
 /// `squall faults clear`: ends every running experiment and waits for each. What a person holds by hand
 /// is named and stays.
 pub async fn clear(client: &Client, format: Format) -> Outcome {
-    let running: Vec<ExperimentId> = ask_status(client)
-        .await?
-        .experiments
-        .iter()
-        .filter(|e| e.is_running())
-        .map(|e| e.id)
-        .collect();
+    let before = ask_status(client).await;
+    // Whatever became of the question.
     client.write(&Request::ClearFaults { command: command_id() }).await?;
+    let running = before?.experiments.into_iter().filter(ExperimentRecord::is_running);
+    let running: Vec<ExperimentId> = running.map(|e| e.id).collect();
     let mut worst = Exit::Held;
     for id in &running {
         let shown = follow(client, *id, &mut Commentary::default(), is_settled).await?;

@@ -29,12 +29,12 @@ pub struct ExperimentView {
     pub reasons: Vec<String>,
     /// Why it ended before its time, where it did.
     pub ended_early: Option<String>,
-    /// Hosts on which a fault was seen to be in place.
+    /// Hosts on which a fault was seen to be in place, or may have been when it lapsed.
     pub targets_affected: usize,
     /// Hosts that it targets.
     pub total_targets: usize,
-    /// Hosts targeted over hosts that count, where the hosts are known.
-    pub blast_radius: Option<f64>,
+    /// Hosts targeted over the hosts that counted when it was submitted.
+    pub blast_radius: f64,
     /// The share that its file allows.
     pub max_blast_radius: f64,
     /// Hosts that its faults reach without holding any.
@@ -135,16 +135,16 @@ pub struct FaultOutcomeView {
 }
 
 impl ExperimentView {
-    /// The view of one experiment; `counted` is how many hosts its radius is a share of.
+    /// The view of one experiment.
     #[must_use]
-    pub fn new(shown: &Shown, counted: Option<usize>) -> ExperimentView {
+    pub fn new(shown: &Shown) -> ExperimentView {
         let record = &shown.record;
         let spec = &record.experiment;
         let targets = spec.targets();
         let affected = targets.iter().filter(|host| {
             record.faults.iter().any(|(id, state)| id.host == **host && was_in_place(state))
         });
-        let share = |of: usize| (of > 0).then(|| targets.len() as f64 / of as f64);
+        let share = targets.len() as f64 / f64::from(record.counted.max(1));
         ExperimentView {
             id: record.id.to_string(),
             name: spec.name.clone(),
@@ -156,7 +156,7 @@ impl ExperimentView {
             ended_early: record.ending.as_ref().map(EndReason::to_string),
             targets_affected: affected.count(),
             total_targets: targets.len(),
-            blast_radius: counted.and_then(share).map(rounded),
+            blast_radius: rounded(share),
             max_blast_radius: f64::from(spec.safety.max_radius_ppm) / 1_000_000.0,
             touched: spec.touched.iter().map(ToString::to_string).collect(),
             incidents: record.incidents.iter().map(incident).collect(),
@@ -178,9 +178,10 @@ fn rounded(share: f64) -> f64 {
 
 fn was_in_place(state: &FaultState) -> bool {
     match state {
-        FaultState::Held(_) | FaultState::Stuck(_) => true,
+        // What nobody saw go may have been there.
+        FaultState::Held(_) | FaultState::Stuck(_) | FaultState::Lapsed => true,
         FaultState::Clean(ended) | FaultState::Lost(ended) => ended.achieved.is_some(),
-        FaultState::Pending | FaultState::NotHeld { .. } | FaultState::Lapsed => false,
+        FaultState::Pending | FaultState::NotHeld { .. } => false,
     }
 }
 
@@ -229,7 +230,7 @@ fn metrics(record: &ExperimentRecord, live: &[ProbeReport]) -> Vec<MetricView> {
         MetricView {
             probe: spec.name.clone(),
             from: spec.from.to_string(),
-            expect: spec.expect.describe(),
+            expect: spec.expected(),
             stages,
         }
     };

@@ -37,13 +37,14 @@ pub fn views(status: &Status) -> Vec<FaultView> {
     let reports = status.hosts.iter().flat_map(|h| h.report.iter().flat_map(|r| &r.faults));
     let heard = reports.filter(|f| !f.phase.is_over()).map(|f| view(f, status));
     let unheard = status.experiments.iter().flat_map(|record| {
-        let begun = record.phase >= Phase::Injecting;
         let silent = |host| status.hosts.iter().any(|h| h.host.name == host && h.report.is_none());
-        let may_be = move |state: &FaultState| {
+        // Its share of the radius is given back once it is gone, or was never there.
+        let may_be = |id: &FaultId, state: &FaultState| {
+            let begun = record.phase >= Phase::Injecting && record.reserved.contains(&id.host);
             !state.is_released() && (begun || *state != FaultState::Pending)
         };
         let faults =
-            record.faults.iter().filter(move |(id, s)| may_be(s) && silent(id.host.clone()));
+            record.faults.iter().filter(move |(id, s)| may_be(id, s) && silent(id.host.clone()));
         faults.map(move |(id, _)| unheard(id, record))
     });
     heard.chain(unheard).collect()

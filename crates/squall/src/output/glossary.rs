@@ -162,7 +162,7 @@ pub const WORDS: &[Word] = &[
     word("stopped", "A verdict: a person or a stop-all ended the experiment."),
     word(
         "refused",
-        "A verdict, or an answer: safety said no before anything was touched, or a host's policy said no, and what other hosts held already was lifted.",
+        "A verdict, or an answer: safety or a host's policy said no. What was in place by then was lifted.",
     ),
     word(
         "lost",

@@ -81,7 +81,7 @@ impl PlanView {
                         p.name,
                         p.from,
                         words::length(p.every_ms),
-                        p.expect.describe()
+                        p.expected()
                     )
                 })
                 .collect(),

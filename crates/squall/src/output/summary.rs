@@ -26,12 +26,9 @@ fn heading(view: &ExperimentView) -> String {
     if !view.objective.is_empty() {
         lines.push(format!("objective: {}", view.objective));
     }
-    let radius = view.blast_radius.map_or(String::new(), |share| {
-        format!(", blast radius {share} of at most {}", view.max_blast_radius)
-    });
     lines.push(format!(
-        "targets:   {} of {} hosts affected{radius}",
-        view.targets_affected, view.total_targets
+        "targets:   {} of {} hosts affected, blast radius {} of at most {}",
+        view.targets_affected, view.total_targets, view.blast_radius, view.max_blast_radius
     ));
     if !view.touched.is_empty() {
         lines.push(format!("touched:   {}", view.touched.join(", ")));

@@ -228,6 +228,8 @@ impl Door {
         let handshake = async { incoming.accept()?.await };
         let quinn = match tokio::time::timeout(HANDSHAKE, handshake).await {
             Ok(Ok(connection)) => connection,
+            // It needs us no longer, and nobody was refused: another coordinator answered it sooner.
+            Ok(Err(error)) if left(&error) => return Err(WireError::Lost(error.to_string())),
             Ok(Err(error)) => return Err(refuse(reason(&error), error.to_string())),
             Err(_) => return Err(refuse(Reason::TooSlow, "handshake".to_owned())),
         };
@@ -280,6 +282,13 @@ fn protocol(connection: &quinn::Connection) -> Option<Vec<u8>> {
 fn shown(connection: &quinn::Connection) -> Option<CertificateDer<'static>> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
     chain.into_iter().next()
+}
+
+/// Whether the other side has closed the connection by its own wish, before the handshake's end: QUIC
+/// says no more of it then (RFC 9000, section 10.2.3).
+fn left(error: &ConnectionError) -> bool {
+    let application = quinn::TransportErrorCode::APPLICATION_ERROR;
+    matches!(error, ConnectionError::ConnectionClosed(close) if close.error_code == application)
 }
 
 /// Our reason for a handshake that failed. TLS alerts stand in QUIC's error codes from 0x100 on

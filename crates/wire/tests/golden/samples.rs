@@ -294,6 +294,7 @@ fn record() -> ExperimentRecord {
         by: "operator/alice".into(),
         submitted_at: WallTime(1_790_000_000_000),
         experiment: experiment(),
+        counted: 5,
         phase: Phase::Settled,
         ending: Some(EndReason::Deviated("health".into())),
         faults: states.into_iter().zip(0..).map(|(s, n)| (fault_id(n), s)).collect(),
