@@ -276,7 +276,11 @@ impl Small {
             };
             match action {
                 Action::Start(hold) => host.held(&hold.id),
-                Action::Lift(id) | Action::Kill(id) => {
+                Action::Lift(id) => {
+                    host.lets_go(&id);
+                    host.notice_gone(&id);
+                }
+                Action::Kill(id) => {
                     host.gone(&id);
                     host.notice_gone(&id);
                 }

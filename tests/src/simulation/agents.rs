@@ -165,7 +165,7 @@ impl Simulation {
                     // Some holders do not listen, and must be killed.
                     if !self.weather.bad_luck(5) {
                         let ms = self.weather.between(1, 200);
-                        self.after(ms, What::Holder { host: h, life, id, says: Says::Gone });
+                        self.after(ms, What::Holder { host: h, life, id, says: Says::Lifted });
                     }
                 }
                 Action::Kill(id) => {
@@ -217,6 +217,10 @@ impl Simulation {
             Says::Held => {}
             Says::Failed => {
                 self.at_agent(h, |side| side.failed(id));
+                self.holder(h, life, id, Says::Gone);
+            }
+            Says::Lifted => {
+                self.world.hosts[h].lets_go(id);
                 self.holder(h, life, id, Says::Gone);
             }
             // A holder that was dead already, or that could not be told, is noticed all the same.

@@ -26,6 +26,8 @@ pub(super) struct Link {
 pub(super) enum Says {
     Held,
     Failed,
+    /// It let go by order, and is no more.
+    Lifted,
     /// It is no more, and the kernel has taken back what it stood on.
     Gone,
     /// The agent notices that.

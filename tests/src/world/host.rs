@@ -44,6 +44,8 @@ pub struct Holder {
     pub until: Time,
     /// Its deadline.
     pub deadline: Time,
+    /// Its fault is in place; before, it has no last words.
+    pub held: bool,
 }
 
 /// What is true of a host, noted from outside.
@@ -61,6 +63,8 @@ pub struct Truth {
     pub obeyed: Leadership,
     /// A leader has answered this life with all stops and resumes.
     pub synced: bool,
+    /// Until when a fault was in place, by the last words of a holder whose end nobody has noticed yet.
+    pub let_go: BTreeMap<FaultId, Time>,
     /// Its clock has jumped, and nothing has happened to the agent since.
     pub asleep: bool,
 }
@@ -119,6 +123,7 @@ impl HostSide {
             self.disk.extend(records);
         }
         self.truth.gone.extend(std::mem::take(&mut self.holders).into_keys());
+        self.truth.let_go.clear();
         let durable = self.durable_stops();
         self.truth.received.retain(|stop| durable.contains(stop));
         self.truth.answered.retain(|stop| durable.contains(stop));
@@ -226,15 +231,27 @@ impl HostSide {
         }
     }
 
-    /// Time passes on this host. The kernel kills holders whose time is over; returns which, and when.
+    /// Time passes on this host. Holders let go at their deadline, and the kernel kills those whose lease
+    /// is over; returns which, and when.
     pub fn pass(&mut self, ms: u64) -> Vec<(FaultId, Time)> {
         self.clock = self.clock.plus(ms);
         let ends = self.holders.iter().map(|(id, h)| (id.clone(), h.until.min(h.deadline)));
         let dead: Vec<(FaultId, Time)> = ends.filter(|(_, end)| *end <= self.clock).collect();
-        for (id, _) in &dead {
+        for (id, end) in &dead {
+            if self.holders.get(id).is_some_and(|h| h.held && h.deadline == *end) {
+                self.truth.let_go.insert(id.clone(), *end);
+            }
             self.gone(id);
         }
         dead
+    }
+
+    /// A holder lets go by order, says so, and is no more. The agent has not noticed yet.
+    pub fn lets_go(&mut self, id: &FaultId) {
+        let held = self.holders.get(id).is_some_and(|holder| holder.held);
+        if self.gone(id) && held {
+            self.truth.let_go.insert(id.clone(), self.clock);
+        }
     }
 
     /// A holder is no more. The agent has not noticed yet.
@@ -246,15 +263,23 @@ impl HostSide {
         was
     }
 
-    /// The agent notices that a holder is no more.
+    /// The agent notices that a holder is no more, after what it said last.
     pub fn notice_gone(&mut self, id: &FaultId) {
+        let let_go = self.truth.let_go.remove(id);
         if let Some((machine, now)) = self.act() {
+            if let Some(until) = let_go {
+                let achieved = Achieved { bit: true, ..Achieved::default() };
+                machine.handle_holder(now, id, HolderReport::Lifted(achieved, until));
+            }
             machine.handle_gone(now, id);
         }
     }
 
     /// A holder says that its fault is in place and bites.
     pub fn held(&mut self, id: &FaultId) {
+        if let Some(holder) = self.holders.get_mut(id) {
+            holder.held = true;
+        }
         let held = HolderReport::Held(Achieved { bit: true, ..Achieved::default() });
         if let Some((machine, now)) = self.act() {
             machine.handle_holder(now, id, held);
@@ -304,7 +329,8 @@ impl HostSide {
                 let returned = self.truth.gone.contains(&hold.id);
                 let (host, id) = (self.name.clone(), hold.id.clone());
                 facts.push(Fact::Placed { host, id, returned });
-                let holder = Holder { until: hold.lease_until, deadline: hold.deadline };
+                let holder =
+                    Holder { until: hold.lease_until, deadline: hold.deadline, held: false };
                 self.holders.insert(hold.id.clone(), holder);
             }
             Action::Renew(id, until) => {

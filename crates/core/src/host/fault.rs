@@ -87,10 +87,19 @@ enum Phase {
 /// How far a revert has come.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
-    /// The holder was told; killed when the grace is over.
-    AwaitHolder { kill_at: Time },
-    /// The holder is gone; looking for what is `left`, which counts once [`PROOF_MS`] have passed.
-    Proving { since: Time, retry_at: Time, asked: bool, left: Vec<String> },
+    /// The holder was told, or `killed`; once the grace is over it is killed, and when one that was killed
+    /// does not end, what is left is looked for all the same.
+    AwaitHolder { kill_at: Time, killed: bool },
+    /// The holder is `gone`, or does not end; looking for what is `left`, which counts once [`PROOF_MS`] have
+    /// passed. That nothing is left counts only by a look from after its end: it may not have begun yet.
+    Proving { since: Time, retry_at: Time, asked: bool, left: Vec<String>, gone: bool, stale: bool },
+}
+
+impl Step {
+    fn proving(now: Time, gone: bool) -> Step {
+        let left = Vec::new();
+        Step::Proving { since: now, retry_at: now, asked: true, left, gone, stale: false }
+    }
 }
 
 impl Live {
@@ -122,7 +131,7 @@ impl Live {
                 self.lease_until.min(self.deadline).min(confirm_by.unwrap_or(Time::FAR))
             }
             Phase::Reverting { step, .. } => match step {
-                Step::AwaitHolder { kill_at } => *kill_at,
+                Step::AwaitHolder { kill_at, .. } => *kill_at,
                 Step::Proving { asked: true, .. } => Time::FAR,
                 Step::Proving { retry_at, .. } => *retry_at,
             },
@@ -203,7 +212,7 @@ impl Host {
 
     /// A fault of an earlier life: over, but what is left of it must be looked for.
     pub(super) fn revive_as_lost(&mut self, now: Time, id: FaultId, start: LogIndex, why: Why) {
-        let step = Step::Proving { since: now, retry_at: now, asked: true, left: Vec::new() };
+        let step = Step::proving(now, true);
         let live = Live {
             start,
             spec: None,
@@ -279,16 +288,20 @@ impl Host {
         self.revert(now, id, Why::HolderDied);
         let Some(live) = self.live.get_mut(id) else { return };
         if let Phase::Reverting { why, step, .. } = &mut live.phase
-            && matches!(step, Step::AwaitHolder { .. })
+            && matches!(step, Step::AwaitHolder { .. } | Step::Proving { gone: false, .. })
         {
+            let looking = matches!(step, Step::Proving { asked: true, .. });
             // Whoever looks after the deadline only, as one who was frozen, does not know until when it
             // was in place: that only the holder can say.
             let stayed = live.let_go.is_some_and(|until| until >= live.deadline);
             if *why == Why::Deadline && live.achieved.is_some() && !stayed {
                 *why = Why::HolderDied;
             }
-            *step = Step::Proving { since: now, retry_at: now, asked: true, left: Vec::new() };
-            self.actions.push_back(Action::Prove(id.clone()));
+            *step = Step::proving(now, true);
+            match step {
+                Step::Proving { stale, .. } if looking => *stale = true,
+                _ => self.actions.push_back(Action::Prove(id.clone())),
+            }
         }
     }
 
@@ -304,8 +317,14 @@ impl Host {
         self.expire(now);
         let Some(live) = self.live.get_mut(id) else { return };
         let Phase::Reverting { why, since, step } = &mut live.phase else { return };
-        let Step::Proving { since: began, retry_at, asked, left } = step else { return };
-        if residue.is_empty() {
+        let Step::Proving { since: began, retry_at, asked, left, gone, stale } = step else {
+            return;
+        };
+        if std::mem::take(stale) {
+            self.actions.push_back(Action::Prove(id.clone()));
+            return;
+        }
+        if residue.is_empty() && *gone {
             let (why, since) = (why.clone(), *since);
             self.close(now, id, why, since, residue);
             return;
@@ -316,7 +335,7 @@ impl Host {
             return;
         }
         *retry_at = now.plus(RETRY_MS);
-        let first = left.is_empty();
+        let first = left.is_empty() && !residue.is_empty();
         left.clone_from(&residue);
         if first {
             self.note_stuck(now, id, residue);
@@ -339,7 +358,7 @@ impl Host {
                 let patient = why.is_orderly() || matches!(why, Why::NotHeld(..) | Why::Lifted);
                 let action = if patient { Action::Lift } else { Action::Kill };
                 self.actions.push_back(action(id.clone()));
-                Step::AwaitHolder { kill_at: now.plus(LIFT_GRACE_MS) }
+                Step::AwaitHolder { kill_at: now.plus(LIFT_GRACE_MS), killed: !patient }
             }
         };
         live.phase = Phase::Reverting { why, since: now, step };
@@ -374,9 +393,13 @@ impl Host {
                 self.revert(now, id, why);
             }
             Phase::Reverting { step, .. } => match step {
-                Step::AwaitHolder { kill_at } => {
-                    *kill_at = now.plus(LIFT_GRACE_MS);
+                Step::AwaitHolder { kill_at, killed } => {
                     self.actions.push_back(Action::Kill(id.clone()));
+                    *kill_at = now.plus(LIFT_GRACE_MS);
+                    if std::mem::replace(killed, true) {
+                        *step = Step::proving(now, false);
+                        self.actions.push_back(Action::Prove(id.clone()));
+                    }
                 }
                 Step::Proving { asked, .. } => {
                     *asked = true;

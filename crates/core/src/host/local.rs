@@ -57,7 +57,7 @@ impl Host {
         if let Some(refusal) = self.disarmed() {
             return Err(refusal);
         }
-        if let Some(reason) = self.why_not(&fault, duration_ms) {
+        if let Some(reason) = self.why_not(&fault, duration_ms, self.live.len()) {
             return Err(LocalRefusal::Refused(reason));
         }
         let deadline = now.plus(duration_ms);

@@ -1,9 +1,11 @@
 //! What a leader says, and which of it this host believes.
 
+use std::collections::BTreeMap;
+
 use super::fault::Live;
 use super::{Host, LocalRefusal, MAX_LIVE, Record, Token, Why};
 use crate::fault::Fault;
-use crate::ids::{FaultId, Leadership, LogIndex, StopId};
+use crate::ids::{ExperimentId, FaultId, Leadership, LogIndex, StopId};
 use crate::message::{Apply, Orders, Sync};
 use crate::time::Time;
 
@@ -54,9 +56,24 @@ impl Host {
             self.revert(now, id, Why::Order);
         }
         self.forget(&orders.acknowledged);
+        let refused = self.refusals(&orders.apply);
         for apply in &orders.apply {
-            self.consider(now, orders, apply);
+            self.consider(now, orders, apply, &refused);
         }
+    }
+
+    /// Why this host will not do all that is ordered, by experiment: then it does nothing of it, so that
+    /// nobody is hurt for an experiment that ends at once.
+    fn refusals(&self, applies: &[Apply]) -> BTreeMap<ExperimentId, String> {
+        let mut refused = BTreeMap::new();
+        let mut alive = self.live.len();
+        for apply in applies.iter().filter(|a| !self.live.contains_key(&a.id)) {
+            match self.why_not(&apply.fault, apply.duration_ms, alive) {
+                Some(reason) => drop(refused.entry(apply.id.experiment).or_insert(reason)),
+                None => alive += 1,
+            }
+        }
+        refused
     }
 
     /// Whether the sender's leadership is at least the highest seen, which it then is.
@@ -84,7 +101,13 @@ impl Host {
 
     /// Decides on one order to begin. What may become right with a fresh order is passed over in
     /// silence (the leader asks again); what never will is refused with the reason.
-    fn consider(&mut self, now: Time, orders: &Orders, apply: &Apply) {
+    fn consider(
+        &mut self,
+        now: Time,
+        orders: &Orders,
+        apply: &Apply,
+        refused: &BTreeMap<ExperimentId, String>,
+    ) {
         let late = now > orders.echo.plus(apply.not_after_ms);
         let lease_until = orders.echo.plus(apply.lease_ms);
         if late || lease_until <= now || apply.id.host != self.me {
@@ -102,7 +125,7 @@ impl Host {
             return self.report_soon(now);
         }
         let refusal = if self.fence.admits(apply.start) {
-            self.why_not(&apply.fault, apply.duration_ms)
+            refused.get(&apply.id.experiment).cloned()
         } else {
             Some("it was ordered before a stop".to_owned())
         };
@@ -132,14 +155,14 @@ impl Host {
         (!outstanding.is_empty()).then_some(LocalRefusal::Latched(outstanding))
     }
 
-    /// Why this host will never do such a thing, where it will not.
-    pub(super) fn why_not(&self, fault: &Fault, duration_ms: u64) -> Option<String> {
-        if self.live.len() >= MAX_LIVE {
+    /// Why this host will not do such a thing beside so many that are alive, where it will not.
+    pub(super) fn why_not(&self, fault: &Fault, duration_ms: u64, alive: usize) -> Option<String> {
+        if alive >= MAX_LIVE {
             return Some(format!("{MAX_LIVE} faults are alive here, the limit"));
         }
         if let Err(invalid) = fault.validate() {
             return Some(invalid.to_string());
         }
-        self.policy.check(fault, duration_ms, self.live.len()).err()
+        self.policy.check(fault, duration_ms, alive).err()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::experiment::Ended;
-use crate::fault::{Cpu, Direction, Fault, Partition, Traffic};
+use crate::fault::{Cpu, Direction, Fault, Kind, Partition, Traffic};
 use crate::fence::Resume;
 use crate::hold::{Achieved, HolderReport};
 use crate::ids::{ExperimentId, NodeId};
@@ -49,6 +49,8 @@ struct Bench {
     now: Time,
     disk: Vec<Record>,
     disk_works: bool,
+    /// Not even SIGKILL ends a holder, as where the kernel waits for a disk.
+    undying: bool,
     /// Writes that the disk has not answered: it hangs where this is there.
     waiting: Option<Vec<Token>>,
     holders: BTreeSet<FaultId>,
@@ -69,6 +71,7 @@ impl Bench {
             now,
             disk: records.to_vec(),
             disk_works: true,
+            undying: false,
             waiting: None,
             holders: BTreeSet::new(),
             receipts: Vec::new(),
@@ -107,6 +110,7 @@ impl Bench {
                     let held = HolderReport::Held(Achieved { bit: true, ..Achieved::default() });
                     self.host.handle_holder(self.now, &hold.id, held);
                 }
+                Action::Lift(_) | Action::Kill(_) if self.undying => {}
                 Action::Lift(id) if self.holders.contains(&id) => {
                     self.ends(&id, Some(self.now));
                 }
@@ -467,6 +471,40 @@ fn nothing_is_touched_when_the_intent_cannot_be_written() {
 }
 
 #[test]
+fn of_an_experiment_that_the_policy_refuses_in_part_nothing_is_begun() {
+    let mut b = Bench::fresh();
+    let policy = Policy { allow: [Kind::Cpu].into(), max_faults: 2, ..Policy::default() };
+    b.host = Host::new(me(), run(1), policy, &[], false, b.now);
+    b.sync(1, &[], &[]);
+    let part = |experiment, fault: u16, what| {
+        let apply = b.apply(experiment, 3, what).apply.remove(0);
+        Apply { id: FaultId { fault, ..id(experiment) }, ..apply }
+    };
+    // Of 7 a part is not allowed; 8 is whole; 9 would be one too many.
+    let apply = vec![
+        part(7, 0, burn()),
+        part(7, 1, cut()),
+        part(8, 0, burn()),
+        part(9, 0, burn()),
+        part(9, 1, burn()),
+    ];
+    b.obey(&Orders { apply, ..b.orders(1) });
+    let eight = BTreeSet::from([FaultId { fault: 0, ..id(8) }]);
+    assert_eq!(b.holders, eight);
+    let report = b.host.report(b.now);
+    let reason = |experiment, fault| {
+        let id = FaultId { fault, ..id(experiment) };
+        let found = report.faults.iter().find(|f| f.id == id).and_then(|f| f.refusal.as_ref());
+        found.map(|refusal| (refusal.refused, refusal.reason.clone()))
+    };
+    let not_allowed = "policy: partition is not allowed on this host (allowed: cpu)".to_owned();
+    for fault in [0, 1] {
+        assert_eq!(reason(7, fault), Some((true, not_allowed.clone())));
+        assert!(reason(9, fault).is_some_and(|(_, why)| why.contains("at most 2 may be")));
+    }
+}
+
+#[test]
 fn what_a_person_injected_is_told_however_much_has_ended_here() {
     let mut b = Bench::synced();
     for n in 1..=MAX_ENDED as u128 {
@@ -537,6 +575,26 @@ fn the_holders_death_is_a_loss() {
     b.host.handle_gone(b.now, &id(7));
     b.settle();
     assert_eq!(b.phase(7), Some(HostPhase::Lost));
+}
+
+#[test]
+fn a_holder_that_nothing_ends_is_reported_as_left_behind() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    (b.undying, b.residue) = (true, vec!["process 9 (squall hold)".into()]);
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    b.wait(2 * LIFT_GRACE_MS + PROOF_MS + RETRY_MS);
+    assert_eq!(b.phase(7), Some(HostPhase::Stuck));
+    assert_eq!(b.receipts[0].residue, b.residue);
+    // Nothing of it is seen; but that is no word of its end.
+    b.residue.clear();
+    b.wait(2 * RETRY_MS);
+    assert_eq!(b.phase(7), Some(HostPhase::Reverting));
+    // The kernel lets it go at last.
+    b.ends(&id(7), None);
+    b.settle();
+    assert_eq!(b.phase(7), Some(HostPhase::Clean));
 }
 
 #[test]

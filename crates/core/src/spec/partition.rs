@@ -60,7 +60,11 @@ pub(super) fn place(
                 }
             };
             touched.extend(ends.touched(around.fleet).map(|h| h.name.clone()));
-            return each_target(&peers_path, &ends, around, problems, cut(direction));
+            let cut = cut(direction);
+            return match form.shape {
+                Some(Shape::Simplex) => one_way(&peers_path, &ends, around, problems, cut),
+                _ => each_target(&peers_path, &ends, around, problems, cut),
+            };
         }
         Some(shape) => shape,
     };
@@ -83,6 +87,26 @@ pub(super) fn place(
         (host, cut(addresses))
     };
     cuts.into_iter().map(on).collect()
+}
+
+/// Each target by itself; but of two targets only the first refuses the other, or they would be cut both
+/// ways.
+fn one_way(
+    path: &str,
+    ends: &FarEnds,
+    around: &Place<'_>,
+    problems: &mut Problems,
+    fault: impl Fn(Vec<IpNet>) -> Fault,
+) -> Vec<(HostName, Fault)> {
+    let (mut left, mut held) = (ends.clone(), Vec::new());
+    for target in around.targets {
+        left.hosts.remove(target);
+        if !left.is_empty() {
+            let alone = Place { targets: std::slice::from_ref(target), ..*around };
+            held.extend(each_target(path, &left, &alone, problems, &fault));
+        }
+    }
+    if held.is_empty() { each_target(path, ends, around, problems, fault) } else { held }
 }
 
 /// Who refuses whom; `None` where a problem says why nobody does.

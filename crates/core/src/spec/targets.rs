@@ -155,6 +155,10 @@ fn by_labels<'a>(
         known &= check_label(&path, label, value, fleet, problems);
         hosts.retain(|h| h.labels.get(label) == Some(value));
     }
+    if known && hosts.is_empty() {
+        problems.add("targets", "no host has all of these labels", "leave some of them out");
+        return None;
+    }
     known.then_some(hosts)
 }
 

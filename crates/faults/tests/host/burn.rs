@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use squall_core::fault::{Amount, Cpu, Direction, Fault, Kill, Memory, Partition, Pause, Traffic};
+use squall_core::fault::{
+    Amount, Cpu, Direction, Fault, Kill, Loss, Memory, Partition, Pause, Traffic,
+};
 use squall_core::hold::{HolderOrder, HolderReport};
 use squall_faults::holder::HolderEvent;
 use squall_faults::residue;
@@ -260,6 +262,27 @@ fn orders_that_come_with_the_task_count() {
     until(2_000, || renewed.try_wait().unwrap().is_some());
 }
 
+/// With so few descriptors some burners can be started, and not all.
+#[test]
+fn none_burns_where_not_all_can_be_started() {
+    let hold = task(cpu(40, 1), 98, 20_000, 60_000);
+    let tag = hold.id.tag();
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -n 24 && exec \"$0\" \"$@\""])
+        .arg(example("hold"))
+        .args([&std::process::id().to_string(), "sqdeadbeef00@h1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = serde_json::to_string(&hold).unwrap();
+    writeln!(child.stdin.as_mut().unwrap(), "{line}").unwrap();
+    let said = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("Failed") && said.contains("a burner: "), "{said}");
+    assert!(burners(&tag).is_empty());
+}
+
 #[test]
 fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
     let pair = Pair::new();
@@ -276,11 +299,34 @@ fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
     });
     let pause = Fault::Pause(Pause { processes: with("burn-beside") });
     let memory = Fault::Memory(Memory::Bytes(32 * MIB));
-    let faults = [cut, pause, cpu(1, 5), memory];
+    let lossy = Fault::Loss(Loss {
+        traffic: Traffic {
+            peers: vec!["10.9.0.2/32".parse().unwrap()],
+            direction: Direction::Both,
+            ports: vec![],
+            protocol: None,
+        },
+        per_million: 900_000,
+    });
+    let mut prey = Victim::start(&pair.h1, 1, "burn-killed");
+    let kill = Fault::Kill(Kill {
+        processes: with("burn-killed"),
+        amount: Amount::All,
+        signal: 9,
+        interval_ms: Some(60_000),
+    });
+    let faults = [cut, pause, cpu(1, 5), memory, kill];
     let holds: Vec<_> =
         (86..).zip(faults).map(|(number, fault)| task(fault, number, 15_000, 30_000)).collect();
     let ids: Vec<_> = holds.iter().map(|h| h.id.clone()).collect();
-    let mut held: Vec<_> = holds.into_iter().map(|h| Held::start(&pair.h1, h).held()).collect();
+    let lossy = Held::start(&pair.h1, task(lossy, 99, 15_000, 30_000)).held();
+    let mut held: Vec<_> = holds.into_iter().map(|h| Held::start(&pair.h1, h)).collect();
+    for (held, id) in held.iter().zip(&ids) {
+        // What the loss takes, the cut does not see.
+        let said = held.next(5_000);
+        assert!(matches!(said, Some(HolderEvent::Report(HolderReport::Held(_)))), "{id}: {said:?}");
+    }
+    until(2_000, || prey.has_ended());
     // What other tests' burners leave while they end may be any fault's, as a proof sees it.
     let held_now = |pair: &Pair| -> Vec<bool> {
         let ids = ids.clone();
@@ -288,19 +334,22 @@ fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
         let left: Vec<Vec<String>> = pair.h1.run(left);
         left.iter().map(|l| !l.is_empty()).collect()
     };
-    assert_eq!(held_now(&pair), [true; 4]);
+    assert_eq!(held_now(&pair), [true; 5]);
     assert!(victim.stands());
     assert_eq!(pair.ways(far, None), (false, false));
     held.remove(2).lift();
-    until(1_000, || held_now(&pair) == [true, true, false, true]);
+    until(1_000, || held_now(&pair) == [true, true, false, true, true]);
     assert!(victim.stands());
     held.remove(1).lift();
     victim.resumes(1_000);
-    until(1_000, || held_now(&pair) == [true, false, false, true]);
+    until(1_000, || held_now(&pair) == [true, false, false, true, true]);
+    lossy.lift();
     assert_eq!(pair.ways(far, None), (false, false));
     held.remove(0).lift();
     assert_eq!(pair.ways(far, None), (true, true));
-    until(1_000, || held_now(&pair) == [false, false, false, true]);
+    until(1_000, || held_now(&pair) == [false, false, false, true, true]);
     held.remove(0).lift();
-    until(1_000, || held_now(&pair) == [false; 4]);
+    until(1_000, || held_now(&pair) == [false, false, false, false, true]);
+    held.remove(0).lift();
+    until(1_000, || held_now(&pair) == [false; 5]);
 }

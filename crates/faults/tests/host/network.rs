@@ -394,6 +394,65 @@ fn two_compose_and_one_goes_without_the_other() {
 }
 
 #[test]
+fn loss_and_partition_of_one_peer_go_one_by_one() {
+    for cut_first in [true, false] {
+        let pair = Pair::new();
+        let before = pair.h1.snapshot();
+        let peers = traffic(&["10.9.0.2/32"], Direction::Both);
+        let lossy = Fault::Loss(Loss { traffic: peers, per_million: 500_000 });
+        let number = if cut_first { 23 } else { 25 };
+        let lossy = Held::start(&pair.h1, task(lossy, number, 20_000, 60_000)).held();
+        // What the loss takes, the cut does not see.
+        let cut = Held::start(&pair.h1, task(both(), number + 1, 20_000, 60_000));
+        assert!(matches!(cut.next(5_000), Some(HolderEvent::Report(HolderReport::Held(_)))));
+        assert_eq!(pair.ways(v4(), None), (false, false));
+        let arrive = || (0..40).filter(|_| pair.udp("10.9.0.2", None)).count();
+        if cut_first {
+            cut.lift();
+            // Of three datagrams one arrives mostly, and not always, each way.
+            let some = arrive();
+            assert!((1..40).contains(&some), "{some} of 40 arrive");
+            lossy.lift();
+        } else {
+            lossy.lift();
+            assert_eq!(pair.ways(v4(), None), (false, false));
+            cut.lift();
+        }
+        assert_eq!(arrive(), 40);
+        until(1_000, || pair.h1.snapshot() == before);
+    }
+}
+
+#[test]
+fn what_was_half_put_in_place_is_taken_back() {
+    for lossy in [true, false] {
+        let pair = Pair::new();
+        let peers = traffic(&["10.9.0.2/32"], Direction::Both);
+        let fault = match lossy {
+            true => Fault::Loss(Loss { traffic: peers, per_million: 500_000 }),
+            false => both(),
+        };
+        let hold = task(fault, 27, 20_000, 60_000);
+        let tag = hold.id.tag();
+        // The table for what arrives can be made; the two ways for what leaves are taken by somebody.
+        for table in [format!("netdev {tag}"), format!("inet {tag}o")] {
+            pair.h1.run(move || {
+                let rule = format!("add table {table}");
+                let nft = std::process::Command::new("nft").arg(rule).status().unwrap();
+                assert!(nft.success());
+            });
+        }
+        let before = pair.h1.snapshot();
+        let held = Held::start(&pair.h1, hold);
+        let why = held.failed().to_string();
+        assert!(why.contains("output hook"), "{why}");
+        held.gone(2_000);
+        until(1_000, || pair.h1.snapshot() == before);
+        assert_eq!(pair.ways(v4(), None), (true, true));
+    }
+}
+
+#[test]
 fn renewals_leak_no_packet() {
     let pair = Pair::new();
     let held = Held::start(&pair.h1, task(both(), 15, 2_000, 60_000)).held();

@@ -167,6 +167,8 @@ impl StatusView {
     /// The view of a coordinator's answer; `name` knows the coordinators' names.
     #[must_use]
     pub fn new(status: &Status, name: impl Fn(NodeId) -> String) -> StatusView {
+        let mut coordinators: Vec<_> = status.coordinators.iter().collect();
+        coordinators.sort_by_key(|c| c.id);
         StatusView {
             cluster: ClusterView {
                 id: status.cluster.clone(),
@@ -177,9 +179,8 @@ impl StatusView {
                 as_of: status.applied.0,
                 stops: status.outstanding.iter().map(ToString::to_string).collect(),
             },
-            coordinators: status
-                .coordinators
-                .iter()
+            coordinators: coordinators
+                .into_iter()
                 .map(|c| CoordinatorView {
                     id: name(c.id),
                     address: c.address.to_string(),

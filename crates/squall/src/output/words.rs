@@ -136,7 +136,8 @@ pub fn fault(fault: &Fault) -> String {
             text.push_str(&format!(" {protocol:?}").to_lowercase());
         }
         for ports in &t.ports {
-            text.push_str(&format!(" :{}-{}", ports.from, ports.to));
+            let to = if ports.to == ports.from { String::new() } else { format!("-{}", ports.to) };
+            text.push_str(&format!(" :{}{to}", ports.from));
         }
         text
     };
@@ -149,7 +150,7 @@ pub fn fault(fault: &Fault) -> String {
         Fault::Kill(k) => format!("signal {} to {}", k.signal, processes(&k.processes)),
         Fault::Pause(p) => processes(&p.processes),
         Fault::Cpu(c) => match c.workers {
-            Some(n) => format!("{n} workers at {} %", c.load_percent),
+            Some(n) => format!("{} at {} %", count(n.into(), "worker"), c.load_percent),
             None => format!("all processors at {} %", c.load_percent),
         },
         Fault::Memory(squall_core::fault::Memory::Bytes(n)) => format!("{n} bytes"),

@@ -247,6 +247,16 @@ fn isolation_and_simplex_cut_each_target_from_the_rest() {
 }
 
 #[test]
+fn two_targets_of_a_simplex_are_cut_one_way_too() {
+    let among =
+        "targets: {hosts: [h1, h2]}\nfaults: [{partition: {shape: simplex, peers: [h1, h2, h3]}}]";
+    assert_eq!(holds(&resolved(among)), ["h1: 10.0.0.2 10.0.0.3", "h2: 10.0.0.3"]);
+    let pair =
+        "targets: {hosts: [h1, h2]}\nfaults: [{partition: {shape: simplex, peers: [h1, h2]}}]";
+    assert_eq!(holds(&resolved(pair)), ["h1: 10.0.0.2"]);
+}
+
+#[test]
 fn parameters_arrive_as_they_were_written() {
     let experiment = resolved(
         "faults:

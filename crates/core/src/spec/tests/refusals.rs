@@ -121,6 +121,10 @@ fn every_problem_is_told_with_its_path_and_remedy() {
             "targets.labels: no label is named; write labels: {zone: a}, or leave it out",
         ),
         (
+            "targets: {group: web, labels: {zone: a}}",
+            "targets: no host has all of these labels; leave some of them out",
+        ),
+        (
             "targets: {labels: {rack: x}}",
             "targets.labels.rack: no host has a label `rack`; known: group, zone",
         ),
