@@ -122,7 +122,7 @@ pub enum Verdict {
     Broken,
     /// A person or a stop-all ended it.
     Stopped,
-    /// It never started.
+    /// Safety or a host's policy said no.
     Refused,
 }
 
@@ -306,6 +306,12 @@ impl ExperimentRecord {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.phase != Phase::Settled
+    }
+
+    /// A person ended it, or a stop-all.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        matches!(self.ending, Some(EndReason::StopAll | EndReason::Operator(_)))
     }
 
     /// Faults may be started and renewed in this phase.

@@ -1,7 +1,7 @@
 //! The host's own last word: what its owner allows, whatever is ordered.
 //!
-//! The policy file lies on the host and nowhere else, and is read when the agent starts. It is asked before every fault, also one that
-//! `squall inject` starts; what it protects is passed to the holder as well ([`Policy::protect`]),
+//! The policy file lies on the host and nowhere else, and is read when the agent starts. It is asked
+//! before every fault, also one that `squall inject` starts; what it protects is passed to the holder as well ([`Policy::protect`]),
 //! which leaves it out where a fault picks processes or packets by a wider rule.
 
 use std::collections::BTreeSet;
@@ -170,7 +170,8 @@ impl Policy {
         }
         if held_now >= self.max_faults {
             return Err(format!(
-                "policy: {held_now} faults are held here, and at most {} may be",
+                "policy: {} faults would be held here at once, and at most {} may be",
+                held_now + 1,
                 self.max_faults
             ));
         }
@@ -397,7 +398,7 @@ mod tests {
         assert_eq!(policy.check(&cut, 60_000, 1), Ok(()));
         assert_eq!(
             policy.check(&cut, 60_000, 2).unwrap_err(),
-            "policy: 2 faults are held here, and at most 2 may be"
+            "policy: 3 faults would be held here at once, and at most 2 may be"
         );
         assert_eq!(
             policy.check(&cut, 60_001, 0).unwrap_err(),

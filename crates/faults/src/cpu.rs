@@ -124,10 +124,11 @@ impl HeldFault for Burning {
         self.look().ok()
     }
 
-    fn lift(mut self: Box<Self>) -> Achieved {
+    fn lift(&mut self) -> Achieved {
         // What could not be measured last is told as it was before.
         let _ = self.look();
-        self.last
+        self.burners.kill();
+        self.last.clone()
     }
 }
 

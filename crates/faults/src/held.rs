@@ -23,8 +23,9 @@ pub(crate) trait HeldFault {
         None
     }
 
-    /// Undoes the fault in order and returns the last measurement.
-    fn lift(self: Box<Self>) -> Achieved;
+    /// Undoes the fault in order and returns the last measurement. What takes long, as to give much memory
+    /// back, ends when this value is dropped.
+    fn lift(&mut self) -> Achieved;
 }
 
 /// Puts the fault of `hold` in place and proves that it bites. What has a time-out of its own takes it from

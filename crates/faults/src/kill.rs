@@ -176,7 +176,7 @@ impl HeldFault for Killing {
         (std::mem::replace(&mut self.told, now) != now).then(|| self.achieved())
     }
 
-    fn lift(mut self: Box<Self>) -> Achieved {
+    fn lift(&mut self) -> Achieved {
         self.look(0);
         self.achieved()
     }

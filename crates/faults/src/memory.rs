@@ -116,7 +116,7 @@ impl HeldFault for Taking {
         (!std::mem::replace(&mut self.told, true)).then(|| self.last.clone())
     }
 
-    fn lift(mut self: Box<Self>) -> Achieved {
+    fn lift(&mut self) -> Achieved {
         // What could not be measured last is told as it was before.
         let looked = self.look();
         if looked.is_ok() && self.last.note == TAKING {
@@ -127,6 +127,7 @@ impl HeldFault for Taking {
         if self.last.note == TAKING {
             self.last.note = "lifted before all was taken".into();
         }
-        self.last
+        self.burners.kill();
+        self.last.clone()
     }
 }

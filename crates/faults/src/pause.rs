@@ -212,7 +212,7 @@ impl HeldFault for Paused {
         Some(self.achieved())
     }
 
-    fn lift(mut self: Box<Self>) -> Achieved {
+    fn lift(&mut self) -> Achieved {
         let mut achieved = self.achieved();
         self.tracees.release();
         for victim in &self.victims {

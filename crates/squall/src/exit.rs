@@ -83,10 +83,10 @@ impl Failure {
                 let wait = "wait for the others to end (squall ls)";
                 let raise = "raise safety.max-blast-radius in the file";
                 let next = match over.scope.as_str() {
-                    // No file raises the fleet's limit.
+                    // No file raises the fleet's limit, nor that of a group which others count within.
                     "fleet" => format!("{fewer}, or {wait}"),
                     _ if over.holders.is_empty() => format!("{fewer}, or {raise}"),
-                    _ => format!("{fewer}, {wait}, or {raise}"),
+                    _ => format!("{fewer} of that group, or {wait}"),
                 };
                 (Exit::Refused, next)
             }

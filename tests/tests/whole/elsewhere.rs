@@ -53,8 +53,16 @@ fn a_lift_that_knows_of_nothing_looks_all_the_same() {
     let strangers = ["--state-dir", "/var/lib/other", "--run-dir", "/run/other"];
     let cut = ["squall", "inject", "partition", "--peers", "10.77.0.2", "--for", "60s"];
     let words: Vec<&str> = cut.iter().chain(&strangers).copied().collect();
+    // Not beside an agent, which would not know of it.
+    let refused = fleet.on("h1", &words).ended(2);
+    assert!(refused.err.contains("leave --state-dir and --run-dir out"), "{refused:#?}");
+    assert!(fleet.pings("h1", "h2", 2.0));
+    // Somebody has found a way all the same.
+    let (usual, hidden) = ("/etc/squall/agent.toml", "/etc/squall/hidden.toml");
+    let _ = fleet.on("h1", &["mv", usual, hidden]).ended(0);
     let mut injected = fleet.lab.exec("h1", words).spawn().expect("it starts");
     until(10_000, "it cuts", || (!fleet.pings("h1", "h2", 0.3)).then_some(()));
+    let _ = fleet.on("h1", &["mv", hidden, usual]).ended(0);
     // The agent, and then a person who is all there is.
     for alone in [false, true] {
         if alone {

@@ -155,8 +155,14 @@ fn a_plan_changes_nothing_and_a_drained_host_takes_nothing() {
     assert_ne!(fleet.traces("h1"), [""; 0]);
     let said = fleet.squall(&["agent", "drain", "h1", "-o", "json"]).ended(0);
     assert_eq!(fleet.traces("h1"), [""; 0], "{said:#?}");
-    assert_eq!(said.json(), serde_json::json!({"host": "h1", "drained": true, "faults": []}));
+    let whole = serde_json::json!({"host": "h1", "drained": true, "faults": [], "whole": true});
+    assert_eq!(said.json(), whole);
     clear(&fleet);
+    // Of one that nobody hears, nothing is said but that.
+    assert_eq!(fleet.signal("h3", "agent", "KILL"), 1);
+    fleet.await_state("h3", "unconnected");
+    let said = fleet.squall(&["agent", "drain", "h3"]).ended(5);
+    assert_eq!(said.out, "h3 is drained, and was not seen whole: squall nodes\n");
 }
 
 const POLICY: &str = "/etc/squall/policy.toml";

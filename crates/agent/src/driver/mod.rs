@@ -280,10 +280,10 @@ impl Driver {
                 self.host.handle_not_started(now, &id, reason);
             }
             HolderNews::Proof(id, residue) => {
-                if residue.is_empty() {
+                self.host.handle_proof(now, &id, residue);
+                if self.host.has_ended(&id) {
                     self.holders.over(&id);
                 }
-                self.host.handle_proof(now, &id, residue);
                 let all = self.host.report(now).faults;
                 if let Some(over) = all.into_iter().find(|f| f.id == id)
                     && let Some(ended) = over.ended

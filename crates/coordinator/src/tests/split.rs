@@ -28,22 +28,21 @@ async fn a_split_brain_that_a_host_shows_is_an_incident_and_rolls_back_what_runs
     let answer =
         cluster.write(&Request::Submit { command: command(), id, file: file.into() }).await;
     assert!(matches!(answer, Outcome::Done(_)), "{answer:?}");
-    let leads = h1
-        .expect(|m| match m {
-            ToAgent::Orders(orders) if !orders.apply.is_empty() => Some(orders.leadership),
-            _ => None,
-        })
-        .await;
+    let begins = |m| matches!(m, ToAgent::Orders(orders) if !orders.apply.is_empty()).then_some(());
+    h1.expect(begins).await;
     let Response::Experiment(shown) = cluster.ask(leader, &Request::Show(id)).await else {
         panic!()
     };
     assert_eq!((&shown.record.ending, shown.record.incidents.len()), (&None, 0), "{shown:?}");
 
-    // h2 obeys somebody else, in the very term of the one who leads.
-    let other = Leadership { node: NodeId(leads.node.0 % 3 + 1), ..leads };
-    h2.row = Some(Row { authority: Some((other, 0)), ..Row::default() });
     let deadline = Instant::now() + PATIENCE;
     let record = loop {
+        // h2 obeys somebody else, in the very term of the one who leads.
+        let Status { term, leader: Some(leads), .. } = cluster.status(leader).await else {
+            continue;
+        };
+        let other = Leadership { term, node: NodeId(leads.0 % 3 + 1) };
+        h2.row = Some(Row { authority: Some((other, 0)), ..Row::default() });
         tokio::join!(h1.report(), h2.report());
         let Response::Experiment(shown) = cluster.ask(leader, &Request::Show(id)).await else {
             panic!()

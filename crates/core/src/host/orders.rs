@@ -65,12 +65,23 @@ impl Host {
     /// Why this host will not do all that is ordered, by experiment: then it does nothing of it, so that
     /// nobody is hurt for an experiment that ends at once.
     fn refusals(&self, applies: &[Apply]) -> BTreeMap<ExperimentId, String> {
-        let mut refused = BTreeMap::new();
+        let new = |a: &&Apply| {
+            let known = self.live.contains_key(&a.id) || self.is_over(&a.id, a.start);
+            a.id.host == self.me && !known
+        };
+        let mut wanted: BTreeMap<ExperimentId, Vec<&Apply>> = BTreeMap::new();
+        for apply in applies.iter().filter(new) {
+            wanted.entry(apply.id.experiment).or_default().push(apply);
+        }
         let mut alive = self.live.len();
-        for apply in applies.iter().filter(|a| !self.live.contains_key(&a.id)) {
-            match self.why_not(&apply.fault, apply.duration_ms, alive) {
-                Some(reason) => drop(refused.entry(apply.id.experiment).or_insert(reason)),
-                None => alive += 1,
+        let mut refused = BTreeMap::new();
+        for (experiment, applies) in wanted {
+            let why_not = |(before, a): (usize, &&Apply)| {
+                self.why_not(&a.fault, a.duration_ms, alive + before)
+            };
+            match applies.iter().enumerate().find_map(why_not) {
+                Some(reason) => drop(refused.insert(experiment, reason)),
+                None => alive += applies.len(),
             }
         }
         refused
@@ -158,7 +169,7 @@ impl Host {
     /// Why this host will not do such a thing beside so many that are alive, where it will not.
     pub(super) fn why_not(&self, fault: &Fault, duration_ms: u64, alive: usize) -> Option<String> {
         if alive >= MAX_LIVE {
-            return Some(format!("{MAX_LIVE} faults are alive here, the limit"));
+            return Some(format!("{} faults would be alive here: {MAX_LIVE} may be", alive + 1));
         }
         if let Err(invalid) = fault.validate() {
             return Some(invalid.to_string());

@@ -480,17 +480,17 @@ fn of_an_experiment_that_the_policy_refuses_in_part_nothing_is_begun() {
         let apply = b.apply(experiment, 3, what).apply.remove(0);
         Apply { id: FaultId { fault, ..id(experiment) }, ..apply }
     };
-    // Of 7 a part is not allowed; 8 is whole; 9 would be one too many.
+    // Of 7 a part is not allowed, and takes nobody's place; 8 is whole; 9 would be one too many, 10 not.
     let apply = vec![
         part(7, 0, burn()),
         part(7, 1, cut()),
         part(8, 0, burn()),
         part(9, 0, burn()),
         part(9, 1, burn()),
+        part(10, 0, burn()),
     ];
     b.obey(&Orders { apply, ..b.orders(1) });
-    let eight = BTreeSet::from([FaultId { fault: 0, ..id(8) }]);
-    assert_eq!(b.holders, eight);
+    assert_eq!(b.holders, BTreeSet::from([8, 10].map(id)));
     let report = b.host.report(b.now);
     let reason = |experiment, fault| {
         let id = FaultId { fault, ..id(experiment) };
@@ -500,7 +500,9 @@ fn of_an_experiment_that_the_policy_refuses_in_part_nothing_is_begun() {
     let not_allowed = "policy: partition is not allowed on this host (allowed: cpu)".to_owned();
     for fault in [0, 1] {
         assert_eq!(reason(7, fault), Some((true, not_allowed.clone())));
-        assert!(reason(9, fault).is_some_and(|(_, why)| why.contains("at most 2 may be")));
+        assert!(
+            reason(9, fault).is_some_and(|(_, why)| why.contains("3 faults would be held here"))
+        );
     }
 }
 

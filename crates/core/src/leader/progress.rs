@@ -243,9 +243,7 @@ impl Leader {
             }
             // After a stop-all no host runs a probe, and whoever stopped the experiment asks for no
             // more than clean hosts.
-            let stopped =
-                matches!(record.ending, Some(EndReason::StopAll | EndReason::Operator(_)));
-            if !record.experiment.probes.is_empty() && !stopped {
+            if !record.experiment.probes.is_empty() && !record.is_stopped() {
                 let to = Phase::Recovering;
                 return Some(Command::Advance { id: record.id, from: record.phase, to });
             }

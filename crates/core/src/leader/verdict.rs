@@ -20,6 +20,7 @@ impl Leader {
                 name: probe.name.clone(),
                 stages: [Stage::Before, Stage::During, Stage::After]
                     .into_iter()
+                    .filter(|stage| *stage != Stage::After || !record.is_stopped())
                     .map(|stage| {
                         let tally = self.tally(record, probe, stage);
                         let wanted_ms = match stage {

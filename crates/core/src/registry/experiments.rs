@@ -244,6 +244,7 @@ impl Registry {
         }
         let measured = match &*known {
             FaultState::Held(achieved) => Some(achieved.clone()),
+            FaultState::Stuck(ended) => ended.achieved.clone(),
             _ => None,
         };
         *known = state.clone();

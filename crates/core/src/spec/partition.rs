@@ -10,6 +10,7 @@ use super::problem::{Problems, suggest};
 use super::{Control, PartitionForm, Shape};
 use crate::fault::{Direction, Fault, Partition};
 use crate::ids::HostName;
+use crate::registry::HostRecord;
 use crate::shape::{self, Cuts};
 
 /// A partition on each target that holds a part of it.
@@ -98,9 +99,23 @@ fn one_way(
     problems: &mut Problems,
     fault: impl Fn(Vec<IpNet>) -> Fault,
 ) -> Vec<(HostName, Fault)> {
+    let own = |target: &HostName| -> BTreeSet<IpNet> {
+        let record = around.fleet.hosts.get(target).into_iter();
+        record.flat_map(HostRecord::addresses).map(IpNet::from).collect()
+    };
+    for net in &ends.nets {
+        let inside = |t: &&HostName| own(t).iter().any(|a| a != net && net.contains(a));
+        if around.targets.iter().filter(inside).count() > 1 {
+            let what = format!("`{net}` holds several targets, which it would cut off both ways");
+            problems.add(path, what, "name hosts instead, or choose one target");
+            return Vec::new();
+        }
+    }
     let (mut left, mut held) = (ends.clone(), Vec::new());
     for target in around.targets {
         left.hosts.remove(target);
+        let own = own(target);
+        left.nets.retain(|net| !own.contains(net));
         if !left.is_empty() {
             let alone = Place { targets: std::slice::from_ref(target), ..*around };
             held.extend(each_target(path, &left, &alone, problems, &fault));

@@ -1,7 +1,8 @@
 //! Children of a holder that burn what the host has: processor time, or memory.
 //!
 //! They are this same program. The kernel kills them when the holder dies, they exit when their pipe
-//! ends, and each has a timer of its own for the lease's end, so that even stopped ones go.
+//! ends, and each has a timer of its own for the end of the lease (and half a second, where that is the deadline, in which
+//! the holder measures them last), so that even stopped ones go.
 
 mod child;
 mod cpu;
@@ -103,6 +104,14 @@ impl Burners {
         self.sum(proc::own_memory)
     }
 
+    /// Kills them, and does not wait for their end.
+    pub(crate) fn kill(&mut self) {
+        for (child, _) in &mut self.children {
+            // Nothing but its own death can make this fail.
+            let _ = child.kill();
+        }
+    }
+
     fn sum<T: std::iter::Sum>(&mut self, of: fn(i32) -> io::Result<T>) -> Result<T, Failure> {
         let all = self.children.iter_mut().map(|(child, _)| {
             let pid = i32::try_from(child.id()).unwrap_or(0);
@@ -144,10 +153,7 @@ fn died(child: &mut Child) -> Failure {
 
 impl Drop for Burners {
     fn drop(&mut self) {
-        for (child, _) in &mut self.children {
-            // Nothing but its own death can make this fail.
-            let _ = child.kill();
-        }
+        self.kill();
         for (child, _) in &mut self.children {
             let _ = child.wait();
         }

@@ -56,6 +56,7 @@ fn hold(parent: &str) -> io::Result<()> {
     let (found, heard) = lease.keep(&mut orders, || held::apply(&task, &lease))?;
     match found {
         Ok((fault, achieved)) => {
+            lease.in_place()?;
             say(&HolderReport::Held(achieved));
             let heard = early.into_iter().chain(heard).collect();
             Loop { task, orders, terminate, fault, lease }.run(heard)
@@ -97,7 +98,7 @@ struct Loop {
     orders: Orders,
     terminate: SignalFd,
     fault: Box<dyn HeldFault>,
-    /// Last, since it is dropped last: letting a fault go must not outlive the lease either.
+    /// Last, since it is dropped last: letting a fault go must not outlive its timer either.
     lease: Lease,
 }
 
@@ -135,6 +136,7 @@ impl Loop {
         }
         let until = clock::now();
         let achieved: Achieved = self.fault.lift();
+        // Before what may take long: to give much memory back, say.
         say(&HolderReport::Lifted(achieved, until));
         Ok(())
     }

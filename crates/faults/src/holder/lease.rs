@@ -2,7 +2,7 @@
 
 use std::io::{self, PipeReader};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use squall_core::hold::HolderOrder;
@@ -16,7 +16,7 @@ use crate::sys::timer::KillTimer;
 /// fault, and then says what it measured last; a kernel that killed it in that moment would take its words.
 const LAST_WORDS_MS: u64 = 500;
 
-/// When the kernel kills whatever holds a fault until then. No lease goes past the deadline.
+/// When the kernel kills whoever holds a fault that is in place until then. No lease goes past the deadline.
 pub(crate) fn killed_at(until: Time, deadline: Time) -> Time {
     if until < deadline { until } else { deadline.plus(LAST_WORDS_MS) }
 }
@@ -28,6 +28,8 @@ pub(crate) struct Lease {
     /// Milliseconds of the boot clock.
     until: AtomicU64,
     deadline: Time,
+    /// The fault is: before, nobody has last words, and nothing may begin after the deadline.
+    in_place: AtomicBool,
 }
 
 impl Lease {
@@ -35,8 +37,9 @@ impl Lease {
     pub(crate) fn new(until: Time, deadline: Time) -> io::Result<Lease> {
         let timer = KillTimer::new()?;
         let until = until.min(deadline);
-        timer.arm(killed_at(until, deadline))?;
-        Ok(Lease { timer, until: AtomicU64::new(until.0), deadline })
+        timer.arm(until)?;
+        let (until, in_place) = (AtomicU64::new(until.0), AtomicBool::new(false));
+        Ok(Lease { timer, until, deadline, in_place })
     }
 
     /// Its end, as it is now.
@@ -50,9 +53,21 @@ impl Lease {
         if until <= clock::now() {
             return Ok(None);
         }
-        self.timer.arm(killed_at(until, self.deadline))?;
         self.until.store(until.0, Ordering::Relaxed);
+        self.arm()?;
         Ok(Some(until))
+    }
+
+    /// The fault is in place, and its holder will have last words.
+    pub(crate) fn in_place(&self) -> io::Result<()> {
+        self.in_place.store(true, Ordering::Relaxed);
+        self.arm()
+    }
+
+    fn arm(&self) -> io::Result<()> {
+        let until = self.until();
+        let in_place = self.in_place.load(Ordering::Relaxed);
+        self.timer.arm(if in_place { killed_at(until, self.deadline) } else { until })
     }
 
     /// Does `work`, and takes renewals beside it: on a busy host it may last longer than what is left

@@ -326,7 +326,7 @@ impl HeldFault for Lost {
         (before != self.told).then(|| self.achieved(total))
     }
 
-    fn lift(mut self: Box<Self>) -> Achieved {
+    fn lift(&mut self) -> Achieved {
         let total = self.count().unwrap_or(self.told.0);
         let achieved = self.achieved(total);
         let deletes = self.sides.iter().map(|s| s.table.delete()).collect();

@@ -317,9 +317,9 @@ fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
     });
     let faults = [cut, pause, cpu(1, 5), memory, kill];
     let holds: Vec<_> =
-        (86..).zip(faults).map(|(number, fault)| task(fault, number, 15_000, 30_000)).collect();
+        (86..).zip(faults).map(|(number, fault)| task(fault, number, 60_000, 120_000)).collect();
     let ids: Vec<_> = holds.iter().map(|h| h.id.clone()).collect();
-    let lossy = Held::start(&pair.h1, task(lossy, 99, 15_000, 30_000)).held();
+    let lossy = Held::start(&pair.h1, task(lossy, 99, 60_000, 120_000)).held();
     let mut held: Vec<_> = holds.into_iter().map(|h| Held::start(&pair.h1, h)).collect();
     for (held, id) in held.iter().zip(&ids) {
         // What the loss takes, the cut does not see.

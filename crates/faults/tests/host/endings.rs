@@ -272,12 +272,12 @@ fn cell(kind: &str, event: Event, number: u128) -> i64 {
 fn at_its_deadline_a_holder_says_what_it_measured_last() {
     for (number, kind) in (70..).zip(["partition", "loss", "kill", "pause", "cpu", "memory"]) {
         let subject = Subject::new(kind, &format!("deadline-{kind}"));
-        let hold = task(subject.fault.clone(), number, 30_000, 1_500);
+        let hold = task(subject.fault.clone(), number, 30_000, SHORT_MS);
         let due = hold.deadline;
         let held = Held::start(&subject.pair.h1, hold).held();
         let mut last = None;
         loop {
-            match held.next(5_000) {
+            match held.next(2 * SHORT_MS) {
                 Some(HolderEvent::Report(HolderReport::Lifted(achieved, until))) => {
                     assert!(until >= due, "{kind} was lifted early");
                     last = Some(achieved);

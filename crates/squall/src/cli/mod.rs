@@ -159,7 +159,7 @@ pub struct Experiment {
 }
 
 /// Where this host's agent keeps its things. What is not said is as its configuration,
-/// /etc/squall/agent.toml, says where that is there.
+/// /etc/squall/agent.toml, says where that is there; nothing is injected at other places than it says.
 #[derive(Clone, Debug, Args)]
 pub struct LocalDirs {
     /// Where the journal is; else as /etc/squall/agent.toml says, or /var/lib/squall

@@ -195,18 +195,35 @@ struct Drained {
     drained: bool,
     /// What experiments may still hold there.
     faults: Vec<FaultView>,
+    /// It says itself that it holds none of them; `null` where it was put back.
+    whole: Option<bool>,
 }
 
 impl Drained {
+    /// Whether it is whole, once that is known.
+    fn look(&mut self, status: &Status) -> Option<bool> {
+        self.faults = held(status);
+        self.faults.retain(|f| f.host == self.host && f.experiment.is_some());
+        // An order may still be on its way there.
+        let ordered = |e: &ExperimentRecord| {
+            e.phase >= Phase::Injecting && e.reserved.iter().any(|h| h.as_str() == self.host)
+        };
+        let over = self.faults.is_empty() && !status.experiments.iter().any(ordered);
+        let host = status.hosts.iter().find(|h| h.host.name.as_str() == self.host);
+        let heard = host.is_some_and(|h| h.report.is_some());
+        (over && status.confirmed).then_some(heard)
+    }
+
     fn line(&self) -> String {
         let host = &self.host;
         let faults: Vec<_> = self.faults.iter().map(|f| f.id.as_str()).collect();
-        match (self.drained, faults.is_empty()) {
-            (false, _) => format!("{host} is in service again\n"),
-            (true, true) => format!("{host} is drained, and holds nothing of experiments\n"),
-            (true, false) => {
-                format!("{host} is drained, and may still hold {}\n", faults.join(", "))
+        match self.whole {
+            None => format!("{host} is in service again\n"),
+            Some(true) => format!("{host} is drained, and holds nothing of experiments\n"),
+            Some(false) if faults.is_empty() => {
+                format!("{host} is drained, and was not seen whole: squall nodes\n")
             }
+            Some(false) => format!("{host} is drained, and may still hold {}\n", faults.join(", ")),
         }
     }
 }
@@ -216,26 +233,23 @@ pub async fn drain(client: &Client, host: &str, drained: bool, format: Format) -
     let host = host_name(host)?;
     let request = Request::Drain { command: command_id(), host: host.clone(), drained };
     client.write(&request).await?;
-    let mut done = Drained { host: host.to_string(), drained, faults: Vec::new() };
+    let mut done = Drained { host: host.to_string(), drained, faults: Vec::new(), whole: None };
     if drained {
         talk(format!("{host} takes no more faults of experiments; those that it holds are lifted"));
         let began = Instant::now();
-        loop {
-            let status = ask_status(client).await?;
-            done.faults = held(&status);
-            done.faults.retain(|f| f.host == host.as_str() && f.experiment.is_some());
-            // An order may still be on its way there.
-            let ordered =
-                |e: &ExperimentRecord| e.phase >= Phase::Injecting && e.reserved.contains(&host);
-            let whole = done.faults.is_empty() && !status.experiments.iter().any(ordered);
-            if whole || began.elapsed() > WHOLE {
-                break;
+        while done.whole.is_none() {
+            // Whoever does not answer now may do so later; the drain is in the log.
+            if let Ok(status) = ask_status(client).await {
+                done.whole = done.look(&status);
+            }
+            if began.elapsed() > WHOLE {
+                done.whole = done.whole.or(Some(false));
             }
             tokio::time::sleep(AGAIN).await;
         }
     }
     print(format, &done, Drained::line)?;
-    Ok(if done.faults.is_empty() { Exit::Held } else { Exit::NotClean })
+    Ok(if done.whole == Some(false) { Exit::NotClean } else { Exit::Held })
 }
 
 fn host_name(text: &str) -> Result<HostName, Failure> {

@@ -254,6 +254,8 @@ fn two_targets_of_a_simplex_are_cut_one_way_too() {
     let pair =
         "targets: {hosts: [h1, h2]}\nfaults: [{partition: {shape: simplex, peers: [h1, h2]}}]";
     assert_eq!(holds(&resolved(pair)), ["h1: 10.0.0.2"]);
+    let addresses = pair.replace("[h1, h2]}}]", "[10.0.0.1, 10.0.0.2]}}]");
+    assert_eq!(holds(&resolved(&addresses)), ["h1: 10.0.0.2"]);
 }
 
 #[test]
