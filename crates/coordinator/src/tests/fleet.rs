@@ -135,6 +135,20 @@ impl Agent {
     }
 }
 
+impl Cluster {
+    /// Who leads, and h1 and h2, which it hears.
+    pub async fn two_hosts(&mut self) -> (usize, Agent, Agent) {
+        let leader = self.leader().await;
+        let mut h1 = Agent::connect(self, leader, "h1", "h1").await;
+        let mut h2 = Agent::connect(self, leader, "h2", "h2").await;
+        self.until(leader, "both are registered", |s| s.hosts.len() == 2).await;
+        tokio::join!(h1.report(), h2.report());
+        let heard = |s: &Status| s.hosts.iter().all(|host| host.report.is_some());
+        self.until(leader, "both are heard", heard).await;
+        (leader, h1, h2)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_is_registered_told_of_its_peers_and_synced() {
     let mut cluster = Cluster::started(3).await;

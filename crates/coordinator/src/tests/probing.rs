@@ -4,13 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use squall_core::ids::ExperimentId;
-use squall_core::message::{ProbeOrder, ProbeReport, Request, Response, Status, ToAgent};
+use squall_core::message::{ProbeOrder, ProbeReport, Request, Response, ToAgent};
 use squall_core::probe::{Prober, Stage, Tally};
 use squall_core::registry::Outcome;
 use squall_core::time::Time;
 use tokio::time::{Instant, sleep};
 
-use super::fleet::Agent;
 use super::stopping::{latching, stop, stop_all};
 use super::{Cluster, PATIENCE, command};
 
@@ -78,13 +77,7 @@ impl Cluster {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_coordinator_runs_a_probe_of_theirs_until_a_stop_and_the_leader_judges_by_its_own() {
     let mut cluster = Cluster::started(3).await;
-    let leader = cluster.leader().await;
-    let mut h1 = Agent::connect(&cluster, leader, "h1", "h1").await;
-    let mut h2 = Agent::connect(&cluster, leader, "h2", "h2").await;
-    cluster.until(leader, "both are registered", |s| s.hosts.len() == 2).await;
-    tokio::join!(h1.report(), h2.report());
-    let heard = |s: &Status| s.hosts.iter().all(|host| host.report.is_some());
-    cluster.until(leader, "both are heard", heard).await;
+    let (leader, mut h1, h2) = cluster.two_hosts().await;
     let h2 = latching(h2);
     let id = ExperimentId(uuid::Uuid::from_u128(1));
     let file = r#"{

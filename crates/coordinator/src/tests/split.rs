@@ -7,19 +7,12 @@ use squall_core::registry::Outcome;
 use squall_core::views::Row;
 use tokio::time::{Instant, sleep};
 
-use super::fleet::Agent;
 use super::{Cluster, PATIENCE, command};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_split_brain_that_a_host_shows_is_an_incident_and_rolls_back_what_runs() {
     let mut cluster = Cluster::started(3).await;
-    let leader = cluster.leader().await;
-    let mut h1 = Agent::connect(&cluster, leader, "h1", "h1").await;
-    let mut h2 = Agent::connect(&cluster, leader, "h2", "h2").await;
-    cluster.until(leader, "both are registered", |s| s.hosts.len() == 2).await;
-    tokio::join!(h1.report(), h2.report());
-    let heard = |s: &Status| s.hosts.iter().all(|host| host.report.is_some());
-    cluster.until(leader, "both are heard", heard).await;
+    let (leader, mut h1, mut h2) = cluster.two_hosts().await;
     let id = ExperimentId(uuid::Uuid::from_u128(1));
     let file = r#"{
         "name": "burn", "targets": {"hosts": ["h1"]}, "faults": [{"cpu": {"load": "1 %"}}], "duration": "1m",

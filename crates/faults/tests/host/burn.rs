@@ -288,26 +288,16 @@ fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
     let pair = Pair::new();
     let victim = Victim::start(&pair.h1, 3, "burn-beside");
     let far = "10.9.0.2".parse().unwrap();
-    let cut = Fault::Partition(Partition {
-        traffic: Traffic {
-            peers: vec!["10.9.0.2/32".parse().unwrap()],
-            direction: Direction::Both,
-            ports: vec![],
-            protocol: None,
-        },
-        severed: vec![],
-    });
+    let traffic = Traffic {
+        peers: vec!["10.9.0.2/32".parse().unwrap()],
+        direction: Direction::Both,
+        ports: vec![],
+        protocol: None,
+    };
+    let cut = Fault::Partition(Partition { traffic: traffic.clone(), severed: vec![] });
     let pause = Fault::Pause(Pause { processes: with("burn-beside") });
     let memory = Fault::Memory(Memory::Bytes(32 * MIB));
-    let lossy = Fault::Loss(Loss {
-        traffic: Traffic {
-            peers: vec!["10.9.0.2/32".parse().unwrap()],
-            direction: Direction::Both,
-            ports: vec![],
-            protocol: None,
-        },
-        per_million: 900_000,
-    });
+    let lossy = Fault::Loss(Loss { traffic, per_million: 900_000 });
     let mut prey = Victim::start(&pair.h1, 1, "burn-killed");
     let kill = Fault::Kill(Kill {
         processes: with("burn-killed"),
