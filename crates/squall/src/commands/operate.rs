@@ -23,6 +23,8 @@ use crate::output::{summary, talk, words};
 
 /// How long a drained host may take to be seen whole: the longest lease, and a little.
 const WHOLE: Duration = Duration::from_secs(40);
+/// How long one that holds nothing by the log may take to be heard.
+const HEARD: Duration = Duration::from_secs(5);
 /// Between two looks at it.
 const AGAIN: Duration = Duration::from_millis(250);
 
@@ -240,7 +242,9 @@ pub async fn drain(client: &Client, host: &str, drained: bool, format: Format) -
         while done.whole.is_none() {
             // Whoever does not answer now may do so later; the drain is in the log.
             if let Ok(status) = ask_status(client).await {
-                done.whole = done.look(&status);
+                // A new leader may not have heard it yet.
+                let patient = began.elapsed() < HEARD;
+                done.whole = done.look(&status).filter(|heard| *heard || !patient);
             }
             if began.elapsed() > WHOLE {
                 done.whole = done.whole.or(Some(false));
