@@ -156,7 +156,7 @@ pub enum EndReason {
     /// A split-brain that the experiment did not ask for.
     #[error("split-brain: {0}")]
     SplitBrain(String),
-    /// A host did not say whether its fault is in place.
+    /// Nobody knows whether a fault is in place: its host did not say, or was drained before it could.
     #[error("{0}")]
     Unanswered(String),
 }

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::{Ended, Experiment, ExperimentRecord};
+use crate::experiment::{Ended, Experiment, ExperimentRecord, Phase};
 use crate::fault::{Fault, Kind};
 use crate::fence::Resume;
 use crate::hold::{Achieved, Capability};
@@ -432,6 +432,24 @@ pub struct Status {
     pub hosts: Vec<HostStatus>,
     /// The experiments that have room in one answer, the newest first to stay.
     pub experiments: Vec<ExperimentRecord>,
+}
+
+impl Status {
+    /// Whether `host`, to which nothing is ordered any more, holds nothing of experiments by its own word.
+    /// False where nobody hears it, though it may hold nothing by the log; `None` while it may hold
+    /// something, or no quorum stands behind this answer.
+    #[must_use]
+    pub fn is_whole(&self, host: &HostName) -> Option<bool> {
+        // An order may still be on its way there.
+        let may_hold =
+            |e: &ExperimentRecord| e.phase >= Phase::Injecting && e.reserved.contains(host);
+        let report =
+            self.hosts.iter().find(|h| h.host.name == *host).and_then(|h| h.report.as_ref());
+        let mut faults = report.into_iter().flat_map(|report| &report.faults);
+        let holds = faults.any(|f| !f.phase.is_over() && !f.id.experiment.is_local());
+        let may = holds || self.experiments.iter().any(may_hold);
+        (self.confirmed && !may).then_some(report.is_some())
+    }
 }
 
 /// One coordinator.

@@ -313,8 +313,12 @@ fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
     let mut held: Vec<_> = holds.into_iter().map(|h| Held::start(&pair.h1, h)).collect();
     for (held, id) in held.iter().zip(&ids) {
         // What the loss takes, the cut does not see.
-        let said = held.next(5_000);
-        assert!(matches!(said, Some(HolderEvent::Report(HolderReport::Held(_)))), "{id}: {said:?}");
+        match held.next(5_000) {
+            Some(HolderEvent::Report(HolderReport::Held(achieved))) => {
+                assert!(achieved.bit || *id == ids[0], "{id}: {achieved:?}");
+            }
+            said => panic!("{id} is not held: {said:?}"),
+        }
     }
     until(2_000, || prey.has_ended());
     // What other tests' burners leave while they end may be any fault's, as a proof sees it.

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use squall_core::experiment::{ExperimentRecord, Phase};
+use squall_core::experiment::ExperimentRecord;
 use squall_core::ids::{ExperimentId, HostName, LogIndex, StopId};
 use squall_core::message::{Request, Response, Shown, Status};
 
@@ -202,20 +202,6 @@ struct Drained {
 }
 
 impl Drained {
-    /// Whether it is whole, once that is known.
-    fn look(&mut self, status: &Status) -> Option<bool> {
-        self.faults = held(status);
-        self.faults.retain(|f| f.host == self.host && f.experiment.is_some());
-        // An order may still be on its way there.
-        let ordered = |e: &ExperimentRecord| {
-            e.phase >= Phase::Injecting && e.reserved.iter().any(|h| h.as_str() == self.host)
-        };
-        let over = self.faults.is_empty() && !status.experiments.iter().any(ordered);
-        let host = status.hosts.iter().find(|h| h.host.name.as_str() == self.host);
-        let heard = host.is_some_and(|h| h.report.is_some());
-        (over && status.confirmed).then_some(heard)
-    }
-
     fn line(&self) -> String {
         let host = &self.host;
         let faults: Vec<_> = self.faults.iter().map(|f| f.id.as_str()).collect();
@@ -244,7 +230,9 @@ pub async fn drain(client: &Client, host: &str, drained: bool, format: Format) -
             if let Ok(status) = ask_status(client).await {
                 // A new leader may not have heard it yet.
                 let patient = began.elapsed() < HEARD;
-                done.whole = done.look(&status).filter(|heard| *heard || !patient);
+                done.whole = status.is_whole(&host).filter(|whole| *whole || !patient);
+                done.faults = held(&status);
+                done.faults.retain(|f| f.host == host.as_str() && f.experiment.is_some());
             }
             if began.elapsed() > WHOLE {
                 done.whole = done.whole.or(Some(false));
