@@ -17,6 +17,8 @@ pub const DEFAULT_LEASE_MS: u64 = 5_000;
 pub const LEASE_MS: std::ops::RangeInclusive<u64> = 1_000..=30_000;
 /// The longest experiment: a day.
 pub const MAX_DURATION_MS: u64 = 24 * 60 * 60 * 1000;
+/// Incidents kept of one experiment, one that a person has to mend aside.
+pub const MAX_INCIDENTS: usize = 100;
 /// Timeline entries kept of one experiment.
 pub const MAX_TIMELINE: usize = 500;
 /// Characters of one entry of it, at most.
@@ -246,6 +248,17 @@ pub struct Incident {
     pub severity: Severity,
     /// What, with the evidence.
     pub what: String,
+}
+
+impl Incident {
+    /// How an incident begins that no rollback ends: a split-brain that stands after the heal.
+    pub const BY_HAND: &str = "manual intervention required";
+
+    /// A person has to mend it.
+    #[must_use]
+    pub fn is_by_hand(&self) -> bool {
+        self.what.starts_with(Incident::BY_HAND)
+    }
 }
 
 /// One step in an experiment's life.

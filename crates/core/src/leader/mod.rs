@@ -39,6 +39,9 @@ pub const NOT_AFTER_MS: u64 = 3_000;
 pub const FRESH_MS: u64 = 3_000;
 /// How long a phase may wait for hosts or probes beyond its own length.
 pub const PATIENCE_MS: u64 = 10_000;
+/// How long a split-brain may stand after all faults are gone before a person is asked: there are systems
+/// that keep two masters for ten seconds after the heal.
+pub const HEAL_MS: u64 = 15_000;
 /// Bytes of the evidence of a split-brain that the log keeps, at most.
 pub const MAX_EVIDENCE: usize = 1_000;
 /// The same proposal is not repeated within this time.
@@ -325,5 +328,35 @@ impl Leader {
             self.propose(now, Command::End { id, why: EndReason::SplitBrain(evidence) });
         }
         unknown
+    }
+
+    /// After all faults are gone: whether a split-brain still stands, and may yet go by itself, or is to be
+    /// reported first as one that a person has to mend. Also one that was asked for was asked for only
+    /// while its faults were there.
+    fn awaits_heal(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        record: &ExperimentRecord,
+        in_phase_ms: u64,
+    ) -> bool {
+        let reported = record.incidents.iter().any(Incident::is_by_hand);
+        let Some(evidence) = self.split.clone().filter(|_| !reported && !record.is_stopped())
+        else {
+            return false;
+        };
+        if record.phase != Phase::Recovering {
+            return false;
+        }
+        if in_phase_ms >= HEAL_MS {
+            let after = HEAL_MS / 1_000;
+            let what = format!(
+                "{}: the split-brain still stands {after} s after the heal: {evidence}",
+                Incident::BY_HAND
+            );
+            let incident = Incident { at: wall, severity: Severity::P1, what };
+            self.propose(now, Command::Report { id: record.id, incident });
+        }
+        true
     }
 }

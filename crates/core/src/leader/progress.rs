@@ -48,7 +48,8 @@ impl Leader {
             }
             let entered = entry.1;
             let in_phase_ms = now.since(entered);
-            let news = self.report_split(now, wall, record);
+            let news = self.report_split(now, wall, record)
+                || self.awaits_heal(now, wall, record, in_phase_ms);
             let step = self.next_step(now, record, in_phase_ms, registry).filter(|_| !news);
             if let Some(command) = step {
                 self.propose(now, command);
@@ -235,7 +236,8 @@ impl Leader {
         Some(Command::End { id: record.id, why: EndReason::Deviated(bad) })
     }
 
-    /// After the faults: until all are seen gone, then until the steady state was sampled.
+    /// After the faults: until all are seen gone, then until the steady state was sampled and no
+    /// split-brain may still go by itself.
     fn wind_down(&self, record: &ExperimentRecord, in_phase_ms: u64) -> Option<Command> {
         if record.phase == Phase::Lifting {
             if !record.faults.values().all(FaultState::is_over) {
@@ -243,7 +245,8 @@ impl Leader {
             }
             // After a stop-all no host runs a probe, and whoever stopped the experiment asks for no
             // more than clean hosts.
-            if !record.experiment.probes.is_empty() && !record.is_stopped() {
+            let recovers = !record.experiment.probes.is_empty() || self.split.is_some();
+            if recovers && !record.is_stopped() {
                 let to = Phase::Recovering;
                 return Some(Command::Advance { id: record.id, from: record.phase, to });
             }
@@ -258,7 +261,8 @@ impl Leader {
         });
         let longest_ms = probes.iter().map(|p| p.timeout_ms).max().unwrap_or(0);
         let patience_ms = wanted_ms + PATIENCE_MS + longest_ms;
-        (sampled || in_phase_ms > patience_ms).then(|| self.settlement(record))
+        let enough = sampled || record.is_stopped() || in_phase_ms > patience_ms;
+        enough.then(|| self.settlement(record))
     }
 
     /// Faults that were to begin, are ordered no more, and of which their host says that they are not

@@ -1027,8 +1027,64 @@ fn no_verdict_comes_before_a_split_that_is_seen_is_in_the_log() {
         b.tick();
     }
     b.leader.handle_judgement(b.now, &split());
+    b.wait(1_000);
+    b.leader.handle_judgement(b.now, &Judgement::Agree);
     let (verdict, why) = b.verdict(1);
     assert_eq!(verdict, Verdict::Broken, "{why}");
+}
+
+#[test]
+fn a_split_brain_that_stands_after_the_heal_asks_for_a_person() {
+    for (expected, goes) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut b = Bench::new();
+        b.submit(1, &[1], |e| e.safety.expects_split = expected);
+        b.wait(1_000);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+        b.leader.handle_judgement(b.now, &split());
+        b.wait(1_000);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+        b.wait(HEAL_MS - 2_000);
+        assert_eq!((b.phase(1), &b.record(1).verdict), (Phase::Recovering, &None));
+        if goes {
+            b.leader.handle_judgement(b.now, &Judgement::Agree);
+        } else {
+            b.wait(3_000);
+        }
+        let (verdict, why) = b.verdict(1);
+        assert_eq!(why.matches(Incident::BY_HAND).count(), usize::from(!goes), "{why}");
+        let broken = !goes || !expected;
+        assert_eq!(verdict, if broken { Verdict::Broken } else { Verdict::Held }, "{why}");
+        let by_hand =
+            |c: &&Command| matches!(c, Command::Report { incident, .. } if incident.is_by_hand());
+        assert_eq!(b.proposed.iter().filter(by_hand).count(), usize::from(!goes));
+    }
+}
+
+#[test]
+fn whoever_stops_an_experiment_waits_for_no_heal() {
+    for stopped_in in [Phase::Injecting, Phase::Recovering] {
+        let mut b = Bench::new();
+        b.submit(1, &[1], |e| {
+            with_probe(e);
+            e.safety.expects_split = true;
+        });
+        b.wait(1_000);
+        samples(&mut b, Stage::Before, 10);
+        b.wait(1_000);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+        b.leader.handle_judgement(b.now, &split());
+        let stop = Command::End { id: experiment_id(1), why: EndReason::Operator("ann".into()) };
+        if stopped_in == Phase::Injecting {
+            b.commit(stop.clone());
+        }
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+        if stopped_in == Phase::Recovering {
+            b.wait(2_000);
+            assert_eq!(b.phase(1), stopped_in);
+            b.commit(stop);
+        }
+        assert_eq!(b.verdict(1).0, Verdict::Stopped, "{stopped_in:?}");
+    }
 }
 
 #[test]

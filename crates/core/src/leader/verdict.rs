@@ -3,8 +3,8 @@
 use super::Leader;
 use super::progress::describe;
 use crate::experiment::{
-    EndReason, Ended, ExperimentRecord, FaultState, MAX_REASON, MAX_REASONS, ProbeOutcome,
-    Severity, Verdict,
+    EndReason, Ended, ExperimentRecord, FaultState, Incident, MAX_REASON, MAX_REASONS,
+    ProbeOutcome, Severity, Verdict,
 };
 use crate::probe::{Expect, Stage, Steadiness};
 use crate::registry::Command;
@@ -77,7 +77,8 @@ pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verd
         }
     }
     let rolled_back = matches!(record.ending, Some(EndReason::SplitBrain(_)));
-    for incident in record.incidents.iter().filter(|i| i.severity == Severity::P1 && !rolled_back) {
+    let untold = |i: &&Incident| i.severity == Severity::P1 && (!rolled_back || i.is_by_hand());
+    for incident in record.incidents.iter().filter(untold) {
         findings.push((Verdict::Broken, incident.what.clone()));
     }
     for (id, state) in &record.faults {

@@ -6,7 +6,8 @@ use super::apply::Applied;
 use super::{Entry, MAX_SETTLED, Outcome, Refusal, Registry};
 use crate::experiment::{
     EndReason, Experiment, ExperimentRecord, FaultState, Incident, LEASE_MS, MAX_DURATION_MS,
-    MAX_NOTE, MAX_PLACEMENTS, MAX_TIMELINE, Phase, ProbeOutcome, TimelineEntry, Verdict,
+    MAX_INCIDENTS, MAX_NOTE, MAX_PLACEMENTS, MAX_TIMELINE, Phase, ProbeOutcome, TimelineEntry,
+    Verdict,
 };
 use crate::ids::{ExperimentId, FaultId, LogIndex};
 use crate::radius::{self, Group, MAX_RUNNING};
@@ -269,8 +270,10 @@ impl Registry {
         incident: &Incident,
     ) -> Applied {
         let Some(record) = self.running_mut(id)? else { return Ok(Outcome::Unchanged) };
-        if record.incidents.iter().any(|i| i.what == incident.what) || record.incidents.len() >= 100
-        {
+        let by_hand = incident.is_by_hand();
+        let known = |i: &Incident| i.what == incident.what || (by_hand && i.is_by_hand());
+        let full = record.incidents.len() >= MAX_INCIDENTS && !by_hand;
+        if full || record.incidents.iter().any(known) {
             return Ok(Outcome::Unchanged);
         }
         record.note(incident.at, format!("{:?} {}", incident.severity, incident.what));

@@ -124,7 +124,7 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "incident",
-        "Something that an experiment did not ask for, as a split-brain. It rolls back.",
+        "Something that an experiment did not ask for, as a split-brain. It rolls back. One that still stands 15 s after the heal says `manual intervention required`: nothing of Squall is left that causes it, and squall views shows who leads whom.",
     ),
     word(
         "severed",
@@ -146,7 +146,7 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "split-brain",
-        "Two authorities at once. An experiment that did not ask for it is rolled back.",
+        "Two authorities at once. An experiment that did not ask for it is rolled back; see incident for one that stands after that.",
     ),
     word(
         "steady-state",
