@@ -9,12 +9,16 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::spec::Millis;
+
 /// Peers in one traffic selector, at most.
 pub const MAX_PEERS: usize = 1024;
 /// Port ranges in one traffic selector, at most.
 pub const MAX_PORTS: usize = 64;
 /// Burner processes of one cpu fault, at most.
 pub const MAX_WORKERS: u16 = 256;
+/// Numbers of processors, below this.
+pub const MAX_CORES: u16 = 1024;
 /// Signals that leave a process stopped for ever where it does not handle them: SIGSTOP, SIGTSTP,
 /// SIGTTIN, SIGTTOU.
 const STOPPING: std::ops::RangeInclusive<u8> = 19..=22;
@@ -241,15 +245,104 @@ pub struct Cpu {
     pub workers: Option<u16>,
     /// How busy each burner is, 1 to 100 percent of one processor.
     pub load_percent: u8,
+    /// The processors, by number, that the burners are bound to, one after the other; ascending. Empty
+    /// leaves it to the kernel where they run. `workers: None` is one for each of these then.
+    pub cores: Vec<u16>,
+    /// Over so many milliseconds the load rises evenly from 1 percent; 0 is at once.
+    pub ramp_ms: u32,
 }
 
 /// See [`Fault::Memory`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Memory {
+pub struct Memory {
+    /// How much is taken.
+    pub amount: MemoryAmount,
+    /// Over so many milliseconds it is taken, evenly; 0 is as fast as the host gives it.
+    pub ramp_ms: u32,
+    /// So many bytes of it are written to each second once it is taken, all in turn; `None` is as
+    /// many as write to all of it in five seconds.
+    pub touch_rate: Option<u64>,
+}
+
+/// How much memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MemoryAmount {
     /// So many bytes.
     Bytes(u64),
     /// So many percent of the memory available when the fault begins, 1 to 95.
     PercentOfAvailable(u8),
+}
+
+impl Cpu {
+    /// On any processors, and at once.
+    #[must_use]
+    pub fn new(workers: Option<u16>, load_percent: u8) -> Cpu {
+        Cpu { workers, load_percent, cores: Vec::new(), ramp_ms: 0 }
+    }
+
+    /// The processors that it is bound to, in words, as `core 3` or `cores 0-1, 4`; `None` for any.
+    #[must_use]
+    pub fn on(&self) -> Option<String> {
+        let runs = self.cores.chunk_by(|a, b| a + 1 == *b).map(|run| match run {
+            [first, .., last] => format!("{first}-{last}"),
+            one => one.iter().map(u16::to_string).collect(),
+        });
+        let runs: Vec<String> = runs.collect();
+        let word = if self.cores.len() == 1 { "core" } else { "cores" };
+        (!runs.is_empty()).then(|| format!("{word} {}", runs.join(", ")))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !(1..=100).contains(&self.load_percent) {
+            let load = self.load_percent;
+            return Err(format!("load must be 1 to 100 percent of a processor, not {load}"));
+        }
+        if let Some(n) = self.workers.filter(|n| !(1..=MAX_WORKERS).contains(n)) {
+            return Err(format!("workers must be 1 to {MAX_WORKERS}, not {n}"));
+        }
+        if self.workers.is_none() && self.cores.len() > usize::from(MAX_WORKERS) {
+            let n = self.cores.len();
+            return Err(format!(
+                "a burner for each of {n} cores: {MAX_WORKERS} are started at most"
+            ));
+        }
+        if let Some(core) = self.cores.iter().find(|core| **core >= MAX_CORES) {
+            return Err(format!("cores: {core} is no processor: they are 0 to {}", MAX_CORES - 1));
+        }
+        if !self.cores.is_sorted_by(|a, b| a < b) {
+            return Err("cores must be ascending, each of them once".into());
+        }
+        Ok(())
+    }
+}
+
+impl Memory {
+    /// So many bytes, as fast as the host gives them.
+    #[must_use]
+    pub fn bytes(bytes: u64) -> Memory {
+        Memory { amount: MemoryAmount::Bytes(bytes), ramp_ms: 0, touch_rate: None }
+    }
+
+    /// So many percent of what is available, as fast as the host gives it.
+    #[must_use]
+    pub fn percent(percent: u8) -> Memory {
+        let amount = MemoryAmount::PercentOfAvailable(percent);
+        Memory { amount, ..Memory::bytes(0) }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self.amount {
+            MemoryAmount::Bytes(0) => return Err("bytes must be more than 0".into()),
+            MemoryAmount::PercentOfAvailable(p) if !(1..=95).contains(&p) => {
+                return Err(format!("percent must be 1 to 95 of the memory available, not {p}"));
+            }
+            MemoryAmount::Bytes(_) | MemoryAmount::PercentOfAvailable(_) => {}
+        }
+        match self.touch_rate {
+            Some(0) => Err("touch-rate must be more than 0".into()),
+            Some(_) | None => Ok(()),
+        }
+    }
 }
 
 /// A parameter that no holder could carry out, with the remedy.
@@ -318,30 +411,43 @@ impl Fault {
         {
             return bad(what);
         }
-        match self {
+        let own = match self {
             Fault::Partition(_) | Fault::Pause(_) => Ok(()),
-            Fault::Loss(l) if !(1..=1_000_000).contains(&l.per_million) => bad(format!(
+            Fault::Loss(l) if !(1..=1_000_000).contains(&l.per_million) => Err(format!(
                 "percent must be over 0 and at most 100, not {}",
                 f64::from(l.per_million) / 10_000.0
             )),
             Fault::Loss(_) => Ok(()),
-            Fault::Kill(k) => match k.check() {
-                Ok(()) => Ok(()),
-                Err(what) => bad(what),
-            },
-            Fault::Cpu(c) if !(1..=100).contains(&c.load_percent) => {
-                bad(format!("load must be 1 to 100 percent of a processor, not {}", c.load_percent))
-            }
-            Fault::Cpu(Cpu { workers: Some(n), .. }) if !(1..=MAX_WORKERS).contains(n) => {
-                bad(format!("workers must be 1 to {MAX_WORKERS}, not {n}"))
-            }
-            Fault::Cpu(_) => Ok(()),
-            Fault::Memory(Memory::Bytes(0)) => bad("bytes must be more than 0".into()),
-            Fault::Memory(Memory::PercentOfAvailable(p)) if !(1..=95).contains(p) => {
-                bad(format!("percent must be 1 to 95 of the memory available, not {p}"))
-            }
-            Fault::Memory(_) => Ok(()),
+            Fault::Kill(k) => k.check(),
+            Fault::Cpu(c) => c.check(),
+            Fault::Memory(m) => m.check(),
+        };
+        own.or_else(bad)
+    }
+
+    /// Over how many milliseconds what is asked for comes up; 0 for what is there at once.
+    #[must_use]
+    pub fn ramp_ms(&self) -> u32 {
+        match self {
+            Fault::Cpu(c) => c.ramp_ms,
+            Fault::Memory(m) => m.ramp_ms,
+            Fault::Partition(_) | Fault::Loss(_) | Fault::Kill(_) | Fault::Pause(_) => 0,
         }
+    }
+
+    /// Checks that all that is asked for is there before the fault ends, which it does after
+    /// `duration_ms`.
+    ///
+    /// # Errors
+    /// Its ramp is longer.
+    pub fn check_length(&self, duration_ms: u64) -> Result<(), InvalidFault> {
+        let ramp_ms = self.ramp_ms();
+        if u64::from(ramp_ms) <= duration_ms {
+            return Ok(());
+        }
+        let (ramp, held) = (Millis(ramp_ms.into()), Millis(duration_ms));
+        let what = format!("ramp: {ramp} is longer than the fault is held, which is {held}");
+        Err(InvalidFault { fault: self.kind(), what })
     }
 }
 
@@ -421,5 +527,38 @@ impl Kill {
             return Err("interval must be at least 10ms".into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_told_in_runs() {
+        for (cores, text) in [
+            (&[][..], None),
+            (&[3], Some("core 3")),
+            (&[0, 1], Some("cores 0-1")),
+            (&[0, 2, 3, 4, 9], Some("cores 0, 2-4, 9")),
+        ] {
+            let cpu = Cpu { cores: cores.to_vec(), ..Cpu::new(None, 1) };
+            assert_eq!(cpu.on().as_deref(), text);
+        }
+    }
+
+    #[test]
+    fn what_comes_over_the_wire_is_checked_too() {
+        let cores = |cores| Fault::Cpu(Cpu { cores, ..Cpu::new(Some(1), 1) });
+        let memory = Memory { touch_rate: Some(0), ..Memory::bytes(1) };
+        for (fault, says) in [
+            (cores(vec![1, 0]), "ascending"),
+            (cores(vec![1, 1]), "ascending"),
+            (cores(vec![0, 1_024]), "1024 is no processor"),
+            (Fault::Memory(memory), "touch-rate must be more than 0"),
+        ] {
+            let why = fault.validate().expect_err("it must be refused").to_string();
+            assert!(why.contains(says), "{why}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::MAX_DURATION_MS;
-use crate::fault::{Cpu, Fault, Kind, Memory, Processes, Protocol, Traffic};
+use crate::fault::{Cpu, Fault, Kind, MemoryAmount, Processes, Protocol, Traffic};
 use crate::hold::Protect;
 use crate::spec::{Millis, Size};
 
@@ -191,7 +191,7 @@ impl Policy {
         match fault {
             Fault::Partition(partition) => self.check_peers(&partition.severed),
             Fault::Cpu(cpu) => self.check_cpu(cpu),
-            Fault::Memory(memory) => self.check_memory(*memory),
+            Fault::Memory(memory) => self.check_memory(memory.amount),
             Fault::Loss(_) | Fault::Kill(_) | Fault::Pause(_) => Ok(()),
         }
     }
@@ -286,14 +286,14 @@ impl Policy {
         Ok(())
     }
 
-    fn check_memory(&self, memory: Memory) -> Result<(), String> {
-        match (self.max_memory_percent, memory) {
+    fn check_memory(&self, amount: MemoryAmount) -> Result<(), String> {
+        match (self.max_memory_percent, amount) {
             (None, _) => Ok(()),
-            (Some(limit), Memory::PercentOfAvailable(percent)) if percent <= limit => Ok(()),
-            (Some(limit), Memory::PercentOfAvailable(percent)) => Err(format!(
+            (Some(limit), MemoryAmount::PercentOfAvailable(percent)) if percent <= limit => Ok(()),
+            (Some(limit), MemoryAmount::PercentOfAvailable(percent)) => Err(format!(
                 "policy: {percent} percent of memory is more than the {limit} that this host allows"
             )),
-            (Some(limit), Memory::Bytes(_)) => Err(format!(
+            (Some(limit), MemoryAmount::Bytes(_)) => Err(format!(
                 "policy: this host allows {limit} percent of its memory; ask for percent, not bytes"
             )),
         }
@@ -303,7 +303,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{Amount, Direction, Kill, Loss, Partition, Pause, Ports};
+    use crate::fault::{Amount, Direction, Kill, Loss, Memory, Partition, Pause, Ports};
 
     fn traffic(peers: &[&str], ports: &[(u16, u16)], protocol: Option<Protocol>) -> Traffic {
         Traffic {
@@ -328,7 +328,7 @@ mod tests {
     }
 
     fn cpu(load_percent: u8, workers: Option<u16>) -> Fault {
-        Fault::Cpu(Cpu { workers, load_percent })
+        Fault::Cpu(Cpu::new(workers, load_percent))
     }
 
     fn refusal(policy: &Policy, fault: &Fault) -> String {
@@ -371,7 +371,7 @@ mod tests {
             // TCP 22 is spared by the holder, UDP 22 is not protected.
             partition(&["10.0.0.2"], &[(22, 22)], None),
             cpu(100, Some(4)),
-            Fault::Memory(Memory::Bytes(1 << 30)),
+            Fault::Memory(Memory::bytes(1 << 30)),
         ] {
             assert_eq!(policy.check(&fault, MAX_DURATION_MS, 0), Ok(()), "{fault:?}");
         }
@@ -422,15 +422,15 @@ mod tests {
             (partition(&["10.0.0.2"], &[(53, 53)], None), "ports are protected"),
             (cpu(51, None), "51 percent is more than the 50"),
             (cpu(50, Some(8)), "leave workers out"),
-            (Fault::Memory(Memory::PercentOfAvailable(41)), "more than the 40"),
-            (Fault::Memory(Memory::Bytes(1)), "ask for percent"),
+            (Fault::Memory(Memory::percent(41)), "more than the 40"),
+            (Fault::Memory(Memory::bytes(1)), "ask for percent"),
             (cpu(0, None), "load must be 1 to 100"),
         ] {
             assert!(refusal(&policy, &fault).contains(says), "{}", refusal(&policy, &fault));
         }
         for fault in [
             cpu(50, None),
-            Fault::Memory(Memory::PercentOfAvailable(40)),
+            Fault::Memory(Memory::percent(40)),
             kill("sshd"),
             partition(&["10.0.0.0/8"], &[], None),
         ] {

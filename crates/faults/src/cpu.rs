@@ -1,10 +1,11 @@
 //! The fault `cpu`: processor time is burnt by children of the holder.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 use squall_core::fault::{Cpu, MAX_WORKERS};
 use squall_core::hold::{Achieved, Failure, Hold};
+use squall_core::spec::Millis;
 use squall_core::time::Time;
 
 use crate::burner::{Body, Burners};
@@ -28,16 +29,24 @@ pub(crate) fn apply(
     lease: &Lease,
     cpu: &Cpu,
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
-    let processors = online();
+    let Cpu { load_percent, ramp_ms, .. } = *cpu;
+    let named = u16::try_from(cpu.cores.len()).unwrap_or(MAX_WORKERS);
+    let processors = if named > 0 { named } else { online() };
     let workers = cpu.workers.unwrap_or(processors).min(MAX_WORKERS);
-    let burners =
-        Burners::start(hold, lease, Body::Cpu { load_percent: cpu.load_percent }, workers)?;
+    let body = Body::Cpu { load_percent, ramp_ms };
+    let burners = Burners::start(hold, lease, body, workers, &cpu.cores)?;
     let mut burning = Burning {
+        since: burners.age(),
         burners,
-        asked: u32::from(workers) * u32::from(cpu.load_percent),
-        requested: format!("{workers} burners of {} % of one processor", cpu.load_percent),
+        asked: f64::from(workers) * f64::from(load_percent),
+        requested: requested(cpu, workers),
+        least: f64::from(workers),
         processors,
-        since: Instant::now(),
+        cores: cpu.cores.clone(),
+        place: cpu.on().map_or_else(
+            || format!("{processors} processors here"),
+            |cores| format!("all of it on {cores}"),
+        ),
         base: Duration::ZERO,
         idle_base: None,
         last: Achieved::default(),
@@ -58,6 +67,18 @@ pub(crate) fn apply(
     Err(Failure::NoBite(burning.last.measured.clone()))
 }
 
+fn requested(cpu: &Cpu, workers: u16) -> String {
+    let burners = if workers == 1 { "burner" } else { "burners" };
+    let mut text = format!("{workers} {burners} of {} % of one processor", cpu.load_percent);
+    if let Some(cores) = cpu.on() {
+        text.push_str(&format!(" on {cores}"));
+    }
+    if cpu.ramp_ms > 0 {
+        text.push_str(&format!(", rising over {}", Millis(cpu.ramp_ms.into())));
+    }
+    text
+}
+
 /// Processors that run now.
 fn online() -> u16 {
     let count = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().unwrap_or(1);
@@ -66,12 +87,18 @@ fn online() -> u16 {
 
 struct Burning {
     burners: Burners,
-    /// Percent of one processor, all burners together.
-    asked: u32,
+    /// Percent of one processor, all burners together, once it has risen.
+    asked: f64,
+    /// What they burn of that from the start.
+    least: f64,
     requested: String,
+    /// How many they may run on: those of `cores`, or all.
     processors: u16,
-    /// When counting began, and what the burners had used by then.
-    since: Instant,
+    cores: Vec<u16>,
+    /// Which these are, in words.
+    place: String,
+    /// How old the burners were when counting began, and what they had used by then.
+    since: Duration,
     base: Duration,
     /// How long the processors had been idle by then; `None` where that cannot be read.
     idle_base: Option<Duration>,
@@ -80,33 +107,35 @@ struct Burning {
 
 /// Whether `percent` of one processor is enough of what was `asked`, where so many `processors` are
 /// here and `idle` percent of one were left over.
-fn bites(percent: f64, asked: u32, processors: u16, idle: f64) -> bool {
-    let to_be_had = f64::from(asked).min(f64::from(processors) * 100.0).min(percent + idle);
+fn bites(percent: f64, asked: f64, processors: u16, idle: f64) -> bool {
+    let to_be_had = asked.min(f64::from(processors) * 100.0).min(percent + idle);
     percent > 0.0 && percent * ENOUGH >= to_be_had
 }
 
 impl Burning {
     fn begin(&mut self) -> Result<(), Failure> {
         self.base = self.burners.cpu_time()?;
-        self.idle_base = proc::idle_time().ok();
-        self.since = Instant::now();
+        self.idle_base = proc::idle_time(&self.cores).ok();
+        self.since = self.burners.age();
         Ok(())
     }
 
     fn look(&mut self) -> Result<Achieved, Failure> {
         let used = self.burners.cpu_time()?.saturating_sub(self.base);
-        let span = self.since.elapsed().max(Duration::from_millis(1));
+        let now = self.burners.age();
+        let span = now.saturating_sub(self.since).max(Duration::from_millis(1));
+        let due = self.burners.rise().mean(self.since, now);
         let share = |time: Duration| time.as_secs_f64() / span.as_secs_f64() * 100.0;
         let percent = share(used);
-        let idle = self.idle_base.zip(proc::idle_time().ok());
+        let idle = self.idle_base.zip(proc::idle_time(&self.cores).ok());
         let idle = idle.map_or(f64::INFINITY, |(base, now)| share(now.saturating_sub(base)));
         self.last = Achieved {
-            bit: bites(percent, self.asked, self.processors, idle),
+            bit: bites(percent, (self.asked * due).max(self.least), self.processors, idle),
             requested: self.requested.clone(),
             measured: format!(
-                "{percent:.0} % of one processor over {} ms, {} processors here",
+                "{percent:.0} % of one processor over {} ms, {}",
                 span.as_millis(),
-                self.processors
+                self.place
             ),
             note: String::new(),
         };
@@ -139,17 +168,17 @@ mod tests {
     #[test]
     fn a_burner_bites_by_what_there_is_to_be_had() {
         for (percent, asked, processors, idle, bit) in [
-            (20.0, 20, 2, 150.0, true),
-            (5.0, 20, 2, 150.0, true),
-            (4.0, 20, 2, 150.0, false),
+            (20.0, 20.0, 2, 150.0, true),
+            (5.0, 20.0, 2, 150.0, true),
+            (4.0, 20.0, 2, 150.0, false),
             // Others use all the rest.
-            (4.0, 20, 2, 0.0, true),
-            (4.0, 20, 2, 10.0, true),
-            (4.0, 20, 2, 13.0, false),
-            (0.0, 20, 2, 0.0, false),
+            (4.0, 20.0, 2, 0.0, true),
+            (4.0, 20.0, 2, 10.0, true),
+            (4.0, 20.0, 2, 13.0, false),
+            (0.0, 20.0, 2, 0.0, false),
             // More than there is.
-            (60.0, 800, 2, f64::INFINITY, true),
-            (40.0, 800, 2, f64::INFINITY, false),
+            (60.0, 800.0, 2, f64::INFINITY, true),
+            (40.0, 800.0, 2, f64::INFINITY, false),
         ] {
             assert_eq!(bites(percent, asked, processors, idle), bit, "{percent} {asked} {idle}");
         }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use squall_core::fault::Memory;
+use squall_core::fault::{Memory, MemoryAmount};
 use squall_core::hold::{Achieved, Failure, Hold};
+use squall_core::spec::{Millis, Rate};
 use squall_core::time::Time;
 
-use crate::burner::{Body, Burners};
+use crate::burner::{Body, Burners, FIRST};
 use crate::clock;
 use crate::held::HeldFault;
 use crate::holder::Lease;
@@ -23,6 +24,12 @@ const ENOUGH: u64 = 4;
 const OWN: u64 = 512 << 10;
 /// Said while the burner takes more from look to look.
 const TAKING: &str = "taking more";
+/// A burner may be so late with what is due.
+const LATE: Duration = Duration::from_millis(200);
+/// What the burner's own program touches beside it, at most; less is not told apart.
+const OWN_PAGES: u64 = 2 << 20;
+/// How long is counted at least before it is said how much was touched.
+const TOUCHES: Duration = Duration::from_millis(500);
 
 pub(crate) fn apply(
     hold: &Hold,
@@ -31,13 +38,20 @@ pub(crate) fn apply(
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
     let system = |e: std::io::Error| Failure::System(format!("the memory available: {e}"));
     let available = proc::memory_available().map_err(system)?;
-    let (bytes, requested) = match *memory {
-        Memory::Bytes(bytes) => (bytes, mib(bytes)),
-        Memory::PercentOfAvailable(percent) => {
+    let (bytes, mut requested) = match memory.amount {
+        MemoryAmount::Bytes(bytes) => (bytes, mib(bytes)),
+        MemoryAmount::PercentOfAvailable(percent) => {
             let bytes = available / 100 * u64::from(percent);
             (bytes, format!("{} ({percent} % of {})", mib(bytes), mib(available)))
         }
     };
+    let Memory { ramp_ms, touch_rate, .. } = *memory;
+    if ramp_ms > 0 {
+        requested.push_str(&format!(", rising over {}", Millis(ramp_ms.into())));
+    }
+    if let Some(rate) = touch_rate {
+        requested.push_str(&format!(", {} of it touched", Rate(rate)));
+    }
     let floor = hold.protect.memory_floor;
     if available <= floor {
         return Err(Failure::System(format!(
@@ -46,12 +60,14 @@ pub(crate) fn apply(
             mib(floor)
         )));
     }
-    let burners = Burners::start(hold, lease, Body::Memory { bytes, floor }, 1)?;
+    let body = Body::Memory { bytes, floor, ramp_ms, touch_rate };
+    let burners = Burners::start(hold, lease, body, 1, &[])?;
     let last = Achieved { requested, ..Achieved::default() };
-    let mut taking = Taking { burners, bytes, floor, taken: 0, told: false, last };
+    let touching = touch_rate.map(Touching::at);
+    let mut taking = Taking { burners, bytes, floor, taken: 0, touching, told: false, last };
     let left = clock::now().until(lease.until());
     let (began, limit) = (Instant::now(), Duration::from_millis(WATCH_MS.min(left / 2)));
-    while taking.look()? && began.elapsed() < limit {
+    while taking.look()? && !taking.keeps_up() && began.elapsed() < limit {
         std::thread::sleep(LOOK);
         taking.burners.renew(lease.until())?;
     }
@@ -72,36 +88,110 @@ struct Taking {
     floor: u64,
     /// Bytes, at the last look.
     taken: u64,
+    /// Where a rate was asked for.
+    touching: Option<Touching>,
     /// The last look was told, and nothing has changed since.
     told: bool,
     last: Achieved,
 }
 
 impl Taking {
+    /// Bytes that are to be taken by now.
+    fn due(&self) -> u64 {
+        let share = self.burners.rise().share(self.burners.age().saturating_sub(LATE));
+        ((self.bytes as f64 * share) as u64).max(FIRST).min(self.bytes)
+    }
+
     fn is_enough(&self) -> bool {
-        self.taken > 0 && self.taken + OWN >= self.bytes / ENOUGH
+        self.taken > 0 && self.taken + OWN >= self.due() / ENOUGH
+    }
+
+    /// Whether all that is due by now is taken, and more will be.
+    fn keeps_up(&self) -> bool {
+        !self.has_risen() && self.taken + OWN >= self.due()
+    }
+
+    fn has_risen(&self) -> bool {
+        self.burners.rise().is_over(self.burners.age().saturating_sub(LATE))
     }
 
     /// Measures what is taken now; `false` once it is all.
     fn look(&mut self) -> Result<bool, Failure> {
         let taken = self.burners.memory()?.saturating_sub(OWN);
         let available = proc::memory_available().unwrap_or(0);
-        let grows = taken > self.taken + OWN;
+        let before = std::mem::replace(&mut self.taken, taken);
         let short = taken + OWN < self.bytes;
+        let grows = taken > before + OWN || self.keeps_up();
         let note = match (short, grows) {
             (false, _) => String::new(),
             (true, true) if available > self.floor => TAKING.into(),
             (true, _) => format!("the policy leaves {} free", mib(self.floor)),
         };
-        self.told &= taken.abs_diff(self.taken) <= OWN && note == self.last.note;
-        self.taken = taken;
-        self.last = Achieved {
-            bit: self.is_enough(),
-            requested: self.last.requested.clone(),
-            measured: format!("{} taken, {} still available", mib(taken), mib(available)),
-            note,
-        };
+        let mut measured = format!("{} taken, {} still available", mib(taken), mib(available));
+        let mut bit = self.is_enough();
+        if let Some(touching) = self.touching.as_ref().filter(|_| !short) {
+            measured.push_str(&touching.words(taken));
+            bit &= touching.is_enough(taken);
+        }
+        self.told &=
+            taken.abs_diff(before) <= OWN && note == self.last.note && bit == self.last.bit;
+        self.last = Achieved { bit, requested: self.last.requested.clone(), measured, note };
         Ok(short)
+    }
+
+    /// Counts what was touched since it was counted last.
+    fn count_touches(&mut self) {
+        let whole = self.taken + OWN >= self.bytes;
+        let Some(touching) = &mut self.touching else { return };
+        let span = touching.since.elapsed();
+        if span < TOUCHES {
+            return;
+        }
+        touching.since = Instant::now();
+        let bytes = self.burners.touched();
+        // What was taken meanwhile was written to as well.
+        if std::mem::replace(&mut touching.counts, whole) {
+            self.told = false;
+            touching.seen = bytes.ok().map(|bytes| (bytes.saturating_sub(OWN_PAGES), span));
+        }
+    }
+}
+
+/// How much of the memory is written to.
+struct Touching {
+    /// Bytes a second.
+    rate: u64,
+    since: Instant,
+    /// All was taken when counting began.
+    counts: bool,
+    /// Bytes, and in how long; `None` before that was seen, or where the kernel does not tell.
+    seen: Option<(u64, Duration)>,
+}
+
+impl Touching {
+    fn at(rate: u64) -> Touching {
+        Touching { rate, since: Instant::now(), counts: false, seen: None }
+    }
+
+    /// Whether enough of what is `taken` is touched, as far as that is seen: however often a page is, it
+    /// counts once.
+    fn is_enough(&self, taken: u64) -> bool {
+        let Some((bytes, span)) = self.seen else { return true };
+        let asked = (self.rate as f64 * span.as_secs_f64()).min(taken as f64);
+        (bytes + OWN_PAGES) as f64 >= asked / ENOUGH as f64
+    }
+
+    fn words(&self, taken: u64) -> String {
+        match self.seen {
+            None => String::new(),
+            Some((bytes, span)) if bytes + OWN_PAGES >= taken => {
+                format!(", all of it touched within {} ms", span.as_millis())
+            }
+            Some((bytes, span)) => {
+                let rate = (bytes as f64 / span.as_secs_f64()) as u64;
+                format!(", {}/s touched", mib(rate))
+            }
+        }
     }
 }
 
@@ -112,11 +202,13 @@ impl HeldFault for Taking {
 
     fn measure(&mut self) -> Option<Achieved> {
         // A burner that has died is found out by the next renewal.
+        self.count_touches();
         self.look().ok()?;
         (!std::mem::replace(&mut self.told, true)).then(|| self.last.clone())
     }
 
     fn lift(&mut self) -> Achieved {
+        self.count_touches();
         // What could not be measured last is told as it was before.
         let looked = self.look();
         if looked.is_ok() && self.last.note == TAKING {

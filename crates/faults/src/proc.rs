@@ -110,6 +110,14 @@ pub(crate) fn tracer(tid: i32) -> io::Result<u64> {
     line_number(&format!("/proc/{tid}/status"), "TracerPid")
 }
 
+/// Bytes of the process's memory that were read or written since this was asked last, by the pages that the
+/// processor marked.
+pub(crate) fn referenced(pid: i32) -> io::Result<u64> {
+    let bytes = line_number(&format!("/proc/{pid}/smaps_rollup"), "Referenced")? * 1024;
+    fs::write(format!("/proc/{pid}/clear_refs"), "1")?;
+    Ok(bytes)
+}
+
 /// Bytes of memory that are the process's own, in RAM now.
 pub(crate) fn own_memory(pid: i32) -> io::Result<u64> {
     Ok(line_number(&format!("/proc/{pid}/status"), "RssAnon")? * 1024)
@@ -126,18 +134,25 @@ pub(crate) fn cpu_time(pid: i32) -> io::Result<Duration> {
     Ok(clock.now()?.into())
 }
 
-/// Time that the host's processors have spent idle since boot, all together.
-pub(crate) fn idle_time() -> io::Result<Duration> {
+/// Time that these processors of the host have spent idle since boot, all together; all of them where
+/// `cores` is empty.
+pub(crate) fn idle_time(cores: &[u16]) -> io::Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
-    let ticks = idle_ticks(&text).ok_or_else(|| odd("/proc/stat"))?;
+    let ticks = if cores.is_empty() {
+        idle_ticks(&text, "cpu")
+    } else {
+        cores.iter().map(|core| idle_ticks(&text, &format!("cpu{core}"))).sum()
+    };
+    let ticks = ticks.ok_or_else(|| odd("/proc/stat"))?;
     let second = sysconf(SysconfVar::CLK_TCK)?.and_then(|n| u64::try_from(n).ok());
     let second = second.filter(|n| *n > 0).ok_or_else(|| odd("the clock's tick"))?;
     Ok(Duration::from_millis(ticks.saturating_mul(1_000) / second))
 }
 
-/// Idle, with the time in which nothing ran since all waited for a disk.
-fn idle_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.lines().next()?.strip_prefix("cpu ")?.split_ascii_whitespace().skip(3);
+/// Idle, with the time in which nothing ran since all waited for a disk; of the line `name`.
+fn idle_ticks(stat: &str, name: &str) -> Option<u64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    let mut fields = line.split_ascii_whitespace().skip(3);
     let (idle, waiting): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some(idle.saturating_add(waiting))
 }
@@ -164,9 +179,13 @@ mod tests {
     #[test]
     fn idle_is_what_nobody_used() {
         let text = "cpu  10 20 30 400 7 0 5 0 0 0\ncpu0 1 2 3 4 5 0 0 0 0 0\n";
-        assert_eq!(idle_ticks(text), Some(407));
-        assert_eq!(idle_ticks("cpu0 1 2 3 4 5"), None);
-        assert!(idle_time().unwrap() > Duration::ZERO);
+        assert_eq!(idle_ticks(text, "cpu"), Some(407));
+        assert_eq!(idle_ticks(text, "cpu0"), Some(9));
+        assert_eq!(idle_ticks("cpu0 1 2 3 4 5", "cpu"), None);
+        assert_eq!(idle_ticks("cpu10 1 2 3 4 5", "cpu1"), None);
+        assert!(idle_time(&[]).unwrap() > Duration::ZERO);
+        assert!(idle_time(&[0]).unwrap() <= idle_time(&[]).unwrap());
+        assert!(idle_time(&[1_023]).is_err());
     }
 
     #[test]
@@ -179,5 +198,6 @@ mod tests {
         assert_eq!(tracer(me).unwrap(), 0);
         assert!(own_memory(me).unwrap() > 4096 && memory_available().unwrap() > 4096);
         assert!(cpu_time(me).unwrap() > Duration::ZERO);
+        assert!(referenced(me).unwrap() > 4096);
     }
 }

@@ -105,7 +105,7 @@ fn claimed(frame: &mut [u8], sample: &[u8], at: usize, claim: usize) {
 fn dense() -> Vec<u8> {
     let plan = samples().into_iter().find(|(name, _)| name == "Response::Plan").unwrap().1;
     let Response::Plan(mut plan) = codec::decode(&plan).unwrap() else { panic!("no plan") };
-    let spec = Fault::Memory(Memory::Bytes(0));
+    let spec = Fault::Memory(Memory::bytes(0));
     let one = Placement { host: "h".parse().unwrap(), fault: 0, spec };
     plan.experiment.faults = vec![one; (MAX_FRAME - 1024) / 6];
     codec::encode(&Response::Plan(plan)).unwrap()

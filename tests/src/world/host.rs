@@ -205,7 +205,7 @@ impl HostSide {
     /// # Errors
     /// The host's refusal.
     pub fn inject(&mut self, id: FaultId, lease_ms: u64, ms: u64) -> Result<(), LocalRefusal> {
-        let fault = Fault::Cpu(Cpu { workers: Some(1), load_percent: 1 });
+        let fault = Fault::Cpu(Cpu::new(Some(1), 1));
         let Some((machine, now)) = self.act() else { return Ok(()) };
         machine.handle_local(now, id, fault, lease_ms, ms, None)
     }

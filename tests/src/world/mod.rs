@@ -147,7 +147,7 @@ pub fn experiment(
     lease_ms: u64,
     duration_ms: u64,
 ) -> Experiment {
-    let spec = Fault::Cpu(Cpu { workers: Some(1), load_percent: 1 });
+    let spec = Fault::Cpu(Cpu::new(Some(1), 1));
     Experiment {
         name: "e".into(),
         objective: String::new(),

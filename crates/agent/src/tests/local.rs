@@ -116,7 +116,7 @@ async fn what_is_not_allowed_is_refused_with_the_reason() {
     let home = Home::new();
     let agent = alone(&home);
     let mut client = connect(&home).await;
-    client.inject(Fault::Cpu(Cpu { workers: Some(0), load_percent: 200 }), 1_000).await.unwrap();
+    client.inject(Fault::Cpu(Cpu::new(Some(0), 200)), 1_000).await.unwrap();
     match next(&mut client).await {
         Injected::Refused { reason, .. } => {
             let why = "load must be 1 to 100 percent of a processor, not 200";

@@ -56,7 +56,7 @@ fn me() -> HostName {
 }
 
 fn burn() -> Fault {
-    Fault::Cpu(Cpu { workers: Some(1), load_percent: 1 })
+    Fault::Cpu(Cpu::new(Some(1), 1))
 }
 
 /// Where an agent lives.

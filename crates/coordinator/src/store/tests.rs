@@ -141,7 +141,7 @@ fn refusals_that_are_remembered_leave_room_for_a_snapshot() {
 }
 
 fn experiment(targets: &[HostRecord]) -> Experiment {
-    let spec = Fault::Cpu(Cpu { workers: None, load_percent: 50 });
+    let spec = Fault::Cpu(Cpu::new(None, 50));
     let placement =
         |h: &HostRecord| Placement { host: h.name.clone(), fault: 0, spec: spec.clone() };
     Experiment {

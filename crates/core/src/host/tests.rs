@@ -30,7 +30,7 @@ fn id(experiment: u128) -> FaultId {
 }
 
 fn burn() -> Fault {
-    Fault::Cpu(Cpu { workers: Some(1), load_percent: 50 })
+    Fault::Cpu(Cpu::new(Some(1), 50))
 }
 
 fn cut() -> Fault {

@@ -136,7 +136,7 @@ impl Bench {
     }
 
     fn submit(&mut self, id: u128, hosts: &[usize], change: impl Fn(&mut Experiment)) {
-        let spec = Fault::Cpu(Cpu { workers: Some(1), load_percent: 50 });
+        let spec = Fault::Cpu(Cpu::new(Some(1), 50));
         let place = |h: &usize| Placement { host: name(*h), fault: 0, spec: spec.clone() };
         let mut experiment = Experiment {
             name: "e".into(),

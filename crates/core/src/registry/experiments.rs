@@ -159,7 +159,9 @@ impl Registry {
                     placement.fault, placement.host
                 ));
             }
-            placement.spec.validate().map_err(|e| Refusal::Invalid(e.to_string()))?;
+            let spec = &placement.spec;
+            let checked = spec.validate().and_then(|()| spec.check_length(experiment.duration_ms));
+            checked.map_err(|e| Refusal::Invalid(e.to_string()))?;
         }
         Ok(())
     }

@@ -80,7 +80,7 @@ fn record(name: &str) -> HostRecord {
 }
 
 fn experiment(targets: &[&str]) -> Experiment {
-    let spec = Fault::Cpu(Cpu { workers: None, load_percent: 50 });
+    let spec = Fault::Cpu(Cpu::new(None, 50));
     let on = |t: &&str| Placement { host: host(t), fault: 0, spec: spec.clone() };
     Experiment {
         name: "test".into(),
@@ -391,15 +391,14 @@ fn what_is_not_whole_is_refused() {
     let mut log = Log::with_hosts(3);
     let mut twice = experiment(&["h1", "h1"]);
     type Spoil<'a> = &'a dyn Fn(&mut Experiment);
-    let cases: [(Spoil<'_>, &str); 6] = [
+    let rises = |ramp_ms| Fault::Cpu(Cpu { ramp_ms, ..Cpu::new(None, 50) });
+    let cases: [(Spoil<'_>, &str); 7] = [
         (&|e| e.faults.clear(), "no fault"),
+        (&|e| e.faults[0].spec = rises(u32::MAX), "ramp: 4294967295ms is longer"),
         (&|e| e.duration_ms = 0, "duration must be"),
         (&|e| e.safety.lease_ms = 999, "lease must be"),
         (&|e| e.safety.lease_ms = 30_001, "lease must be"),
-        (
-            &|e| e.faults[0].spec = Fault::Cpu(Cpu { workers: None, load_percent: 0 }),
-            "load must be",
-        ),
+        (&|e| e.faults[0].spec = Fault::Cpu(Cpu::new(None, 0)), "load must be"),
         (&|e| e.faults[0].host = host("h9"), "no host `h9`"),
     ];
     for (spoil, says) in cases {

@@ -7,10 +7,13 @@ use ipnet::IpNet;
 use super::partition;
 use super::peers::{self, FarEnds};
 use super::problem::Problems;
-use super::{Control, CpuForm, FaultForm, Fleet, KillForm, Many, MemoryForm, PortRange, Signal};
-use crate::experiment::Placement;
+use super::{
+    Control, CpuForm, FaultForm, Fleet, KillForm, Many, MemoryForm, Millis, PortRange, Signal,
+};
+use crate::experiment::{MAX_DURATION_MS, Placement};
 use crate::fault::{
-    Amount, Cpu, Direction, Fault, Kill, Loss, Memory, Partition, Pause, Ports, Processes, Traffic,
+    Amount, Cpu, Direction, Fault, Kill, Loss, Memory, MemoryAmount, Partition, Pause, Ports,
+    Processes, Traffic,
 };
 use crate::ids::HostName;
 
@@ -19,6 +22,7 @@ pub(super) struct Place<'a> {
     pub fleet: &'a Fleet,
     pub targets: &'a [HostName],
     pub seed: u128,
+    pub duration_ms: u64,
 }
 
 /// One fault of the file, on each host that holds it, and the hosts that it reaches beyond.
@@ -51,7 +55,8 @@ pub(super) fn place(
         }
     };
     for (_, fault) in &held {
-        if let Err(invalid) = fault.validate() {
+        if let Err(invalid) = fault.validate().and_then(|()| fault.check_length(around.duration_ms))
+        {
             problems.add(&path, invalid.what, "");
         }
     }
@@ -155,25 +160,53 @@ fn local(path: &str, form: &FaultForm, problems: &mut Problems) -> Option<Fault>
     match form {
         FaultForm::Kill(kill) => self::kill(path, kill, problems).map(Fault::Kill),
         FaultForm::Pause(form) => Some(Fault::Pause(Pause { processes: processes!(form) })),
-        FaultForm::Cpu(CpuForm { workers, load }) => {
-            let load_percent = match load {
-                None => 100,
-                Some(load) => whole(&format!("{path}.load"), *load, problems)?,
-            };
-            Some(Fault::Cpu(Cpu { workers: *workers, load_percent }))
+        FaultForm::Cpu(form) => cpu(path, form, problems).map(Fault::Cpu),
+        FaultForm::Memory(form) => memory(path, form, problems).map(Fault::Memory),
+        FaultForm::Partition(_) | FaultForm::Loss(_) => None,
+    }
+}
+
+fn cpu(path: &str, form: &CpuForm, problems: &mut Problems) -> Option<Cpu> {
+    let load_percent = match form.load {
+        None => 100,
+        Some(load) => whole(&format!("{path}.load"), load, problems)?,
+    };
+    if form.cores.as_ref().is_some_and(Many::is_empty) {
+        let remedy = "name at least one, or leave it out for any";
+        problems.add(format!("{path}.cores"), "the list is empty", remedy);
+    }
+    let ranges = form.cores.iter().flat_map(|cores| &cores.0);
+    let cores: BTreeSet<u16> = ranges.flat_map(|range| range.0.from..=range.0.to).collect();
+    let ramp_ms = short(&format!("{path}.ramp"), form.ramp, problems)?.unwrap_or(0);
+    let cores = cores.into_iter().collect();
+    Some(Cpu { workers: form.workers, load_percent, cores, ramp_ms })
+}
+
+fn memory(path: &str, form: &MemoryForm, problems: &mut Problems) -> Option<Memory> {
+    let amount = match (form.bytes, form.percent) {
+        (Some(size), None) => MemoryAmount::Bytes(size.0),
+        (None, Some(percent)) => {
+            MemoryAmount::PercentOfAvailable(whole(&format!("{path}.percent"), percent, problems)?)
         }
-        FaultForm::Memory(MemoryForm { bytes: Some(size), percent: None }) => {
-            Some(Fault::Memory(Memory::Bytes(size.0)))
-        }
-        FaultForm::Memory(MemoryForm { bytes: None, percent: Some(percent) }) => {
-            let percent = whole(&format!("{path}.percent"), *percent, problems)?;
-            Some(Fault::Memory(Memory::PercentOfAvailable(percent)))
-        }
-        FaultForm::Memory(_) => {
+        (Some(_), Some(_)) | (None, None) => {
             problems.add(path, "one of `bytes` and `percent` says how much", "write bytes: 64MiB");
+            return None;
+        }
+    };
+    let ramp_ms = short(&format!("{path}.ramp"), form.ramp, problems)?.unwrap_or(0);
+    Some(Memory { amount, ramp_ms, touch_rate: form.touch_rate.map(|rate| rate.0) })
+}
+
+/// A length of time that is no longer than any experiment.
+fn short(path: &str, length: Option<Millis>, problems: &mut Problems) -> Option<Option<u32>> {
+    let Some(Millis(ms)) = length else { return Some(None) };
+    match u32::try_from(ms).ok().filter(|_| ms <= MAX_DURATION_MS) {
+        Some(ms) => Some(Some(ms)),
+        None => {
+            let remedy = format!("write at most {}", Millis(MAX_DURATION_MS));
+            problems.add(path, "it is too long", remedy);
             None
         }
-        FaultForm::Partition(_) | FaultForm::Loss(_) => None,
     }
 }
 
@@ -197,14 +230,7 @@ fn kill(path: &str, form: &KillForm, problems: &mut Problems) -> Option<Kill> {
             return None;
         }
     };
-    let interval_ms = match form.interval.map(|i| u32::try_from(i.0)) {
-        None => None,
-        Some(Ok(ms)) => Some(ms),
-        Some(Err(_)) => {
-            problems.add(format!("{path}.interval"), "it is too long", "write at most 1h");
-            return None;
-        }
-    };
+    let interval_ms = short(&format!("{path}.interval"), form.interval, problems)?;
     Some(Kill {
         processes: processes!(form),
         amount,

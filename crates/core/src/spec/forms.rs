@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Many, Millis, Peer, Percent, PortRange, Signal, Size};
+use super::{CoreRange, Many, Millis, Peer, Percent, PortRange, Rate, Signal, Size};
 use crate::fault::{Direction, Kind, Protocol};
 
 /// One fault: a map with its kind as the single key.
@@ -274,9 +274,17 @@ pub struct CpuForm {
     /// How busy each is, in whole percent of a processor; 100 where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<Percent>,
+    /// The processors that they are bound to, one after the other; `workers` is one for each of them
+    /// where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minItems" = 1))]
+    pub cores: Option<Many<CoreRange>>,
+    /// Over so long the load rises evenly to what `load` says; at once where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Millis>,
 }
 
-/// See [`FaultForm::Memory`]: one of the two.
+/// See [`FaultForm::Memory`]: one of `bytes` and `percent`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MemoryForm {
@@ -286,4 +294,11 @@ pub struct MemoryForm {
     /// Such a share of what is available when the fault begins, in whole percent up to 95.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub percent: Option<Percent>,
+    /// Over so long it is taken, evenly; as fast as the host gives it where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<Millis>,
+    /// So much of it is written to each second once it is taken, all in turn; all of it in five
+    /// seconds where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touch_rate: Option<Rate>,
 }

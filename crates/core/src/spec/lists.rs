@@ -136,69 +136,92 @@ impl JsonSchema for Peer {
     }
 }
 
-/// A port or a range of ports: `80`, `"8000-9000"`.
+/// A number or a range of numbers: as text, as a bare number, in the schema.
+macro_rules! range {
+    ($(#[$doc:meta])* $name:ident($inner:ident), $least:literal..=$most:expr, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct $name(pub $inner);
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(text: &str) -> Result<Self, String> {
+                let one = |t: &str| t.trim().parse().ok().filter(|n| ($least..=$most).contains(n));
+                let (from, to) = text.split_once('-').unwrap_or((text, text));
+                match (one(from), one(to)) {
+                    (Some(from), Some(to)) if from <= to => Ok($name($inner { from, to })),
+                    _ => Err(format!("`{text}` is not {}", $what)),
+                }
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct RangeVisitor;
+                impl Visitor<'_> for RangeVisitor {
+                    type Value = $name;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($what)
+                    }
+                    fn visit_str<E: Error>(self, text: &str) -> Result<$name, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                    fn visit_u64<E: Error>(self, number: u64) -> Result<$name, E> {
+                        self.visit_str(&number.to_string())
+                    }
+                    fn visit_i64<E: Error>(self, number: i64) -> Result<$name, E> {
+                        self.visit_str(&number.to_string())
+                    }
+                }
+                from.deserialize_any(RangeVisitor)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                let $inner { from, to: last } = self.0;
+                if from == last {
+                    to.serialize_u16(from)
+                } else {
+                    to.collect_str(&format_args!("{from}-{last}"))
+                }
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "description": $what,
+                    "anyOf": [
+                        { "type": "integer", "minimum": $least, "maximum": $most },
+                        { "type": "string", "pattern": "^[0-9]+(-[0-9]+)?$" }
+                    ]
+                })
+            }
+        }
+    };
+}
+
+range!(
+    /// A port or a range of ports: `80`, `"8000-9000"`.
+    PortRange(Ports), 1..=65_535, "a port from 1 to 65535, or a range as 8000-9000"
+);
+
+/// Processors `from` to `to`, both included, as the kernel numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PortRange(pub Ports);
-
-impl std::str::FromStr for PortRange {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        let port = |t: &str| t.trim().parse::<u16>().ok().filter(|p| *p > 0);
-        let (from, to) = text.split_once('-').unwrap_or((text, text));
-        match (port(from), port(to)) {
-            (Some(from), Some(to)) if from <= to => Ok(PortRange(Ports { from, to })),
-            _ => Err(format!("`{text}` is not a port from 1 to 65535, or a range as 8000-9000")),
-        }
-    }
+#[allow(missing_docs, reason = "told above")]
+pub struct Cores {
+    pub from: u16,
+    pub to: u16,
 }
 
-impl<'de> Deserialize<'de> for PortRange {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct PortVisitor;
-        impl Visitor<'_> for PortVisitor {
-            type Value = PortRange;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port from 1 to 65535, or a range as 8000-9000")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<PortRange, E> {
-                text.parse().map_err(E::custom)
-            }
-            fn visit_u64<E: Error>(self, number: u64) -> Result<PortRange, E> {
-                self.visit_str(&number.to_string())
-            }
-            fn visit_i64<E: Error>(self, number: i64) -> Result<PortRange, E> {
-                self.visit_str(&number.to_string())
-            }
-        }
-        from.deserialize_any(PortVisitor)
-    }
-}
-
-impl Serialize for PortRange {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let Ports { from, to: last } = self.0;
-        if from == last {
-            to.serialize_u16(from)
-        } else {
-            to.collect_str(&format_args!("{from}-{last}"))
-        }
-    }
-}
-
-impl JsonSchema for PortRange {
-    fn schema_name() -> Cow<'static, str> {
-        "PortRange".into()
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "a port, or a range as 8000-9000",
-            "anyOf": [
-                { "type": "integer", "minimum": 1, "maximum": 65535 },
-                { "type": "string", "pattern": "^[0-9]+(-[0-9]+)?$" }
-            ]
-        })
-    }
-}
+range!(
+    /// A processor's number or a range of them: `0`, `"2-3"`.
+    CoreRange(Cores), 0..=1_023, "a processor's number from 0 to 1023, or a range as 2-3"
+);
 
 impl<'de> Deserialize<'de> for super::Exec {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -33,11 +33,11 @@ pub use fleet::Fleet;
 pub use forms::{
     Control, CpuForm, FaultForm, KillForm, LossForm, MemoryForm, PartitionForm, PauseForm, Shape,
 };
-pub use lists::{Many, Peer, PortRange, Selector};
+pub use lists::{CoreRange, Cores, Many, Peer, PortRange, Selector};
 pub use problem::Problem;
 pub use resolve::{resolve, resolve_local};
 pub use signal::Signal;
-pub use units::{ErrorRate, Latency, Millis, Percent, Share, Size};
+pub use units::{ErrorRate, Latency, Millis, Percent, Rate, Share, Size};
 
 /// Faults in one file, at most.
 pub const MAX_FAULTS: usize = 32;

@@ -34,7 +34,7 @@ pub fn resolve(file: &File, fleet: &Fleet, seed: u128) -> Result<Experiment, Vec
     for (index, form) in (0_u16..).zip(file.faults.iter().take(MAX_FAULTS)) {
         // Each fault draws from the seed by its position, whatever the others draw.
         let seed = seed.wrapping_add(u128::from(index) + 1);
-        let around = faults::Place { fleet, targets: &targets, seed };
+        let around = faults::Place { fleet, targets: &targets, seed, duration_ms: file.duration.0 };
         let (placed, reached) = faults::place(index, form, &around, &mut problems);
         placements.extend(placed);
         touched.extend(reached);
@@ -69,15 +69,15 @@ pub fn resolve(file: &File, fleet: &Fleet, seed: u128) -> Result<Experiment, Vec
     }))
 }
 
-/// One fault for one host that belongs to no fleet.
+/// One fault for one host that belongs to no fleet, held for `length` at most.
 ///
 /// # Errors
 /// Every problem; names of hosts and groups, shapes and severed control are among them.
-pub fn resolve_local(form: &FaultForm) -> Result<Fault, Vec<Problem>> {
+pub fn resolve_local(form: &FaultForm, length: Millis) -> Result<Fault, Vec<Problem>> {
     let mut problems = Problems::default();
     let fault = faults::alone(form, &mut problems);
     let fault = problems.into_result(fault)?;
-    match fault.validate() {
+    match fault.validate().and_then(|()| fault.check_length(length.0)) {
         Ok(()) => Ok(fault),
         Err(invalid) => Err(vec![Problem {
             path: invalid.fault.to_string(),

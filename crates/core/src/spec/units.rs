@@ -101,6 +101,16 @@ scalar!(
 );
 
 scalar!(
+    /// A number of bytes a second, more than 0. Written as a size over `s`: `100MiB/s`.
+    Rate(u64),
+    schema {
+        "type": "string",
+        "description": "an amount a second, as 100MiB/s; more than 0",
+        "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|k|M|G)\s*/\s*s\s*$"
+    }
+);
+
+scalar!(
     /// A share in millionths, more than 0 and at most 1,000,000. Written in percent: `5`, `0.5`,
     /// `5%`.
     Percent(u32),
@@ -263,6 +273,24 @@ impl fmt::Display for Size {
         let fits = SIZES.iter().find(|(_, scale)| self.0.is_multiple_of(*scale));
         let (unit, scale) = fits.unwrap_or(&("B", 1));
         f.pad(&format!("{}{unit}", self.0 / scale))
+    }
+}
+
+impl Scalar for Rate {
+    const EXPECTS: &'static str = "an amount a second, as 100MiB/s";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let over = text.strip_suffix('s').and_then(|t| t.trim_end().strip_suffix('/'));
+        match over {
+            Some(size) => Size::from_text(size.trim_end()).map(|size| Rate(size.0)),
+            None => Err(format!("`{text}` is not {}", Self::EXPECTS)),
+        }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}/s", Size(self.0)))
     }
 }
 

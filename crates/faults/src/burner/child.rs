@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use super::{Body, Work, cpu, memory};
+use super::{Body, Rise, Work, cpu, memory};
 use crate::holder::{Line, Orders, die_with};
 use crate::sys::timer::KillTimer;
 
@@ -41,8 +41,10 @@ fn burn(parent: &str) -> io::Result<()> {
         return Ok(());
     }
     match work.body {
-        Body::Cpu { load_percent } => cpu::burn(leash, load_percent),
-        Body::Memory { bytes, floor } => memory::burn(leash, bytes, floor),
+        Body::Cpu { load_percent, ramp_ms } => cpu::burn(leash, load_percent, Rise { ramp_ms }),
+        Body::Memory { bytes, floor, ramp_ms, touch_rate } => {
+            memory::burn(leash, &memory::Task { bytes, floor, rise: Rise { ramp_ms }, touch_rate })
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::Rise;
 use super::child::Leash;
 
 /// Of each such span it burns its share and sleeps the rest.
@@ -13,9 +14,11 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// Multiplications between two looks at the clock: some microseconds.
 const STRIDE: u32 = 5_000;
 
-pub(super) fn burn(mut leash: Leash, load_percent: u8) -> io::Result<()> {
-    let share = PERIOD * u32::from(load_percent) / 100;
+pub(super) fn burn(mut leash: Leash, load_percent: u8, rise: Rise) -> io::Result<()> {
+    let started = Instant::now();
     while leash.holds()? {
+        let percent = (f64::from(load_percent) * rise.share(started.elapsed())).max(1.0);
+        let share = PERIOD.mul_f64(percent / 100.0);
         let (began, used) = (Instant::now(), own_time());
         // By its own time, not by the clock: where others compete it burns longer for its share.
         while own_time().saturating_sub(used) < share && began.elapsed() < PERIOD {

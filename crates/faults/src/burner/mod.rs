@@ -7,13 +7,15 @@
 mod child;
 mod cpu;
 mod memory;
+mod rise;
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use squall_core::hold::{Failure, Hold};
 use squall_core::time::Time;
@@ -22,14 +24,26 @@ use crate::holder::{Lease, killed_at};
 use crate::{proc, residue};
 
 pub use child::burn_main;
+pub(crate) use memory::FIRST;
+pub(crate) use rise::Rise;
 
 /// What a burner does.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) enum Body {
     /// Uses so many percent of one processor.
-    Cpu { load_percent: u8 },
-    /// Takes so many bytes and keeps them in use, but leaves `floor` bytes available on the host.
-    Memory { bytes: u64, floor: u64 },
+    Cpu { load_percent: u8, ramp_ms: u32 },
+    /// Takes so many bytes and writes to so many of them a second, but leaves `floor` bytes available
+    /// on the host.
+    Memory { bytes: u64, floor: u64, ramp_ms: u32, touch_rate: Option<u64> },
+}
+
+impl Body {
+    /// How what is asked for comes up.
+    pub(crate) fn rise(&self) -> Rise {
+        match *self {
+            Body::Cpu { ramp_ms, .. } | Body::Memory { ramp_ms, .. } => Rise { ramp_ms },
+        }
+    }
 }
 
 /// The first line that a burner reads. Each further one is a new end of its life.
@@ -45,27 +59,54 @@ pub(crate) struct Burners {
     children: Vec<(Child, ChildStdin)>,
     until: Time,
     deadline: Time,
+    rise: Rise,
+    started: Instant,
 }
 
 impl Burners {
-    /// Starts `count` of them.
+    /// Starts `count` of them, bound to `cores` one after the other where there are any.
     ///
     /// # Errors
-    /// One could not be started; then none is left.
+    /// One could not be started, or not be bound; then none is left.
     pub(crate) fn start(
         hold: &Hold,
         lease: &Lease,
         body: Body,
         count: u16,
+        cores: &[u16],
     ) -> Result<Burners, Failure> {
         let (until, deadline) = (lease.until(), hold.deadline);
         let work = Work { body, until: killed_at(until, deadline) };
-        let mut burners = Burners { children: Vec::new(), until, deadline };
+        let (rise, started) = (body.rise(), Instant::now());
+        let mut burners = Burners { children: Vec::new(), until, deadline, rise, started };
+        let mut cores = cores.iter().cycle();
         for _ in 0..count {
             let child = start_one(hold, &work);
             burners.children.push(child.map_err(|e| Failure::System(format!("a burner: {e}")))?);
+            if let (Some(core), Some((child, _))) = (cores.next(), burners.children.last()) {
+                bind(child.id(), *core)?;
+            }
         }
         Ok(burners)
+    }
+
+    /// How long they have been at work.
+    pub(crate) fn age(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How what they were asked for comes up.
+    pub(crate) fn rise(&self) -> Rise {
+        self.rise
+    }
+
+    /// Bytes of theirs that were written to since this was asked last, all together. No more than they
+    /// have, however often they did.
+    ///
+    /// # Errors
+    /// One of them has died, or this kernel does not tell.
+    pub(crate) fn touched(&mut self) -> Result<u64, Failure> {
+        self.sum(proc::referenced)
     }
 
     /// Moves the end of their lease, where it is another one.
@@ -119,6 +160,18 @@ impl Burners {
         });
         all.sum()
     }
+}
+
+/// Binds a child, which has but one thread, to one processor.
+fn bind(child: u32, core: u16) -> Result<(), Failure> {
+    let mut set = CpuSet::new();
+    set.set(usize::from(core));
+    let pid = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+    sched_setaffinity(pid, &set).map_err(|e| {
+        let online = std::fs::read_to_string("/sys/devices/system/cpu/online");
+        let online = online.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
+        Failure::System(format!("core {core}: {e} (online here: {online})"))
+    })
 }
 
 fn start_one(hold: &Hold, work: &Work) -> io::Result<(Child, ChildStdin)> {

@@ -20,7 +20,7 @@ use crate::victim::{Victim, burners, state, taken, with};
 const MIB: u64 = 1 << 20;
 
 fn cpu(workers: u16, load_percent: u8) -> Fault {
-    Fault::Cpu(Cpu { workers: Some(workers), load_percent })
+    Fault::Cpu(Cpu::new(Some(workers), load_percent))
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn burners_burn_about_what_was_asked() {
 #[test]
 fn each_processor_gets_a_burner_where_none_were_counted() {
     let host = TestHost::new();
-    let hold = task(Fault::Cpu(Cpu { workers: None, load_percent: 5 }), 81, 8_000, 20_000);
+    let hold = task(Fault::Cpu(Cpu::new(None, 5)), 81, 8_000, 20_000);
     let tag = hold.id.tag();
     let held = Held::start(&host, hold).held();
     let online = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN);
@@ -58,7 +58,7 @@ fn each_processor_gets_a_burner_where_none_were_counted() {
 #[test]
 fn memory_is_taken_and_given_back() {
     let host = TestHost::new();
-    let hold = task(Fault::Memory(Memory::Bytes(200 * MIB)), 82, 8_000, 20_000);
+    let hold = task(Fault::Memory(Memory::bytes(200 * MIB)), 82, 8_000, 20_000);
     let tag = hold.id.tag();
     let held = Held::start(&host, hold).held();
     let burner = burners(&tag)[0];
@@ -82,7 +82,7 @@ fn the_floor_is_kept() {
     };
     // Far less than what is asked may be taken, and far more than what else goes on here takes or gives.
     let room = available() / 20;
-    let mut hold = task(Fault::Memory(Memory::PercentOfAvailable(90)), 83, 8_000, 20_000);
+    let mut hold = task(Fault::Memory(Memory::percent(90)), 83, 8_000, 20_000);
     let floor = available() - room;
     hold.protect.memory_floor = floor;
     let tag = hold.id.tag();
@@ -101,7 +101,7 @@ fn the_floor_is_kept() {
     assert!(!lifted.bit, "far less than what was asked: {lifted:?}");
     assert!(lifted.note.starts_with("the policy leaves"), "{lifted:?}");
 
-    let mut hold = task(Fault::Memory(Memory::Bytes(MIB)), 84, 8_000, 20_000);
+    let mut hold = task(Fault::Memory(Memory::bytes(MIB)), 84, 8_000, 20_000);
     hold.protect.memory_floor = 1 << 50;
     let why = Held::start(&host, hold).failed().to_string();
     assert!(why.contains("the policy leaves 1073741824 MiB free"), "{why}");
@@ -137,7 +137,7 @@ fn a_burner_that_is_ending_is_not_gone_yet() {
     let host = TestHost::new();
     let mut looks = 0;
     for number in 93..96 {
-        let hold = task(Fault::Memory(Memory::Bytes(200 * MIB)), number, 8_000, 20_000);
+        let hold = task(Fault::Memory(Memory::bytes(200 * MIB)), number, 8_000, 20_000);
         let id = hold.id.clone();
         let held = Held::start(&host, hold).held();
         let burner = burners(&id.tag())[0];
@@ -189,7 +189,9 @@ fn a_burner_touches_nothing_for_a_stranger_and_dies_with_its_thread() {
             .spawn()
             .unwrap();
         let until = soon(20_000).0;
-        let work = format!("{{\"body\":{{\"Cpu\":{{\"load_percent\":1}}}},\"until\":{until}}}\n");
+        let work = format!(
+            "{{\"body\":{{\"Cpu\":{{\"load_percent\":1,\"ramp_ms\":0}}}},\"until\":{until}}}\n"
+        );
         // A stranger's may have ended before it reads.
         let _ = child.stdin.as_mut().unwrap().write_all(work.as_bytes());
         child
@@ -232,8 +234,10 @@ fn orders_that_come_with_the_task_count() {
         child
     };
     let (early, late) = (soon(0).0, soon(20_000));
-    let work =
-        format!("{{\"body\":{{\"Cpu\":{{\"load_percent\":1}}}},\"until\":{early}}}\n{}\n", late.0);
+    let work = format!(
+        "{{\"body\":{{\"Cpu\":{{\"load_percent\":1,\"ramp_ms\":0}}}},\"until\":{early}}}\n{}\n",
+        late.0
+    );
     let mut renewed = start(&["burn"], work);
     let hold = serde_json::to_string(&task(cpu(1, 5), 97, 0, 60_000)).unwrap();
     let renew = serde_json::to_string(&HolderOrder::Renew(late)).unwrap();
@@ -296,7 +300,7 @@ fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
     };
     let cut = Fault::Partition(Partition { traffic: traffic.clone(), severed: vec![] });
     let pause = Fault::Pause(Pause { processes: with("burn-beside") });
-    let memory = Fault::Memory(Memory::Bytes(32 * MIB));
+    let memory = Fault::Memory(Memory::bytes(32 * MIB));
     let lossy = Fault::Loss(Loss { traffic, per_million: 900_000 });
     let mut prey = Victim::start(&pair.h1, 1, "burn-killed");
     let kill = Fault::Kill(Kill {

@@ -82,10 +82,7 @@ fn a_snapshot_is_quick_and_sees_only_what_changed() {
     pair.h1.sh("ip rule add fwmark 7 table 100 priority 99");
     pair.h1.sh("nft add table inet somebody");
     let after = pair.h1.run(|| Snapshot::take().unwrap());
-    let host = squall_core::fault::Fault::Cpu(squall_core::fault::Cpu {
-        workers: Some(1),
-        load_percent: 1,
-    });
+    let host = squall_core::fault::Fault::Cpu(squall_core::fault::Cpu::new(Some(1), 1));
     let found = before.residue(&after, &task(host, 30, 1_000, 1_000).id);
     assert!(found.ours.is_empty(), "{found:?}");
     for line in [

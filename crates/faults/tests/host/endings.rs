@@ -88,8 +88,8 @@ impl Subject {
                 interval_ms: Some(60_000),
             }),
             "pause" => Fault::Pause(Pause { processes: with(word) }),
-            "cpu" => Fault::Cpu(Cpu { workers: Some(2), load_percent: 5 }),
-            "memory" => Fault::Memory(Memory::Bytes(24 << 20)),
+            "cpu" => Fault::Cpu(Cpu::new(Some(2), 5)),
+            "memory" => Fault::Memory(Memory::bytes(24 << 20)),
             other => panic!("{other}"),
         };
         Subject { fault, pair, victim }

@@ -121,7 +121,7 @@ fn who_asks_is_not_hurt_nor_whom_they_ask_from() {
 #[test]
 fn squall_itself_is_never_picked() {
     let host = TestHost::new();
-    let cpu = Fault::Cpu(squall_core::fault::Cpu { workers: Some(1), load_percent: 1 });
+    let cpu = Fault::Cpu(squall_core::fault::Cpu::new(Some(1), 1));
     let other = task(cpu, 46, 8_000, 9_000);
     let tag = other.id.tag();
     let held = Held::start(&host, other).held();

@@ -11,4 +11,5 @@ mod endings;
 mod kill;
 mod network;
 mod pause;
+mod rising;
 mod victim;

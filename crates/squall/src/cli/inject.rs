@@ -1,7 +1,7 @@
 //! `squall inject`: one fault on this host, by flags.
 
 use clap::{Args, Subcommand, ValueEnum};
-use squall_core::spec::{Millis, Percent, PortRange, Signal, Size};
+use squall_core::spec::{CoreRange, Millis, Percent, PortRange, Rate, Signal, Size};
 
 use super::LocalDirs;
 
@@ -144,6 +144,12 @@ pub enum InjectKind {
         /// How busy each is, in percent of one processor; 100 where nothing is said
         #[arg(long)]
         load: Option<Percent>,
+        /// The processors that they are bound to (0 or 2-3); by commas
+        #[arg(long, value_delimiter = ',', value_name = "CORES")]
+        cores: Vec<CoreRange>,
+        /// Over so long the load rises, evenly
+        #[arg(long, value_name = "DURATION")]
+        ramp: Option<Millis>,
         #[command(flatten)]
         span: Span,
     },
@@ -156,6 +162,12 @@ pub enum InjectKind {
         /// So many percent of what is available
         #[arg(long)]
         percent: Option<Percent>,
+        /// Over so long it is taken, evenly
+        #[arg(long, value_name = "DURATION")]
+        ramp: Option<Millis>,
+        /// So much of it is written to each second, as 100MiB/s; all of it in 5s where nothing is said
+        #[arg(long, value_name = "RATE")]
+        touch_rate: Option<Rate>,
         #[command(flatten)]
         span: Span,
     },

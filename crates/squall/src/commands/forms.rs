@@ -3,7 +3,6 @@
 use squall_core::fault::{Direction, Protocol};
 use squall_core::spec::{
     CpuForm, FaultForm, KillForm, LossForm, Many, MemoryForm, PartitionForm, PauseForm, Peer,
-    PortRange,
 };
 
 use crate::cli::{InjectKind, Packets, Span, Transport, Way};
@@ -15,7 +14,7 @@ pub fn form(kind: InjectKind) -> (FaultForm, Span) {
             let form = PartitionForm {
                 peers: Some(peers(&packets)),
                 direction: Some(direction(packets.direction)),
-                ports: ports(&packets),
+                ports: named(&packets.ports),
                 protocol: protocol(&packets),
                 ..PartitionForm::default()
             };
@@ -25,7 +24,7 @@ pub fn form(kind: InjectKind) -> (FaultForm, Span) {
             let form = LossForm {
                 percent,
                 peers: peers(&packets),
-                ports: ports(&packets),
+                ports: named(&packets.ports),
                 protocol: protocol(&packets),
                 direction: Some(direction(packets.direction)),
             };
@@ -57,11 +56,11 @@ pub fn form(kind: InjectKind) -> (FaultForm, Span) {
             };
             (FaultForm::Pause(form), span)
         }
-        InjectKind::Cpu { workers, load, span } => {
-            (FaultForm::Cpu(CpuForm { workers, load }), span)
+        InjectKind::Cpu { workers, load, cores, ramp, span } => {
+            (FaultForm::Cpu(CpuForm { workers, load, cores: named(&cores), ramp }), span)
         }
-        InjectKind::Memory { bytes, percent, span } => {
-            (FaultForm::Memory(MemoryForm { bytes, percent }), span)
+        InjectKind::Memory { bytes, percent, ramp, touch_rate, span } => {
+            (FaultForm::Memory(MemoryForm { bytes, percent, ramp, touch_rate }), span)
         }
     }
 }
@@ -70,8 +69,9 @@ fn peers(packets: &Packets) -> Many<Peer> {
     Many(packets.peers.iter().map(|p| Peer::Name(p.trim().to_owned())).collect())
 }
 
-fn ports(packets: &Packets) -> Option<Many<PortRange>> {
-    (!packets.ports.is_empty()).then(|| Many(packets.ports.clone()))
+/// A list that was given.
+fn named<T: Clone>(list: &[T]) -> Option<Many<T>> {
+    (!list.is_empty()).then(|| Many(list.to_vec()))
 }
 
 fn direction(way: Way) -> Direction {

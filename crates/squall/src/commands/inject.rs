@@ -91,7 +91,7 @@ fn local_table(faults: &[LocalView]) -> String {
 /// `squall inject`.
 pub fn inject(kind: InjectKind, format: Format) -> Outcome {
     let (form, span) = form(kind);
-    let fault = squall_core::spec::resolve_local(&form).map_err(|problems| {
+    let fault = squall_core::spec::resolve_local(&form, span.length).map_err(|problems| {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         Failure::usage(problems.join("\n"), format!("squall explain {}", form.kind()))
     })?;

@@ -52,15 +52,17 @@ pub const WORDS: &[Word] = &[
     word(
         "cpu",
         "Processor time is burnt by workers (one for each processor where none are counted) at a \
-         load in percent. The workers are the holder's children and die with it.\n\
-         Example: - cpu: { workers: 2, load: 80 }\n\
+         load in percent; cores binds them to processors (0, 2-3), and the load rises over ramp. The \
+         workers are the holder's children and die with it.\n\
+         Example: - cpu: { cores: [0], load: 80, ramp: 10s }\n\
          On one host: squall inject cpu --workers 2 --load 80 --for 30s",
     ),
     word(
         "memory",
-        "Memory is taken and kept in use: bytes, or percent of what is available. The children that \
-         hold it die first where memory runs out, and with the holder.\n\
-         Example: - memory: { bytes: 512MiB }\n\
+        "Memory is taken and kept in use: bytes, or percent of what is available, at once or over ramp. \
+         touch-rate says how much of it is written to each second, else all of it in 5s. The child that \
+         holds it dies first where memory runs out, and with the holder.\n\
+         Example: - memory: { bytes: 512MiB, ramp: 10s, touch-rate: 100MiB/s }\n\
          On one host: squall inject memory --percent 50 --for 30s",
     ),
     word(

@@ -1,9 +1,10 @@
 //! Names, times and amounts as they are shown everywhere.
 
 use squall_core::experiment::{ExperimentRecord, Phase, Severity, Verdict};
-use squall_core::fault::Fault;
+use squall_core::fault::{Fault, MemoryAmount};
 use squall_core::message::HostPhase;
 use squall_core::probe::{Stage, Steadiness};
+use squall_core::spec::{Rate, Size};
 use squall_core::time::WallTime;
 
 /// The phase by its one name.
@@ -149,15 +150,31 @@ pub fn fault(fault: &Fault) -> String {
         }
         Fault::Kill(k) => format!("signal {} to {}", k.signal, processes(&k.processes)),
         Fault::Pause(p) => processes(&p.processes),
-        Fault::Cpu(c) => match c.workers {
-            Some(n) => format!("{} at {} %", count(n.into(), "worker"), c.load_percent),
-            None => format!("all processors at {} %", c.load_percent),
-        },
-        Fault::Memory(squall_core::fault::Memory::Bytes(n)) => format!("{n} bytes"),
-        Fault::Memory(squall_core::fault::Memory::PercentOfAvailable(p)) => {
-            format!("{p} % of what is available")
+        Fault::Cpu(c) => {
+            let mut text = match (c.workers, c.on()) {
+                (Some(n), Some(cores)) => format!("{} on {cores}", count(n.into(), "worker")),
+                (Some(n), None) => count(n.into(), "worker"),
+                (None, cores) => cores.unwrap_or_else(|| "all processors".to_owned()),
+            };
+            text.push_str(&format!(" at {} %{}", c.load_percent, rising(c.ramp_ms)));
+            text
+        }
+        Fault::Memory(m) => {
+            let mut text = match m.amount {
+                MemoryAmount::Bytes(n) => Size(n).to_string(),
+                MemoryAmount::PercentOfAvailable(p) => format!("{p} % of what is available"),
+            };
+            text.push_str(&rising(m.ramp_ms));
+            if let Some(rate) = m.touch_rate {
+                text.push_str(&format!(", {} of it touched", Rate(rate)));
+            }
+            text
         }
     }
+}
+
+fn rising(ramp_ms: u32) -> String {
+    if ramp_ms == 0 { String::new() } else { format!(", rising over {}", length(ramp_ms.into())) }
 }
 
 fn host_or_net(net: &impl ToString) -> String {

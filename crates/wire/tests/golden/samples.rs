@@ -215,9 +215,14 @@ fn faults() -> Vec<Fault> {
             interval_ms: Some(100),
         }),
         Fault::Pause(Pause { processes: processes() }),
-        Fault::Cpu(Cpu { workers: Some(2), load_percent: 80 }),
-        Fault::Memory(Memory::Bytes(1 << 30)),
-        Fault::Memory(Memory::PercentOfAvailable(40)),
+        Fault::Cpu(Cpu::new(Some(2), 80)),
+        Fault::Cpu(Cpu { cores: vec![0, 2], ramp_ms: 9_000, ..Cpu::new(None, 100) }),
+        Fault::Memory(Memory {
+            ramp_ms: 5_000,
+            touch_rate: Some(1 << 20),
+            ..Memory::bytes(1 << 30)
+        }),
+        Fault::Memory(Memory::percent(40)),
     ]
 }
 

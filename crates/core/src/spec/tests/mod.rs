@@ -265,8 +265,9 @@ fn parameters_arrive_as_they_were_written() {
   - partition: {peers: [10.0.0.7/24, 'fd00::9', h2, 10.0.9.9], ports: [443, 8000-9000, 443], protocol: tcp, control: severed}
   - kill: {name: nginx, count: 2, signal: TERM, interval: 1.5s, exclude: nginx-debug}
   - cpu: {workers: 2, load: 50%}
+  - cpu: {cores: [2-3, 0, 3], ramp: 1.5s}
   - memory: {percent: 40}
-  - memory: {bytes: 64MiB}
+  - memory: {bytes: 64MiB, ramp: 5s, touch-rate: 1.5 MiB / s}
   - pause: {port: 80}",
     );
     let peers = ["10.0.0.2/32", "10.0.0.0/24", "fd00::9/128", "10.0.9.9/32"];
@@ -292,9 +293,14 @@ fn parameters_arrive_as_they_were_written() {
     let expected = [
         Fault::Partition(partition),
         Fault::Kill(kill),
-        Fault::Cpu(Cpu { workers: Some(2), load_percent: 50 }),
-        Fault::Memory(Memory::PercentOfAvailable(40)),
-        Fault::Memory(Memory::Bytes(64 << 20)),
+        Fault::Cpu(Cpu::new(Some(2), 50)),
+        Fault::Cpu(Cpu { cores: vec![0, 2, 3], ramp_ms: 1_500, ..Cpu::new(None, 100) }),
+        Fault::Memory(Memory::percent(40)),
+        Fault::Memory(Memory {
+            ramp_ms: 5_000,
+            touch_rate: Some(3 << 19),
+            ..Memory::bytes(64 << 20)
+        }),
     ];
     for (placement, fault) in experiment.faults.iter().zip(&expected) {
         assert_eq!(placement.spec, *fault);

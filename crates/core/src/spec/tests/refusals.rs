@@ -21,6 +21,12 @@ fn what_cannot_be_read_is_told_with_its_place() {
         ("faults: [{partition: {peers: {grp: a}}}]", 1, 31, "unknown field `grp`"),
         ("faults: [{partition: {shape: square}}]", 1, 30, "unknown variant `square`"),
         ("faults: [{memory: {bytes: 64MB}}]", 1, 27, "units are B, KiB"),
+        ("faults: [{memory: {touch-rate: 64MiB}}]", 1, 32, "not an amount a second, as 100MiB/s"),
+        ("faults: [{memory: {touch-rate: 64/s}}]", 1, 32, "`64` has no unit: write 64MiB"),
+        ("faults: [{memory: {touch-rate: 0B/s}}]", 1, 32, "is nothing"),
+        ("faults: [{cpu: {cores: [0, 1024]}}]", 1, 28, "not a processor's number from 0 to 1023"),
+        ("faults: [{cpu: {cores: 3-2}}]", 1, 24, "not a processor's number from 0 to 1023"),
+        ("faults: [{cpu: {ramp: 0s}}]", 1, 23, "is zero"),
         ("faults: [{kill: {name: x, signal: SIGHUB}}]", 1, 35, "is not a signal"),
         ("duration: 30", 1, 11, "`30` has no unit: write 30s"),
         ("duration: 0s", 1, 11, "is zero"),
@@ -256,6 +262,22 @@ fn every_problem_is_told_with_its_path_and_remedy() {
             "faults[0].cpu.load: 12.5% is not a whole percent; write 1 to 100",
         ),
         (
+            "faults: [{cpu: {cores: []}}]",
+            "faults[0].cpu.cores: the list is empty; name at least one, or leave it out for any",
+        ),
+        (
+            "duration: 10s\nfaults: [{cpu: {ramp: 11s}}]",
+            "faults[0].cpu: ramp: 11s is longer than the fault is held, which is 10s",
+        ),
+        (
+            "duration: 10s\nfaults: [{memory: {bytes: 1MiB, ramp: 25h}}]",
+            "faults[0].memory.ramp: it is too long; write at most 24h",
+        ),
+        (
+            "faults: [{cpu: {cores: 0-1023}}]",
+            "faults[0].cpu: a burner for each of 1024 cores: 256 are started at most",
+        ),
+        (
             "faults: [{memory: {}}]",
             "faults[0].memory: one of `bytes` and `percent` says how much; write bytes: 64MiB",
         ),
@@ -391,12 +413,15 @@ fn too_much_of_anything_is_refused() {
 #[test]
 fn one_host_alone_takes_addresses_only() {
     let form = |yaml: &str| serde_saphyr::from_str::<FaultForm>(yaml).unwrap();
-    let fault = resolve_local(&form("partition: {peers: [10.0.0.2, 'fd00::/64'], direction: out}"));
+    let fault = resolve_local(
+        &form("partition: {peers: [10.0.0.2, 'fd00::/64'], direction: out}"),
+        Millis(10_000),
+    );
     let Ok(Fault::Partition(partition)) = fault else { panic!("{fault:?}") };
     assert_eq!(partition.traffic.direction, Direction::Out);
     assert_eq!(partition.traffic.peers.len(), 2);
-    assert!(resolve_local(&form("cpu: {}")).is_ok());
-    assert!(resolve_local(&form("loss: {percent: 5, peers: 10.0.0.0/8}")).is_ok());
+    assert!(resolve_local(&form("cpu: {}"), Millis(10_000)).is_ok());
+    assert!(resolve_local(&form("loss: {percent: 5, peers: 10.0.0.0/8}"), Millis(10_000)).is_ok());
     for (yaml, expected) in [
         (
             "partition: {peers: [h2]}",
@@ -426,13 +451,17 @@ fn one_host_alone_takes_addresses_only() {
             "partition: {peers: 10.0.0.2, ports: []}",
             "partition.ports: the list is empty; name at least one port, or leave it out for all of them",
         ),
+        (
+            "memory: {bytes: 1MiB, ramp: 10001ms}",
+            "memory: ramp: 10001ms is longer than the fault is held, which is 10s",
+        ),
         ("kill: {}", "kill: say which processes: name, cmdline, pid, port or cgroup"),
         (
             "loss: {percent: 5, peers: []}",
             "loss: peers must name at least one host, group or address",
         ),
     ] {
-        let problems = resolve_local(&form(yaml)).expect_err(yaml);
+        let problems = resolve_local(&form(yaml), Millis(10_000)).expect_err(yaml);
         let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(said, [expected], "{yaml}");
     }

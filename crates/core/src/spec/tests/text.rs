@@ -17,8 +17,8 @@ faults:
   - loss: {percent: 0.5, peers: all}
   - kill: {name: x, cmdline: y, pid: 7, port: 80, cgroup: z, exclude: [a, b], signal: 15, percent: 50, interval: 2s}
   - pause: {name: x, exclude: [y]}
-  - cpu: {workers: 4, load: 75}
-  - memory: {bytes: 1.5GiB}
+  - cpu: {workers: 4, load: 75, cores: [0, "2-3"], ramp: 20s}
+  - memory: {bytes: 1.5GiB, ramp: 1m, touch-rate: 200MiB/s}
 duration: 1m30s
 steady-state:
   - {name: a, http: {url: "http://h2/"}, every: 200ms, timeout: 1s, from: h3, expect: {status: 204, error-rate: "<= 0.5%", p99: "< 1s", p50: 20ms}}
