@@ -216,9 +216,7 @@ pub(crate) fn recover(
     let mut opened = writer::open(state_dir, patience)?;
     let run = AgentRun(Uuid::from_u128(rand::random()));
     let host = Host::new(me, run, policy.clone(), &opened.records, standalone, clock::now());
-    if opened.is_long() {
-        opened.rewrite(&host.records())?;
-    }
+    opened.shorten(&host.records())?;
     Ok(Parts { run, host, policy, opened })
 }
 

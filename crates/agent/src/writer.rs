@@ -61,21 +61,26 @@ pub(crate) fn open(dir: &Path, patience: Duration) -> Result<Opened, JournalErro
 }
 
 impl Opened {
-    /// Whether the journal is long enough to be worth rewriting.
-    pub(crate) fn is_long(&self) -> bool {
-        self.journal.len_bytes() > COMPACT_BYTES
-    }
-
-    /// Replaces the journal's content.
+    /// Replaces the content by `records`, which say the same, where it is long enough to be worth that. A
+    /// full disk has no room for it: the long one is as good, and is shortened another time.
     ///
     /// # Errors
-    /// The journal's; the old content stays.
-    pub(crate) fn rewrite(&mut self, records: &[Record]) -> Result<(), JournalError> {
+    /// The journal's, but for a full disk.
+    pub(crate) fn shorten(&mut self, records: &[Record]) -> Result<(), JournalError> {
+        if self.journal.len_bytes() <= COMPACT_BYTES {
+            return Ok(());
+        }
         let unusable = |why| {
             let path = self.dir.join(squall_journal::FILE);
             JournalError::Io { path, error: std::io::Error::other(why) }
         };
-        self.journal.rewrite(&encode(records.iter()).map_err(unusable)?)
+        match self.journal.rewrite(&encode(records.iter()).map_err(unusable)?) {
+            Err(full @ JournalError::Full { .. }) => {
+                tracing::warn!(%full, "the journal stays as long as it is");
+                Ok(())
+            }
+            rewritten => rewritten,
+        }
     }
 
     /// Hands the journal to its thread. Each request is answered, in order.
@@ -164,6 +169,46 @@ mod tests {
         });
         assert!(open(dir.path(), DYING).is_ok());
         dying.join().unwrap();
+    }
+
+    #[test]
+    fn a_long_journal_on_a_full_disk_is_used_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let lines = |n: u64| -> Vec<Record> {
+            (0..n).map(|n| Record::Floor(squall_core::ids::LogIndex(n))).collect()
+        };
+        let long = encode(lines(1_000).iter()).unwrap();
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
+        while journal.len_bytes() <= COMPACT_BYTES {
+            journal.append(&long).unwrap();
+        }
+        let long = journal.len_bytes();
+        drop(journal);
+        let (answers, mut written) = mpsc::unbounded_channel();
+        let short = lines(1);
+        // What the new file would be written to has no room.
+        std::os::unix::fs::symlink("/dev/full", dir.path().join("journal.new")).unwrap();
+        let mut opened = open(dir.path(), DYING).unwrap();
+        opened.shorten(&short).unwrap();
+        let count = opened.records.len();
+        let writer = opened.spawn(answers).unwrap();
+        writer.append(Token::Note, lines(3)).unwrap();
+        assert_eq!(written.blocking_recv().unwrap(), (Token::Note, Ok(())));
+        drop(writer);
+        let mut opened = open(dir.path(), DYING).unwrap();
+        assert_eq!(opened.records.len(), count + 3);
+        assert!(opened.journal.len_bytes() > long);
+        opened.shorten(&short).unwrap();
+        assert!(opened.journal.len_bytes() < 1_000);
+        drop(opened);
+        assert_eq!(open(dir.path(), DYING).unwrap().records, short);
+        // Whatever else fails keeps the agent from starting.
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path()).unwrap();
+        journal.append(&vec![vec![0; 1 << 10]; 1_100]).unwrap();
+        std::fs::create_dir(dir.path().join("journal.new")).unwrap();
+        let mut opened = Opened { journal, dir: dir.path().to_owned(), records: Vec::new() };
+        assert!(opened.shorten(&short).is_err());
     }
 
     #[test]

@@ -128,7 +128,8 @@ impl Journal {
     /// the disk.
     ///
     /// # Errors
-    /// The old content stays.
+    /// [`JournalError::Full`] leaves all as it was, and the journal may be used on. After any other the
+    /// old content or the new one is read next time.
     pub fn rewrite(&mut self, records: &[Vec<u8>]) -> Result<(), JournalError> {
         let mut bytes = frame::HEADER.to_vec();
         if !records.is_empty() {
@@ -161,9 +162,9 @@ impl Journal {
             let _ = std::fs::remove_file(&fresh);
             return Err(JournalError::io(&fresh, error));
         }
-        File::open(&self.dir)
-            .and_then(|d| d.sync_all())
-            .map_err(|e| JournalError::io(&self.dir, e))?;
+        // The new file has its name, and may lose it with the power: neither is sure to be read next time.
+        let named = File::open(&self.dir).and_then(|d| d.sync_all());
+        named.map_err(|error| JournalError::Io { path: self.dir.clone(), error })?;
         self.file = file;
         self.end = bytes.len() as u64;
         self.poisoned = None;
