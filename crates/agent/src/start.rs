@@ -113,7 +113,13 @@ pub async fn run(
         tracing::error!(%error, "the doctor failed: nothing is claimed");
         Vec::new()
     });
-    let hello = hello(&config, run, &neighbours, capabilities);
+    // Most hosts have none of their own, and a coordinator keeps that of each.
+    let policy = if parts.policy == Policy::default() {
+        Ok("{}".to_owned())
+    } else {
+        serde_json::to_string(&parts.policy)
+    };
+    let hello = hello(&config, run, &neighbours, capabilities, policy.ok());
     let options = EndpointOptions { bind: any_address(&config), mark: Some(CONTROL_MARK) };
     let endpoint = Endpoint::bind(identity, options)?;
     let mut driver = assemble(parts, &config.name, &config.run_dir, this_program()?)?;
@@ -150,6 +156,7 @@ fn hello(
     run: AgentRun,
     neighbours: &Neighbours,
     capabilities: Vec<Capability>,
+    policy: Option<String>,
 ) -> Hello {
     Hello {
         run,
@@ -165,6 +172,7 @@ fn hello(
         },
         version: env!("CARGO_PKG_VERSION").to_owned(),
         capabilities,
+        policy,
     }
 }
 

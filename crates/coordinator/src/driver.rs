@@ -25,7 +25,7 @@ use crate::clock;
 use crate::node::Node;
 use crate::outbox::Outboxes;
 use crate::server::refuse;
-use crate::sessions::peers_of;
+use crate::sessions::{peers_of, policy_of};
 use leading::Leading;
 pub(crate) use leading::{leadership, new_command};
 use probing::Probing;
@@ -183,14 +183,14 @@ impl Driver {
         }
         let connection = connection.id();
         tracing::info!(%host, connection, "agent connected");
-        let capabilities = hello.capabilities.clone();
+        let (capabilities, policy) = (hello.capabilities.clone(), policy_of(&hello));
         let replaced = self.node.sessions().add(connection, hello);
         if let Some(old) = replaced {
             self.outboxes.remove(old);
         }
         self.outboxes.add(connection, sender);
         if let Some(leading) = &mut self.leading {
-            leading.machine.handle_capabilities(host.clone(), capabilities);
+            leading.machine.handle_hello(host.clone(), capabilities, policy);
         }
         let (known, peers) = self
             .node

@@ -6,6 +6,7 @@ use squall_core::fence::MAX_STOPS;
 use squall_core::ids::{HostName, StopId};
 use squall_core::lives::Lives;
 use squall_core::message::{Hello, PeerHost, Report};
+use squall_core::policy::Policy;
 use squall_core::registry::{HostRecord, Registry};
 use squall_core::time::Time;
 
@@ -112,6 +113,11 @@ impl Sessions {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&HostName, &Session)> {
         self.by_host.iter()
     }
+}
+
+/// What a host will hold, as far as this coordinator can read it: one of another version may say more.
+pub(crate) fn policy_of(hello: &Hello) -> Option<Policy> {
+    serde_json::from_str(hello.policy.as_ref()?).ok()
 }
 
 /// The others whom `me` is told of: of its own cohort first, each time those next on the ring of

@@ -22,6 +22,8 @@ pub const MAX_LABELS: usize = 2_048;
 /// all else about it they must fit one section of a snapshot.
 pub const MAX_STATES: usize = 1_300_000;
 
+/// Bytes of a host's policy, at most; what a longer one would refuse, its host alone tells.
+const MAX_POLICY: usize = 8 * 1024;
 const MAX_CAPABILITIES: usize = 64;
 const MAX_FALLBACKS: usize = 4;
 const MAX_PROBES: usize = 256;
@@ -43,10 +45,11 @@ impl FromAgent {
 impl Hello {
     /// Cuts it to what is kept. Labels go whole, `group` last.
     pub fn clip(&mut self) {
-        let Hello { run: _, host, version, capabilities } = self;
+        let Hello { run: _, host, version, capabilities, policy } = self;
         clip_labels(&mut host.labels);
         clip_also(&mut host.also);
         cut(version, MAX_TEXT);
+        policy.take_if(|json| json.len() > MAX_POLICY);
         capabilities.truncate(MAX_CAPABILITIES);
         for Capability { fault: _, backend, fallbacks, held: _, reason } in capabilities {
             fallbacks.truncate(MAX_FALLBACKS);

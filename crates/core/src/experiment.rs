@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::hold::Achieved;
 use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
+use crate::policy::Policy;
 use crate::probe::{ProbeSpec, Stage, Steadiness, Tally};
 use crate::time::WallTime;
 
@@ -312,6 +313,27 @@ pub struct ExperimentRecord {
     pub reasons: Vec<String>,
     /// Hosts whose share of the radius it still holds.
     pub reserved: BTreeSet<HostName>,
+}
+
+impl Experiment {
+    /// The first host whose policy would refuse a fault of this, and why. `known` says the policy of a
+    /// host and how many faults are alive there; `None` leaves it to the host.
+    pub fn refused_by(
+        &self,
+        mut known: impl FnMut(&HostName) -> Option<(Policy, usize)>,
+    ) -> Option<(HostName, String)> {
+        let mut hosts = BTreeMap::new();
+        for Placement { host, spec, .. } in &self.faults {
+            let asked = hosts.entry(host).or_insert_with(|| known(host));
+            if let Some((policy, alive)) = asked {
+                if let Err(why) = policy.check(spec, self.duration_ms, *alive) {
+                    return Some((host.clone(), why.chars().take(MAX_REASON).collect()));
+                }
+                *alive += 1;
+            }
+        }
+        None
+    }
 }
 
 impl ExperimentRecord {

@@ -46,6 +46,18 @@ pub struct Hello {
     pub version: String,
     /// What this host can hold.
     pub capabilities: Vec<Capability>,
+    /// The policy that it read when it started, as JSON, `{}` for the default, so that nothing begins anywhere that it would
+    /// refuse; `None` where that is too long. The host is asked again for each fault, and has the last
+    /// word.
+    pub policy: Option<String>,
+}
+
+impl Report {
+    /// Faults that are not over, as the host counts them for its policy.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        self.faults.iter().filter(|f| !f.phase.is_over()).count()
+    }
 }
 
 /// What is true of a host right now.

@@ -97,6 +97,9 @@ impl Failure {
             Refusal::Drained(host) => {
                 (Exit::Refused, format!("squall agent drain --undo {host}, or choose another host"))
             }
+            Refusal::Host(host, _) => {
+                (Exit::Refused, format!("change the file, or that policy, and restart the agent of {host}"))
+            }
             Refusal::Full(_) => (
                 Exit::Refused,
                 "a smaller file, or fewer of them; stops are kept for ever: after thousands of them, a new cluster"

@@ -210,6 +210,19 @@ fn the_host_has_the_last_word() {
         assert!(said.err.contains(reason), "a person is not told: {said:#?}");
         assert_eq!(fleet.traces("h1"), [""; 0]);
     }
+    // Whoever asks with others is refused before anything begins on them, and a plan says so.
+    let both = fleet.file(
+        "both.yaml",
+        "name: both\ntargets: { hosts: [h1, h2] }\nfaults:\n  - cpu: { load: 50 }\nduration: 20s\nsafety: { max-blast-radius: 0.5 }\n",
+    );
+    let both = both.display().to_string();
+    let said = fleet.squall(&["plan", &both]).ended(3);
+    let reason = "h1 refuses: policy: a load of 50 percent is more than the 10";
+    assert!(said.err.contains(reason), "{said:#?}");
+    let view = fleet.squall(&["run", "-o", "json", &both]).ended(3).json();
+    assert_eq!(view["verdict"], "refused", "{view:#}");
+    assert!(!view["timeline"].to_string().contains("injecting"), "{view:#}");
+    assert_eq!(fleet.traces("h2"), [""; 0]);
     // It binds whoever is on the host, too; and what it allows still works.
     let said =
         fleet.on("h1", &["squall", "inject", "partition", "--peers", "10.77.0.2", "--for", "9s"]);

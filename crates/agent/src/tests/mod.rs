@@ -180,7 +180,7 @@ fn hello(run: AgentRun) -> Hello {
         coordinator: false,
         drained: false,
     };
-    Hello { run, host, version: "test".to_owned(), capabilities: Vec::new() }
+    Hello { run, host, version: "test".to_owned(), capabilities: Vec::new(), policy: None }
 }
 
 /// A coordinator's place; the test speaks for it.

@@ -13,6 +13,7 @@ use squall_core::views;
 use super::{Driver, Event};
 use crate::clock;
 use crate::raft::{self, Metrics};
+use crate::sessions::policy_of;
 use crate::store::types::Proposal;
 
 /// How often the views are judged.
@@ -41,7 +42,8 @@ impl Driver {
             tracing::info!(term = leadership.term, "this coordinator leads");
             let mut machine = Leader::new(leadership, now);
             for (host, session) in self.node.sessions().iter() {
-                machine.handle_capabilities(host.clone(), session.hello.capabilities.clone());
+                let hello = &session.hello;
+                machine.handle_hello(host.clone(), hello.capabilities.clone(), policy_of(hello));
                 if let Some((report, _)) = &session.report {
                     machine.handle_report(now, host, report.clone());
                 }

@@ -16,6 +16,7 @@ use squall_wire::codec::{self, MAX_FRAME};
 use super::writes::resolve;
 use crate::clock;
 use crate::node::Node;
+use crate::sessions::policy_of;
 
 /// Bytes of an answer that hosts and experiments may take: a frame less what stands around them.
 const ROOM: usize = MAX_FRAME - 64 * 1024;
@@ -201,6 +202,14 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         Ok(experiment) => experiment,
         Err(refusal) => return Response::Refused(refusal),
     };
+    let refused = {
+        let sessions = node.sessions();
+        experiment.refused_by(|host| {
+            let session = sessions.get(host)?;
+            let alive = session.report.as_ref().map_or(0, |(report, _)| report.alive());
+            Some((policy_of(&session.hello)?, alive))
+        })
+    };
     node.applied.read(|registry| {
         let lacking = node.stops().lacking_in(registry);
         let fleet = registry.in_service(experiment.safety.of_group.as_deref());
@@ -208,7 +217,7 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         let refusal = match registry.admit(&experiment) {
             Err(refusal) => Some(refusal),
             Ok(()) if !lacking.is_empty() => Some(heard()),
-            Ok(()) => None,
+            Ok(()) => refused.map(|(host, why)| Refusal::Host(host, why)),
         };
         Response::Plan(Box::new(Plan {
             fleet: u32::try_from(fleet).unwrap_or(u32::MAX),

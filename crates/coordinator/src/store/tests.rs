@@ -333,8 +333,13 @@ fn labels_leave_room_for_a_section_of_hosts() {
             .labels
             .extend([("group".to_owned(), "etcd".to_owned()), ("zone".into(), "a".into())]);
         let run = AgentRun(uuid::Uuid::nil());
-        let mut hello =
-            Hello { run, host: record, version: String::new(), capabilities: Vec::new() };
+        let mut hello = Hello {
+            run,
+            host: record,
+            version: String::new(),
+            capabilities: Vec::new(),
+            policy: None,
+        };
         hello.clip();
         assert_eq!(hello.host.cohort(), "etcd");
         assert_eq!(hello.host.labels["zone"], "a");

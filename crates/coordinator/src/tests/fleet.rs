@@ -60,8 +60,13 @@ impl Agent {
         let connection =
             endpoint.connect(cluster.addresses[to], Role::Coordinator, &coordinator).await.unwrap();
         let mut channel = connection.open().await.unwrap();
-        let hello =
-            Hello { run, host: record(name), version: "test".into(), capabilities: Vec::new() };
+        let hello = Hello {
+            run,
+            host: record(name),
+            version: "test".into(),
+            capabilities: Vec::new(),
+            policy: None,
+        };
         channel.send(&FromAgent::Hello(hello)).await.unwrap();
         let fence = Fence::default();
         Agent { run, fence, row: None, connection, channel, _endpoint: endpoint }

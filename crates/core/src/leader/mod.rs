@@ -17,6 +17,7 @@ use crate::experiment::{EndReason, ExperimentRecord, Incident, Phase, Severity};
 use crate::hold::Capability;
 use crate::ids::{AgentRun, ExperimentId, FaultId, HostName, Leadership, StopId};
 use crate::message::{ProbeReport, Report, ToAgent};
+use crate::policy::Policy;
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
 use crate::views::Judgement;
@@ -103,6 +104,8 @@ pub struct Leader {
     /// For a fault that is ordered no more and was never listed: the host's life and clock then.
     unlisted: BTreeMap<FaultId, (AgentRun, Time)>,
     capabilities: BTreeMap<HostName, Vec<Capability>>,
+    /// Policies of hosts that say something else than the default: what they say, where that is known.
+    policies: BTreeMap<HostName, Option<Policy>>,
     /// What the probes of this node have seen.
     own_probes: Vec<ProbeReport>,
     /// When the running round began.
@@ -133,6 +136,7 @@ impl Leader {
             listed: BTreeMap::new(),
             unlisted: BTreeMap::new(),
             capabilities: BTreeMap::new(),
+            policies: BTreeMap::new(),
             own_probes: Vec::new(),
             round: None,
             next_round: now,
@@ -153,8 +157,18 @@ impl Leader {
         self.leadership
     }
 
-    /// What a host said it can hold.
-    pub fn handle_capabilities(&mut self, host: HostName, capabilities: Vec<Capability>) {
+    /// What a host said it can hold and will, where the latter is known.
+    pub fn handle_hello(
+        &mut self,
+        host: HostName,
+        capabilities: Vec<Capability>,
+        policy: Option<Policy>,
+    ) {
+        if policy == Some(Policy::default()) {
+            self.policies.remove(&host);
+        } else {
+            self.policies.insert(host.clone(), policy);
+        }
         self.capabilities.insert(host, capabilities);
     }
 

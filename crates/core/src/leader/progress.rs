@@ -6,6 +6,7 @@ use super::{FRESH_MS, Leader, NOT_AFTER_MS, PATIENCE_MS};
 use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase};
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
+use crate::policy::Policy;
 use crate::probe::{MIN_SAMPLES, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::radius::{self, HEALTHY_PPM};
 use crate::registry::{Command, Registry};
@@ -87,8 +88,9 @@ impl Leader {
         match record.phase {
             Phase::Submitted => to(Phase::Preflight),
             Phase::Preflight => match self.preflight(now, record, registry) {
-                Ok(()) if record.experiment.probes.is_empty() => to(Phase::Injecting),
-                Ok(()) => to(Phase::Baseline),
+                Ok(Some((host, why))) => end(EndReason::HostRefused(host, why)),
+                Ok(None) if record.experiment.probes.is_empty() => to(Phase::Injecting),
+                Ok(None) => to(Phase::Baseline),
                 Err(why) if in_phase_ms > PATIENCE_MS => end(EndReason::Preflight(why)),
                 Err(_) => None,
             },
@@ -124,13 +126,14 @@ impl Leader {
         }
     }
 
-    /// The checklist before anything is touched.
+    /// The checklist before anything is touched. What may yet become right is an error; a host whose
+    /// policy refuses is named with its reason.
     fn preflight(
         &self,
         now: Time,
         record: &ExperimentRecord,
         registry: &Registry,
-    ) -> Result<(), String> {
+    ) -> Result<Option<(HostName, String)>, String> {
         let healthy = |host: &HostName| {
             self.fresh(now, host).is_some_and(|s| s.report.synced && s.report.armed)
         };
@@ -160,7 +163,11 @@ impl Leader {
                 return Err(format!("{} cannot do {kind}: {}", placement.host, row.reason));
             }
         }
-        Ok(())
+        Ok(record.experiment.refused_by(|host| {
+            let alive = self.fresh(now, host)?.report.alive();
+            let policy = self.policies.get(host).cloned();
+            Some((policy.unwrap_or_else(|| Some(Policy::default()))?, alive))
+        }))
     }
 
     fn baseline(&self, record: &ExperimentRecord, in_phase_ms: u64) -> Option<Command> {

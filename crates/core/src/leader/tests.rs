@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::experiment::{Ended, Experiment, FaultState, Placement, Safety, Verdict};
-use crate::fault::{Cpu, Fault};
+use crate::fault::{Cpu, Fault, Kind};
 use crate::hold::Achieved;
 use crate::ids::{AgentRun, CommandId, FaultId, LogIndex, NodeId};
 use crate::message::{FaultReport, HostPhase, NotHeld, Orders};
@@ -160,6 +160,11 @@ impl Bench {
         let id = experiment_id(id);
         let outcome = self.commit(Command::Submit { id, experiment: Box::new(experiment) });
         assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+    }
+
+    /// A policy that allows nothing.
+    fn strict() -> Option<Policy> {
+        Some(Policy { allow: BTreeSet::new(), ..Policy::default() })
     }
 
     fn commit(&mut self, command: Command) -> Outcome {
@@ -759,19 +764,50 @@ fn an_order_that_may_still_be_on_its_way_is_waited_for_by_the_hosts_own_clock() 
 fn a_host_that_cannot_do_it_is_found_before_anything_is_touched() {
     let mut b = Bench::new();
     let row = Capability {
-        fault: crate::fault::Kind::Cpu,
+        fault: Kind::Cpu,
         backend: None,
         fallbacks: vec![],
         held: crate::hold::Holding::Held,
         reason: "no cgroup".into(),
     };
-    b.leader.handle_capabilities(name(1), vec![row]);
+    b.leader.handle_hello(name(1), vec![row], None);
     b.submit(1, &[1], |_| {});
     b.wait(PATIENCE_MS + 2_000);
     let (verdict, reasons) = b.verdict(1);
     assert_eq!(verdict, Verdict::Refused);
     assert_eq!(reasons, "preflight: h1 cannot do cpu: no cgroup");
     assert!(b.started().is_empty());
+}
+
+#[test]
+fn a_host_whose_policy_is_known_to_refuse_is_found_before_anything_begins() {
+    let policy = |allow: &[Kind], max_faults| {
+        let allow = allow.iter().copied().collect();
+        Some(Policy { allow, max_faults, ..Policy::default() })
+    };
+    for (policy, says) in [
+        (policy(&[Kind::Loss], 9), "h2 refused: policy: cpu is not allowed on this host"),
+        (policy(&[Kind::Cpu], 1), "h2 refused: policy: 2 faults would be held here at once"),
+        (policy(&[Kind::Cpu], 2), ""),
+        // Not known, or what it was before the host said something else: the host has the last word.
+        (None, ""),
+        (Some(Policy::default()), ""),
+    ] {
+        let mut b = Bench::new();
+        b.leader.handle_hello(name(2), vec![], Bench::strict());
+        b.leader.handle_hello(name(2), vec![], policy);
+        b.lists(2, vec![fault(fault_id(7, 2), HostPhase::Held)]);
+        b.submit(1, &[1, 2], |_| {});
+        b.wait(1_000);
+        if says.is_empty() {
+            assert_eq!(b.phase(1), Phase::Injecting);
+            continue;
+        }
+        let (verdict, reasons) = b.verdict(1);
+        assert_eq!(verdict, Verdict::Refused);
+        assert!(reasons.starts_with(says), "{reasons}");
+        assert!(b.started().is_empty());
+    }
 }
 
 fn with_probe(experiment: &mut Experiment) {

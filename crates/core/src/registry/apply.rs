@@ -147,6 +147,7 @@ fn brief(outcome: Outcome) -> Outcome {
         Refusal::Full(text) => Refusal::Full(text.chars().take(MAX_TEXT).collect()),
         Refusal::Invalid(text) => Refusal::Invalid(text.chars().take(MAX_TEXT).collect()),
         Refusal::OutOfService(text) => Refusal::OutOfService(text.chars().take(MAX_TEXT).collect()),
+        Refusal::Host(host, why) => Refusal::Host(host, why.chars().take(MAX_TEXT).collect()),
         refusal @ (Refusal::TooMany { .. }
         | Refusal::UnknownHost(_)
         | Refusal::Drained(_)

@@ -237,6 +237,9 @@ pub enum Refusal {
     /// A host that takes no faults.
     #[error("host `{0}` is drained")]
     Drained(HostName),
+    /// A host whose policy refuses, with its reason.
+    #[error("{0} refuses: {1}")]
+    Host(HostName, String),
     /// An experiment that is not there.
     #[error("no experiment {}", .0.short())]
     UnknownExperiment(ExperimentId),

@@ -164,7 +164,7 @@ pub const WORDS: &[Word] = &[
     word("stopped", "A verdict: a person or a stop-all ended the experiment."),
     word(
         "refused",
-        "A verdict, or an answer: safety or a host's policy said no. What was in place by then was lifted.",
+        "A verdict, or an answer: safety or a host's policy said no. The coordinators know the policies of the hosts that they hear, and begin nothing where one of those would refuse; a host is asked all the same, and what was in place elsewhere by then is lifted.",
     ),
     word(
         "lost",

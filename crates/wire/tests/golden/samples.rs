@@ -361,6 +361,7 @@ pub fn from_agent() -> Vec<FromAgent> {
         host: host_record(),
         version: "0.1.0".into(),
         capabilities: vec![capability()],
+        policy: Some("{}".into()),
     };
     vec![
         FromAgent::Hello(hello),

@@ -116,6 +116,7 @@ impl Agent {
             host: record(host),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             capabilities: Vec::new(),
+            policy: Some("{}".into()),
         };
         sender.send(&FromAgent::Hello(hello)).await?;
         sender.send(&FromAgent::Report(agent.report())).await?;
