@@ -785,19 +785,24 @@ fn a_host_whose_policy_is_known_to_refuse_is_found_before_anything_begins() {
         let allow = allow.iter().copied().collect();
         Some(Policy { allow, max_faults, ..Policy::default() })
     };
-    for (policy, says) in [
-        (policy(&[Kind::Loss], 9), "h2 refused: policy: cpu is not allowed on this host"),
-        (policy(&[Kind::Cpu], 1), "h2 refused: policy: 2 faults would be held here at once"),
-        (policy(&[Kind::Cpu], 2), ""),
+    for (policy, faults, says) in [
+        (policy(&[Kind::Loss], 9), 1, "h2 refused: policy: cpu is not allowed on this host"),
+        (policy(&[Kind::Cpu], 1), 1, "h2 refused: policy: 2 faults would be held here at once"),
+        (policy(&[Kind::Cpu], 2), 1, ""),
+        (policy(&[Kind::Cpu], 2), 2, "h2 refused: policy: 3 faults would be held here at once"),
         // Not known, or what it was before the host said something else: the host has the last word.
-        (None, ""),
-        (Some(Policy::default()), ""),
+        (None, 1, ""),
+        (Some(Policy::default()), 1, ""),
     ] {
         let mut b = Bench::new();
         b.leader.handle_hello(name(2), vec![], Bench::strict());
         b.leader.handle_hello(name(2), vec![], policy);
-        b.lists(2, vec![fault(fault_id(7, 2), HostPhase::Held)]);
-        b.submit(1, &[1, 2], |_| {});
+        let seven = [HostPhase::Held, HostPhase::Clean].map(|p| fault(fault_id(7, 2), p));
+        b.lists(2, seven.into());
+        b.submit(1, &[1, 2], |e| {
+            let more = e.faults[1].clone();
+            e.faults.extend((1..faults).map(|fault| Placement { fault, ..more.clone() }));
+        });
         b.wait(1_000);
         if says.is_empty() {
             assert_eq!(b.phase(1), Phase::Injecting);
