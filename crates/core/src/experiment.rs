@@ -79,7 +79,7 @@ pub struct Safety {
     pub lease_ms: u64,
     /// A fault that was lost does not end the rest.
     pub continue_on_loss: bool,
-    /// The experiment is meant to split authority: a split-brain is no incident.
+    /// The experiment is meant to split authority: a split-brain is no incident while its faults are in place.
     pub expects_split: bool,
 }
 

@@ -53,6 +53,8 @@ impl Driver {
             machine.handle_stops(now, &lacking);
             Leading { machine, next_judgement: now }
         });
+        // Before any verdict of this leadership.
+        self.judge_views(now);
         if now_leads.is_some() {
             self.push_lacking();
         } else {
@@ -137,13 +139,15 @@ impl Driver {
             return;
         }
         self.propose_all(self.registrations());
-        let now = clock::now();
-        let evidence = self.node.evidence(now);
+        self.judge_views(clock::now());
+    }
+
+    fn judge_views(&mut self, now: Time) {
         if let Some(leading) = &mut self.leading
             && now >= leading.next_judgement
         {
             leading.next_judgement = now.plus(JUDGE_MS);
-            leading.machine.handle_judgement(now, &views::judge(&evidence));
+            leading.machine.handle_judgement(now, &views::judge(&self.node.evidence(now)));
             self.node.refresh_statuses();
         }
     }

@@ -6,23 +6,23 @@
 
 mod orders;
 mod progress;
+mod split;
 #[cfg(test)]
 mod tests;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::clip::cut;
-use crate::experiment::{EndReason, ExperimentRecord, Incident, Phase, Severity};
+use crate::experiment::Phase;
 use crate::hold::Capability;
 use crate::ids::{AgentRun, ExperimentId, FaultId, HostName, Leadership, StopId};
 use crate::message::{ProbeReport, Report, ToAgent};
 use crate::policy::Policy;
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
-use crate::views::Judgement;
 
 pub use orders::own_probes;
+use split::Split;
 
 /// The longest gap between two rounds while hosts are connected.
 pub const TICK_MS: u64 = 500;
@@ -41,7 +41,8 @@ pub const FRESH_MS: u64 = 3_000;
 /// How long a phase may wait for hosts or probes beyond its own length.
 pub const PATIENCE_MS: u64 = 10_000;
 /// How long a split-brain may stand after all faults are gone before a person is asked: there are systems
-/// that keep two masters for ten seconds after the heal.
+/// that keep two masters for ten seconds after the heal. So long it is also thought of where reports are
+/// missing.
 pub const HEAL_MS: u64 = 15_000;
 /// Bytes of the evidence of a split-brain that the log keeps, at most.
 pub const MAX_EVIDENCE: usize = 1_000;
@@ -117,7 +118,7 @@ pub struct Leader {
     /// When this leader first saw an experiment in its phase.
     phases: BTreeMap<ExperimentId, (Phase, Time)>,
     proposed: VecDeque<(Command, Time)>,
-    split: Option<String>,
+    split: Option<Split>,
     /// Stops that somebody has heard and the log may lack.
     stops: BTreeSet<StopId>,
     /// The digest of the log's stops, and when this leader first saw it.
@@ -226,23 +227,6 @@ impl Leader {
         self.hurry(now);
     }
 
-    /// What the views say now.
-    pub fn handle_judgement(&mut self, now: Time, judgement: &Judgement) {
-        let split = match judgement {
-            Judgement::SplitBrain { evidence, .. } => {
-                let mut evidence = evidence.join("; ");
-                // Of a large fleet it names every host.
-                cut(&mut evidence, MAX_EVIDENCE);
-                Some(evidence)
-            }
-            Judgement::Agree | Judgement::Unknown { .. } | Judgement::Partition { .. } => None,
-        };
-        if split != self.split {
-            self.split = split;
-            self.hurry(now);
-        }
-    }
-
     /// A quorum answered that this node still leads (`ok`), or did not in time. `registry` has
     /// applied everything that was committed when the round began.
     pub fn handle_round(
@@ -321,56 +305,5 @@ impl Leader {
 
     fn fresh(&self, now: Time, host: &HostName) -> Option<&Session> {
         self.sessions.get(host).filter(|s| now.since(s.arrived) < FRESH_MS)
-    }
-
-    /// A split-brain while an experiment has faults in place: an incident, unless it was asked for,
-    /// and the end of the experiment, unless its file says otherwise.
-    /// True where the log has nothing of that yet: no verdict may come before it has.
-    fn report_split(&mut self, now: Time, wall: WallTime, record: &ExperimentRecord) -> bool {
-        let Some(evidence) = self.split.clone() else { return false };
-        let safety = &record.experiment.safety;
-        if safety.expects_split || record.phase < Phase::Injecting {
-            return false;
-        }
-        let unknown = record.incidents.iter().all(|known| known.severity != Severity::P1);
-        let (id, what) = (record.id, format!("split-brain: {evidence}"));
-        if !record.incidents.iter().any(|known| known.what == what) {
-            let incident = Incident { at: wall, severity: Severity::P1, what };
-            self.propose(now, Command::Report { id, incident });
-        }
-        if safety.auto_rollback && record.ending.is_none() {
-            self.propose(now, Command::End { id, why: EndReason::SplitBrain(evidence) });
-        }
-        unknown
-    }
-
-    /// After all faults are gone: whether a split-brain still stands, and may yet go by itself, or is to be
-    /// reported first as one that a person has to mend. Also one that was asked for was asked for only
-    /// while its faults were there.
-    fn awaits_heal(
-        &mut self,
-        now: Time,
-        wall: WallTime,
-        record: &ExperimentRecord,
-        in_phase_ms: u64,
-    ) -> bool {
-        let reported = record.incidents.iter().any(Incident::is_by_hand);
-        let Some(evidence) = self.split.clone().filter(|_| !reported && !record.is_stopped())
-        else {
-            return false;
-        };
-        if record.phase != Phase::Recovering {
-            return false;
-        }
-        if in_phase_ms >= HEAL_MS {
-            let after = HEAL_MS / 1_000;
-            let what = format!(
-                "{}: the split-brain still stands {after} s after the heal: {evidence}",
-                Incident::BY_HAND
-            );
-            let incident = Incident { at: wall, severity: Severity::P1, what };
-            self.propose(now, Command::Report { id: record.id, incident });
-        }
-        true
     }
 }

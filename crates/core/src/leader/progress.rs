@@ -50,7 +50,7 @@ impl Leader {
             let entered = entry.1;
             let in_phase_ms = now.since(entered);
             let news = self.report_split(now, wall, record)
-                || self.awaits_heal(now, wall, record, in_phase_ms);
+                || self.awaits_heal(now, wall, record, in_phase_ms, registry);
             let step = self.next_step(now, record, in_phase_ms, registry).filter(|_| !news);
             if let Some(command) = step {
                 self.propose(now, command);

@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::experiment::{Ended, Experiment, FaultState, Placement, Safety, Verdict};
+use crate::experiment::{
+    EndReason, Ended, Experiment, ExperimentRecord, FaultState, Incident, Placement, Safety,
+    Verdict,
+};
 use crate::fault::{Cpu, Fault, Kind};
 use crate::hold::Achieved;
 use crate::ids::{AgentRun, CommandId, FaultId, LogIndex, NodeId};
 use crate::message::{FaultReport, HostPhase, NotHeld, Orders};
 use crate::probe::{Expect, ProbeKind, ProbeSpec, Stage, Tally, Vantage};
 use crate::registry::{Entry, HostRecord, Outcome};
-use crate::views::Authority;
+use crate::views::{Authority, Judgement};
 
 const LEASE: u64 = 5_000;
 
@@ -1098,6 +1101,88 @@ fn a_split_brain_that_stands_after_the_heal_asks_for_a_person() {
         let by_hand =
             |c: &&Command| matches!(c, Command::Report { incident, .. } if incident.is_by_hand());
         assert_eq!(b.proposed.iter().filter(by_hand).count(), usize::from(!goes));
+    }
+}
+
+/// A bench whose one experiment recovers, without probes, while a split-brain is seen.
+fn recovering_split() -> Bench {
+    let mut b = Bench::new();
+    b.submit(1, &[1], |e| e.safety.expects_split = true);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.leader.handle_judgement(b.now, &split());
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+    b.wait(2_000);
+    assert_eq!(b.phase(1), Phase::Recovering);
+    b
+}
+
+#[test]
+fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
+    let missing = Judgement::Unknown { missing: vec!["h3".into()] };
+    // Seen again, after judgements that lacked reports.
+    let mut b = recovering_split();
+    b.leader.handle_judgement(b.now, &missing);
+    b.wait(HEAL_MS - 2_000);
+    b.leader.handle_judgement(b.now, &split());
+    b.wait(2_000);
+    assert!(b.verdict(1).1.contains(Incident::BY_HAND));
+    // Not seen again: nobody knows, and nothing is said of it.
+    let mut b = recovering_split();
+    b.leader.handle_judgement(b.now, &missing);
+    b.wait(HEAL_MS);
+    assert_eq!(b.record(1).verdict, None);
+    b.leader.handle_judgement(b.now, &missing);
+    assert_eq!(b.verdict(1).0, Verdict::Held);
+    // Gone, and back: the time begins anew, whatever the phase took.
+    let mut b = Bench::new();
+    b.submit(1, &[1], |e| {
+        with_probe(e);
+        e.recovery_ms = 4 * HEAL_MS;
+        e.safety.expects_split = true;
+    });
+    b.wait(1_000);
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+    b.wait(2 * HEAL_MS);
+    assert_eq!(b.phase(1), Phase::Recovering);
+    b.leader.handle_judgement(b.now, &split());
+    b.wait(HEAL_MS - 2_000);
+    assert!(b.record(1).incidents.is_empty());
+}
+
+#[test]
+fn a_split_brain_is_left_to_nobody_while_a_fault_may_cause_it() {
+    // Another experiment's, a person's on a host, one that nobody saw go, and one that something is left of.
+    for cause in 0..4 {
+        let mut b = Bench::new();
+        b.submit(1, &[1], |e| e.safety.expects_split = true);
+        b.wait(1_000);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+        b.leader.handle_judgement(b.now, &split());
+        b.wait(1_000);
+        match cause {
+            0 => {
+                b.submit(2, &[2], |e| e.safety.expects_split = true);
+                b.wait(1_000);
+                assert_eq!(b.phase(2), Phase::Injecting);
+            }
+            1 => b.lists(2, vec![fault(fault_id(9, 2), HostPhase::Held)]),
+            _ => {}
+        }
+        let over = if cause == 3 { HostPhase::Stuck } else { HostPhase::Clean };
+        if cause == 2 {
+            b.lists(1, vec![]);
+            b.wait(LEASE + 2 * NOT_AFTER_MS);
+        } else {
+            b.lists(1, vec![fault(fault_id(1, 1), over)]);
+        }
+        let (_, why) = b.verdict(1);
+        assert!(!why.contains(Incident::BY_HAND), "{cause}: {why}");
     }
 }
 

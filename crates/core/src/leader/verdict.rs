@@ -125,7 +125,8 @@ pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verd
         }
     }
     if let Some((verdict, why)) = stopped {
-        let rest = findings.into_iter().filter(|(_, text)| text.contains("NOT CLEAN"));
+        let counts = |text: &str| text.contains("NOT CLEAN") || text.starts_with(Incident::BY_HAND);
+        let rest = findings.into_iter().filter(|(_, text)| counts(text));
         return (verdict, std::iter::once(why).chain(rest.map(|(_, text)| text)).collect());
     }
     let verdict = findings.iter().map(|(v, _)| *v).max().unwrap_or(Verdict::Held);

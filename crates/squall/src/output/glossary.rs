@@ -126,7 +126,7 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "incident",
-        "Something that an experiment did not ask for, as a split-brain. It rolls back. One that still stands 15 s after the heal says `manual intervention required`: nothing of Squall is left that causes it, and squall views shows who leads whom.",
+        "Something that an experiment did not ask for, as a split-brain. It rolls back. One that still stands 15 s after the heal says `manual intervention required`: no fault that Squall knows of is left to cause it, and squall views shows who leads whom.",
     ),
     word(
         "severed",

@@ -1,0 +1,115 @@
+//! Two authorities at once: what becomes of the experiments that run.
+
+use super::{HEAL_MS, Leader, MAX_EVIDENCE};
+use crate::clip::cut;
+use crate::experiment::{EndReason, ExperimentRecord, FaultState, Incident, Phase, Severity};
+use crate::registry::{Command, Registry};
+use crate::time::{Time, WallTime};
+use crate::views::Judgement;
+
+/// A split-brain that the views have shown.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Split {
+    evidence: String,
+    since: Time,
+    /// When it was seen last.
+    seen: Time,
+    /// By the last judgement; else that one lacked reports, and nobody knows.
+    stands: bool,
+}
+
+impl Leader {
+    /// What the views say now.
+    pub fn handle_judgement(&mut self, now: Time, judgement: &Judgement) {
+        let split = match judgement {
+            Judgement::SplitBrain { evidence, .. } => {
+                let mut evidence = evidence.join("; ");
+                // Of a large fleet it names every host.
+                cut(&mut evidence, MAX_EVIDENCE);
+                let since = self.split.as_ref().map_or(now, |split| split.since);
+                Some(Split { evidence, since, seen: now, stands: true })
+            }
+            Judgement::Unknown { .. } => {
+                let known = self.split.clone().filter(|split| now.since(split.seen) < HEAL_MS);
+                known.map(|split| Split { stands: false, ..split })
+            }
+            Judgement::Agree | Judgement::Partition { .. } => None,
+        };
+        let told = |split: &Option<Split>| split.as_ref().map(|s| (s.evidence.clone(), s.stands));
+        let news = told(&split) != told(&self.split);
+        self.split = split;
+        if news {
+            self.hurry(now);
+        }
+    }
+
+    /// A split-brain while an experiment has faults in place: an incident, unless it was asked for,
+    /// and the end of the experiment, unless its file says otherwise.
+    /// True where the log has nothing of that yet: no verdict may come before it has.
+    pub(super) fn report_split(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        record: &ExperimentRecord,
+    ) -> bool {
+        let Some(split) = self.split.as_ref().filter(|split| split.stands) else { return false };
+        let evidence = split.evidence.clone();
+        let safety = &record.experiment.safety;
+        if safety.expects_split || record.phase < Phase::Injecting {
+            return false;
+        }
+        let unknown = record.incidents.iter().all(|known| known.severity != Severity::P1);
+        let (id, what) = (record.id, format!("split-brain: {evidence}"));
+        if !record.incidents.iter().any(|known| known.what == what) {
+            let incident = Incident { at: wall, severity: Severity::P1, what };
+            self.propose(now, Command::Report { id, incident });
+        }
+        if safety.auto_rollback && record.ending.is_none() {
+            self.propose(now, Command::End { id, why: EndReason::SplitBrain(evidence) });
+        }
+        unknown
+    }
+
+    /// After all faults are gone: whether a split-brain may yet go by itself, or is to be reported first
+    /// as one that a person has to mend. Also one that was asked for was asked for only while its faults
+    /// were there. Where anything of Squall's is still in place, here or of others, that may be the cause.
+    pub(super) fn awaits_heal(
+        &mut self,
+        now: Time,
+        wall: WallTime,
+        record: &ExperimentRecord,
+        in_phase_ms: u64,
+        registry: &Registry,
+    ) -> bool {
+        let reported = record.incidents.iter().any(Incident::is_by_hand);
+        if record.phase != Phase::Recovering || record.is_stopped() || reported {
+            return false;
+        }
+        let Some(split) = &self.split else { return false };
+        if self.may_be_ours(record, registry) {
+            return false;
+        }
+        if split.stands && in_phase_ms.min(now.since(split.since)) >= HEAL_MS {
+            let what = format!(
+                "{}: the split-brain still stands {} s after the heal: {}",
+                Incident::BY_HAND,
+                HEAL_MS / 1_000,
+                split.evidence
+            );
+            let incident = Incident { at: wall, severity: Severity::P1, what };
+            self.propose(now, Command::Report { id: record.id, incident });
+        }
+        true
+    }
+
+    /// Whether some fault of anybody's may still be in place.
+    fn may_be_ours(&self, record: &ExperimentRecord, registry: &Registry) -> bool {
+        let hurts = |other: &ExperimentRecord| {
+            (Phase::Injecting..=Phase::Lifting).contains(&other.phase) && other.id != record.id
+        };
+        let left = |state: &FaultState| matches!(state, FaultState::Stuck(_) | FaultState::Lapsed);
+        registry.running().any(hurts)
+            || record.faults.values().any(left)
+            || self.sessions.values().any(|session| session.report.alive() > 0)
+    }
+}
