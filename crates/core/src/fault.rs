@@ -9,7 +9,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::Millis;
+use crate::spec::{Millis, Rate};
 
 /// Peers in one traffic selector, at most.
 pub const MAX_PEERS: usize = 1024;
@@ -19,6 +19,9 @@ pub const MAX_PORTS: usize = 64;
 pub const MAX_WORKERS: u16 = 256;
 /// Numbers of processors, below this.
 pub const MAX_CORES: u16 = 1024;
+/// Bytes of memory that are touched a second, where a rate is named, at least: less is not told from
+/// nothing.
+pub const LEAST_TOUCH_RATE: u64 = 1 << 20;
 /// Signals that leave a process stopped for ever where it does not handle them: SIGSTOP, SIGTSTP,
 /// SIGTTIN, SIGTTOU.
 const STOPPING: std::ops::RangeInclusive<u8> = 19..=22;
@@ -259,7 +262,7 @@ pub struct Memory {
     pub amount: MemoryAmount,
     /// Over so many milliseconds it is taken, evenly; 0 is as fast as the host gives it.
     pub ramp_ms: u32,
-    /// So many bytes of it are written to each second once it is taken, all in turn; `None` is as
+    /// So many bytes of it, at least [`LEAST_TOUCH_RATE`], are written to each second once it is taken, all in turn; `None` is as
     /// many as write to all of it in five seconds.
     pub touch_rate: Option<u64>,
 }
@@ -339,7 +342,10 @@ impl Memory {
             MemoryAmount::Bytes(_) | MemoryAmount::PercentOfAvailable(_) => {}
         }
         match self.touch_rate {
-            Some(0) => Err("touch-rate must be more than 0".into()),
+            Some(rate) if rate < LEAST_TOUCH_RATE => {
+                let least = Rate(LEAST_TOUCH_RATE);
+                Err(format!("touch-rate must be at least {least}, not {}", Rate(rate)))
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -555,7 +561,7 @@ mod tests {
             (cores(vec![1, 0]), "ascending"),
             (cores(vec![1, 1]), "ascending"),
             (cores(vec![0, 1_024]), "1024 is no processor"),
-            (Fault::Memory(memory), "touch-rate must be more than 0"),
+            (Fault::Memory(memory), "touch-rate must be at least 1MiB/s, not 0"),
         ] {
             let why = fault.validate().expect_err("it must be refused").to_string();
             assert!(why.contains(says), "{why}");

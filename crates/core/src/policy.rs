@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::experiment::MAX_DURATION_MS;
-use crate::fault::{Cpu, Fault, Kind, MemoryAmount, Processes, Protocol, Traffic};
+use crate::fault::{Cpu, Fault, Kind, Memory, MemoryAmount, Processes, Protocol, Traffic};
 use crate::hold::Protect;
 use crate::spec::{Millis, Size};
 
@@ -191,7 +191,7 @@ impl Policy {
         match fault {
             Fault::Partition(partition) => self.check_peers(&partition.severed),
             Fault::Cpu(cpu) => self.check_cpu(cpu),
-            Fault::Memory(memory) => self.check_memory(memory.amount),
+            Fault::Memory(memory) => self.check_memory(memory),
             Fault::Loss(_) | Fault::Kill(_) | Fault::Pause(_) => Ok(()),
         }
     }
@@ -286,8 +286,14 @@ impl Policy {
         Ok(())
     }
 
-    fn check_memory(&self, amount: MemoryAmount) -> Result<(), String> {
-        match (self.max_memory_percent, amount) {
+    fn check_memory(&self, memory: &Memory) -> Result<(), String> {
+        let spares = self.max_cpu_percent.is_some_and(|limit| limit < 100);
+        if memory.touch_rate.is_some() && (spares || !self.allow.contains(&Kind::Cpu)) {
+            let what = "policy: touching memory at a rate may burn a whole processor, more than this \
+                        host allows; leave touch-rate out";
+            return Err(what.into());
+        }
+        match (self.max_memory_percent, memory.amount) {
             (None, _) => Ok(()),
             (Some(limit), MemoryAmount::PercentOfAvailable(percent)) if percent <= limit => Ok(()),
             (Some(limit), MemoryAmount::PercentOfAvailable(percent)) => Err(format!(
@@ -303,7 +309,7 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fault::{Amount, Direction, Kill, Loss, Memory, Partition, Pause, Ports};
+    use crate::fault::{Amount, Direction, Kill, LEAST_TOUCH_RATE, Loss, Partition, Pause, Ports};
 
     fn traffic(peers: &[&str], ports: &[(u16, u16)], protocol: Option<Protocol>) -> Traffic {
         Traffic {
@@ -412,6 +418,8 @@ mod tests {
             traffic: traffic(&["10.0.0.2"], &[], None),
             severed: vec!["10.0.9.7/32".parse().unwrap()],
         });
+        let touched =
+            Fault::Memory(Memory { touch_rate: Some(LEAST_TOUCH_RATE), ..Memory::percent(40) });
         let loss = Fault::Loss(Loss { traffic: traffic(&["10.0.0.2"], &[], None), per_million: 1 });
         for (fault, says) in [
             (loss, "loss is not allowed on this host (allowed: partition, kill, cpu, memory)"),
@@ -425,6 +433,7 @@ mod tests {
             (Fault::Memory(Memory::percent(41)), "more than the 40"),
             (Fault::Memory(Memory::bytes(1)), "ask for percent"),
             (cpu(0, None), "load must be 1 to 100"),
+            (touched.clone(), "may burn a whole processor"),
         ] {
             assert!(refusal(&policy, &fault).contains(says), "{}", refusal(&policy, &fault));
         }
@@ -436,6 +445,11 @@ mod tests {
         ] {
             assert_eq!(policy.check(&fault, 1, 0), Ok(()), "{fault:?}");
         }
+        let policy = Policy { max_cpu_percent: None, ..policy };
+        assert_eq!(policy.check(&touched, 1, 0), Ok(()));
+        let policy = Policy { allow: [Kind::Memory].into(), ..policy };
+        assert!(refusal(&policy, &touched).contains("may burn a whole processor"));
+        assert_eq!(policy.check(&Fault::Memory(Memory::percent(40)), 1, 0), Ok(()));
         assert_eq!(policy.protect().memory_floor, 1 << 30);
         assert_eq!(policy.protect().peers.len(), 2);
         assert_eq!(policy.protect().paths, ["/usr/lib/postgresql/"]);

@@ -29,24 +29,27 @@ pub(crate) fn apply(
     lease: &Lease,
     cpu: &Cpu,
 ) -> Result<(Box<dyn HeldFault>, Achieved), Failure> {
-    let Cpu { load_percent, ramp_ms, .. } = *cpu;
+    let (load_percent, ramp_ms) = (cpu.load_percent, cpu.ramp_ms);
     let named = u16::try_from(cpu.cores.len()).unwrap_or(MAX_WORKERS);
-    let processors = if named > 0 { named } else { online() };
-    let workers = cpu.workers.unwrap_or(processors).min(MAX_WORKERS);
+    let workers = cpu.workers.unwrap_or(if named > 0 { named } else { online() }).min(MAX_WORKERS);
+    // Fewer burners than cores run on the first of them.
+    let mut cpu = cpu.clone();
+    cpu.cores.truncate(workers.into());
+    let processors = if named > 0 { named.min(workers) } else { online() };
     let body = Body::Cpu { load_percent, ramp_ms };
     let burners = Burners::start(hold, lease, body, workers, &cpu.cores)?;
     let mut burning = Burning {
         since: burners.age(),
         burners,
         asked: f64::from(workers) * f64::from(load_percent),
-        requested: requested(cpu, workers),
+        requested: requested(&cpu, workers),
         least: f64::from(workers),
         processors,
-        cores: cpu.cores.clone(),
         place: cpu.on().map_or_else(
             || format!("{processors} processors here"),
             |cores| format!("all of it on {cores}"),
         ),
+        cores: cpu.cores,
         base: Duration::ZERO,
         idle_base: None,
         last: Achieved::default(),

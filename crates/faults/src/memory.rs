@@ -7,7 +7,7 @@ use squall_core::hold::{Achieved, Failure, Hold};
 use squall_core::spec::{Millis, Rate};
 use squall_core::time::Time;
 
-use crate::burner::{Body, Burners, FIRST};
+use crate::burner::{Body, Burners, FIRST, LEAST};
 use crate::clock;
 use crate::held::HeldFault;
 use crate::holder::Lease;
@@ -27,7 +27,10 @@ const TAKING: &str = "taking more";
 /// A burner may be so late with what is due.
 const LATE: Duration = Duration::from_millis(200);
 /// What the burner's own program touches beside it, at most; less is not told apart.
-const OWN_PAGES: u64 = 2 << 20;
+const OWN_PAGES: u64 = 128 << 10;
+/// Of more than this it is not counted how much is touched: the kernel walks over all pages for that, about
+/// 15 ms for each GiB, and the lease is not to wait.
+const MOST_COUNTED: u64 = 8 << 30;
 /// How long is counted at least before it is said how much was touched.
 const TOUCHES: Duration = Duration::from_millis(500);
 
@@ -99,7 +102,10 @@ impl Taking {
     /// Bytes that are to be taken by now.
     fn due(&self) -> u64 {
         let share = self.burners.rise().share(self.burners.age().saturating_sub(LATE));
-        ((self.bytes as f64 * share) as u64).max(FIRST).min(self.bytes)
+        let due = (self.bytes as f64 * share) as u64;
+        // It is taken in steps.
+        let due = if share < 1.0 { due.saturating_sub(LEAST) } else { due };
+        due.max(FIRST).min(self.bytes)
     }
 
     fn is_enough(&self) -> bool {
@@ -142,7 +148,8 @@ impl Taking {
     /// Counts what was touched since it was counted last.
     fn count_touches(&mut self) {
         let whole = self.taken + OWN >= self.bytes;
-        let Some(touching) = &mut self.touching else { return };
+        let counted = self.taken <= MOST_COUNTED;
+        let Some(touching) = self.touching.as_mut().filter(|_| counted) else { return };
         let span = touching.since.elapsed();
         if span < TOUCHES {
             return;
@@ -178,11 +185,14 @@ impl Touching {
     fn is_enough(&self, taken: u64) -> bool {
         let Some((bytes, span)) = self.seen else { return true };
         let asked = (self.rate as f64 * span.as_secs_f64()).min(taken as f64);
-        (bytes + OWN_PAGES) as f64 >= asked / ENOUGH as f64
+        bytes as f64 >= asked / ENOUGH as f64
     }
 
     fn words(&self, taken: u64) -> String {
         match self.seen {
+            None if taken > MOST_COUNTED => {
+                format!(", touched pages are not counted over {}", mib(MOST_COUNTED))
+            }
             None => String::new(),
             Some((bytes, span)) if bytes + OWN_PAGES >= taken => {
                 format!(", all of it touched within {} ms", span.as_millis())
@@ -208,7 +218,6 @@ impl HeldFault for Taking {
     }
 
     fn lift(&mut self) -> Achieved {
-        self.count_touches();
         // What could not be measured last is told as it was before.
         let looked = self.look();
         if looked.is_ok() && self.last.note == TAKING {

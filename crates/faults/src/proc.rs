@@ -110,12 +110,28 @@ pub(crate) fn tracer(tid: i32) -> io::Result<u64> {
     line_number(&format!("/proc/{tid}/status"), "TracerPid")
 }
 
-/// Bytes of the process's memory that were read or written since this was asked last, by the pages that the
-/// processor marked.
+/// Bytes of the mappings without a name, which hold large amounts of memory that a process has taken, that
+/// were read or written since this was asked last, by the pages that the processor marked.
 pub(crate) fn referenced(pid: i32) -> io::Result<u64> {
-    let bytes = line_number(&format!("/proc/{pid}/smaps_rollup"), "Referenced")? * 1024;
+    let path = format!("/proc/{pid}/smaps");
+    let bytes = referenced_unnamed(&fs::read_to_string(&path)?).ok_or_else(|| odd(&path))?;
     fs::write(format!("/proc/{pid}/clear_refs"), "1")?;
     Ok(bytes)
+}
+
+fn referenced_unnamed(smaps: &str) -> Option<u64> {
+    let (mut counts, mut sum) = (false, 0);
+    for line in smaps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let first = words.next()?;
+        if !first.ends_with(':') {
+            // `from-to rwxp offset device inode [name]`
+            counts = words.count() == 4;
+        } else if counts && first == "Referenced:" {
+            sum += words.next()?.parse::<u64>().ok()? * 1024;
+        }
+    }
+    Some(sum)
 }
 
 /// Bytes of memory that are the process's own, in RAM now.
@@ -189,6 +205,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_touched_is_counted_without_files_and_named_mappings() {
+        let text = "\
+7f00-7f10 rw-p 00000000 00:00 0 \nSize: 64 kB\nReferenced:           40 kB\nVmFlags: rd wr\n\
+7f20-7f30 rw-p 00000000 00:00 0                          [heap]\nReferenced: 100 kB\n\
+7f40-7f50 r-xp 00000000 fe:00 77 /usr/bin/squall\nReferenced: 100 kB\n\
+7f60-7f70 rw-p 00000000 00:00 0\nReferenced: 2 kB\n";
+        assert_eq!(referenced_unnamed(text), Some(42 << 10));
+    }
+
+    #[test]
     fn it_reads_this_process() {
         let me = std::process::id() as i32;
         assert!(processes().unwrap().contains(&me));
@@ -198,6 +224,8 @@ mod tests {
         assert_eq!(tracer(me).unwrap(), 0);
         assert!(own_memory(me).unwrap() > 4096 && memory_available().unwrap() > 4096);
         assert!(cpu_time(me).unwrap() > Duration::ZERO);
-        assert!(referenced(me).unwrap() > 4096);
+        let memory = vec![1_u8; 64 << 20];
+        assert!(referenced(me).unwrap() >= 64 << 20);
+        assert!(referenced(me).unwrap() < 48 << 20, "nobody touched {}", memory.len());
     }
 }

@@ -17,6 +17,9 @@ use crate::fault::{
 };
 use crate::ids::HostName;
 
+/// Entries of a list of processors, at most: each may stand for all of them.
+const MAX_RANGES: usize = 64;
+
 /// What stands around a fault when it is placed.
 pub(super) struct Place<'a> {
     pub fleet: &'a Fleet,
@@ -171,11 +174,18 @@ fn cpu(path: &str, form: &CpuForm, problems: &mut Problems) -> Option<Cpu> {
         None => 100,
         Some(load) => whole(&format!("{path}.load"), load, problems)?,
     };
-    if form.cores.as_ref().is_some_and(Many::is_empty) {
+    let ranges = form.cores.as_ref().map_or(&[][..], |cores| &cores.0);
+    if form.cores.is_some() && ranges.is_empty() {
         let remedy = "name at least one, or leave it out for any";
         problems.add(format!("{path}.cores"), "the list is empty", remedy);
     }
-    let ranges = form.cores.iter().flat_map(|cores| &cores.0);
+    if ranges.len() > MAX_RANGES {
+        let what = format!("{} are too many", ranges.len());
+        let remedy = format!("write at most {MAX_RANGES}, ranges as 0-3 among them");
+        problems.add(format!("{path}.cores"), what, remedy);
+        return None;
+    }
+    let ranges = ranges.iter();
     let cores: BTreeSet<u16> = ranges.flat_map(|range| range.0.from..=range.0.to).collect();
     let ramp_ms = short(&format!("{path}.ramp"), form.ramp, problems)?.unwrap_or(0);
     let cores = cores.into_iter().collect();

@@ -11,7 +11,7 @@ use crate::proc;
 /// so that what is given back is the kernel's again.
 const PIECE: u64 = 64 << 20;
 /// Less than this is not worth taking while more is to come, or when the floor is near.
-const LEAST: u64 = 1 << 20;
+pub(crate) const LEAST: u64 = 1 << 20;
 /// Taken at once, also where the rest rises: enough to be told from what the program itself has.
 pub(crate) const FIRST: u64 = 4 << 20;
 /// Where no rate is named all of it is touched in such a span: some percent of one processor for each
@@ -67,7 +67,8 @@ pub(super) fn burn(mut leash: Leash, task: &Task) -> io::Result<()> {
                 touched = Instant::now();
                 let Some(done) = taken.touch(owed, &mut leash)? else { return Ok(()) };
                 // What could not be done in time is not owed for ever.
-                owed = (owed - done as f64).min(rate * CATCH_UP.as_secs_f64());
+                let most = (rate * CATCH_UP.as_secs_f64()).max(PAGE as f64);
+                owed = (owed - done as f64).min(most);
                 std::thread::sleep(LOOK.saturating_sub(touched.elapsed()));
             }
         }

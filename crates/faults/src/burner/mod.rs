@@ -24,7 +24,7 @@ use crate::holder::{Lease, killed_at};
 use crate::{proc, residue};
 
 pub use child::burn_main;
-pub(crate) use memory::FIRST;
+pub(crate) use memory::{FIRST, LEAST};
 pub(crate) use rise::Rise;
 
 /// What a burner does.
@@ -100,8 +100,8 @@ impl Burners {
         self.rise
     }
 
-    /// Bytes of theirs that were written to since this was asked last, all together. No more than they
-    /// have, however often they did.
+    /// Bytes that they took and wrote to since this was asked last, all together. No more than they have,
+    /// however often they did.
     ///
     /// # Errors
     /// One of them has died, or this kernel does not tell.
@@ -170,7 +170,8 @@ fn bind(child: u32, core: u16) -> Result<(), Failure> {
     sched_setaffinity(pid, &set).map_err(|e| {
         let online = std::fs::read_to_string("/sys/devices/system/cpu/online");
         let online = online.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
-        Failure::System(format!("core {core}: {e} (online here: {online})"))
+        let may = "and this process may run on those that its cpuset has";
+        Failure::System(format!("core {core}: {e} (online here: {online}, {may})"))
     })
 }
 

@@ -40,9 +40,11 @@ fn measured(held: &Held, ms: u64, is: impl Fn(&Achieved) -> bool) -> Achieved {
 #[test]
 fn burners_run_on_their_processors_in_turn() {
     let host = TestHost::new();
-    let last = nix::unistd::sysconf(nix::unistd::SysconfVar::_NPROCESSORS_ONLN).unwrap().unwrap();
-    let cores: Vec<u16> = (0..u16::try_from(last.min(2)).unwrap()).collect();
-    for (number, workers, wanted) in [(200, Some(3), 3), (201, None, cores.len())] {
+    let mine = nix::sched::sched_getaffinity(Pid::from_raw(0)).unwrap();
+    let may = |n: &u16| mine.is_set(usize::from(*n)).is_ok_and(|is| is);
+    let cores: Vec<u16> = (0..1_024).filter(may).take(2).collect();
+    let cases = [(200, Some(3), 3), (201, None, cores.len()), (209, Some(1), 1)];
+    for (number, workers, wanted) in cases {
         let cpu = Cpu { cores: cores.clone(), ..Cpu::new(workers, 10) };
         let hold = task(Fault::Cpu(cpu), number, 8_000, 20_000);
         let tag = hold.id.tag();
@@ -58,12 +60,18 @@ fn burners_run_on_their_processors_in_turn() {
         turns.sort_unstable();
         assert_eq!(found, turns);
         let lifted = held.lift();
-        assert!(lifted.requested.contains(" on core"), "{lifted:?}");
-        assert!(lifted.measured.contains(", all of it on core"), "{lifted:?}");
+        let first = cores[..cores.len().min(wanted)].to_vec();
+        let on = Cpu { cores: first, ..Cpu::new(None, 1) }.on().unwrap();
+        assert!(lifted.requested.ends_with(&format!(" on {on}")), "{lifted:?}");
+        assert!(lifted.measured.ends_with(&format!(", all of it on {on}")), "{lifted:?}");
     }
 
-    let hold =
-        task(Fault::Cpu(Cpu { cores: vec![0, 1_023], ..Cpu::new(None, 10) }), 202, 8_000, 9_000);
+    let hold = task(
+        Fault::Cpu(Cpu { cores: vec![cores[0], 1_023], ..Cpu::new(None, 10) }),
+        202,
+        8_000,
+        9_000,
+    );
     let tag = hold.id.tag();
     let why = Held::start(&host, hold).failed().to_string();
     assert!(why.contains("core 1023: ") && why.contains("online here: 0"), "{why}");
@@ -149,10 +157,19 @@ fn memory_is_touched_at_the_rate_that_was_asked_and_a_frozen_burner_does_not_bit
     assert!((5..=30).contains(&rate), "{touched:?}");
     let burner = burners(&tag)[0];
     kill(Pid::from_raw(burner), Signal::SIGSTOP).unwrap();
-    let frozen = measured(&held, 10_000, |a| !a.bit);
-    assert!(frozen.measured.ends_with(", 0 MiB/s touched"), "{frozen:?}");
+    measured(&held, 10_000, |a| !a.bit && a.measured.ends_with(", 0 MiB/s touched"));
     kill(Pid::from_raw(burner), Signal::SIGCONT).unwrap();
     measured(&held, 10_000, |a| a.bit);
+    held.lift();
+
+    // As little as may be asked for; whoever stands still is told from that, too.
+    let memory = Memory { touch_rate: Some(MIB), ..Memory::bytes(2 * MIB) };
+    let hold = task(Fault::Memory(memory), 210, 30_000, 60_000);
+    let tag = hold.id.tag();
+    let held = Held::start(&host, hold).held();
+    measured(&held, 10_000, |a| a.bit && a.measured.ends_with(" MiB/s touched"));
+    kill(Pid::from_raw(burners(&tag)[0]), Signal::SIGSTOP).unwrap();
+    measured(&held, 10_000, |a| !a.bit);
     held.lift();
 
     // All of it many times a second: a page counts once.

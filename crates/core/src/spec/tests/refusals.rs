@@ -394,6 +394,11 @@ fn all_problems_are_told_at_once() {
 
 #[test]
 fn too_much_of_anything_is_refused() {
+    let cores = vec!["0-1023"; 65].join(", ");
+    assert_eq!(
+        problems(&format!("faults: [{{cpu: {{cores: [{cores}]}}}}]")),
+        ["faults[0].cpu.cores: 65 are too many; write at most 64, ranges as 0-3 among them"]
+    );
     let faults = vec!["{cpu: {}}"; MAX_FAULTS + 1].join(", ");
     assert_eq!(
         problems(&format!("faults: [{faults}]")),
