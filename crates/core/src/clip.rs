@@ -232,6 +232,30 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_that_is_too_long_is_not_known() {
+        for (length, kept) in [(MAX_POLICY, true), (MAX_POLICY + 1, false)] {
+            let mut hello = Hello {
+                run: crate::ids::AgentRun(uuid::Uuid::from_u128(1)),
+                host: crate::registry::HostRecord {
+                    name: "h1".parse().unwrap(),
+                    address: [10, 0, 0, 1].into(),
+                    also: vec![],
+                    labels: BTreeMap::new(),
+                    gossip_port: 1,
+                    relay_port: 2,
+                    coordinator: false,
+                    drained: false,
+                },
+                version: String::new(),
+                capabilities: vec![],
+                policy: Some("x".repeat(length)),
+            };
+            hello.clip();
+            assert_eq!(hello.policy.is_some(), kept, "{length}");
+        }
+    }
+
+    #[test]
     fn addresses_that_lead_nowhere_are_left_out_and_only_so_many_stay() {
         let mut also: Vec<IpAddr> = ["127.0.0.1", "fe80::1"].map(|a| a.parse().unwrap()).into();
         also.extend((0..40).map(|n| IpAddr::from([10, 0, 0, n])));

@@ -9,7 +9,7 @@ use crate::fault::Fault;
 use crate::hold::Achieved;
 use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
 use crate::policy::Policy;
-use crate::probe::{ProbeSpec, Stage, Steadiness, Tally};
+use crate::probe::{ProbeKind, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::time::WallTime;
 
 /// The lease that holds where the file names none, in milliseconds.
@@ -316,7 +316,7 @@ pub struct ExperimentRecord {
 }
 
 impl Experiment {
-    /// The first host whose policy would refuse a fault of this, and why. `known` says the policy of a
+    /// The first host whose policy would refuse a fault of this, or a probe's program, and why. `known` says the policy of a
     /// host and how many faults are alive there; `None` leaves it to the host.
     pub fn refused_by(
         &self,
@@ -332,7 +332,14 @@ impl Experiment {
                 *alive += 1;
             }
         }
-        None
+        self.probes.iter().find_map(|probe| {
+            let (Vantage::Host(host), ProbeKind::Exec { argv }) = (&probe.from, &probe.kind) else {
+                return None;
+            };
+            let (policy, _) = known(host)?;
+            let why = policy.check_program(argv.first()?).err()?;
+            Some((host.clone(), why.chars().take(MAX_REASON).collect()))
+        })
     }
 }
 

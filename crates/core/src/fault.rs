@@ -9,7 +9,7 @@ use std::fmt;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::spec::{Millis, Rate};
+use crate::spec::{Millis, Rate, Size};
 
 /// Peers in one traffic selector, at most.
 pub const MAX_PEERS: usize = 1024;
@@ -22,6 +22,9 @@ pub const MAX_CORES: u16 = 1024;
 /// Bytes of memory that are touched a second, where a rate is named, at least: less is not told from
 /// nothing.
 pub const LEAST_TOUCH_RATE: u64 = 1 << 20;
+/// Memory that may be touched at a rate, at most: the kernel walks over all its pages to tell how much was,
+/// about 15 ms for each GiB, and the lease is not to wait.
+pub const MOST_TOUCHED: u64 = 8 << 30;
 /// Signals that leave a process stopped for ever where it does not handle them: SIGSTOP, SIGTSTP,
 /// SIGTTIN, SIGTTOU.
 const STOPPING: std::ops::RangeInclusive<u8> = 19..=22;
@@ -342,6 +345,12 @@ impl Memory {
             MemoryAmount::Bytes(_) | MemoryAmount::PercentOfAvailable(_) => {}
         }
         match self.touch_rate {
+            Some(_) if matches!(self.amount, MemoryAmount::Bytes(n) if n > MOST_TOUCHED) => {
+                let most = Size(MOST_TOUCHED);
+                Err(format!(
+                    "touch-rate is told apart for {most} at most: leave it out, or take less"
+                ))
+            }
             Some(rate) if rate < LEAST_TOUCH_RATE => {
                 let least = Rate(LEAST_TOUCH_RATE);
                 Err(format!("touch-rate must be at least {least}, not {}", Rate(rate)))
@@ -557,10 +566,12 @@ mod tests {
     fn what_comes_over_the_wire_is_checked_too() {
         let cores = |cores| Fault::Cpu(Cpu { cores, ..Cpu::new(Some(1), 1) });
         let memory = Memory { touch_rate: Some(0), ..Memory::bytes(1) };
+        let large = Memory { touch_rate: Some(1 << 30), ..Memory::bytes(MOST_TOUCHED + 1) };
         for (fault, says) in [
             (cores(vec![1, 0]), "ascending"),
             (cores(vec![1, 1]), "ascending"),
             (cores(vec![0, 1_024]), "1024 is no processor"),
+            (Fault::Memory(large), "for 8GiB at most: leave it out"),
             (Fault::Memory(memory), "touch-rate must be at least 1MiB/s, not 0"),
         ] {
             let why = fault.validate().expect_err("it must be refused").to_string();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use squall_core::fault::{Memory, MemoryAmount};
+use squall_core::fault::{MOST_TOUCHED, Memory, MemoryAmount};
 use squall_core::hold::{Achieved, Failure, Hold};
 use squall_core::spec::{Millis, Rate};
 use squall_core::time::Time;
@@ -28,9 +28,8 @@ const TAKING: &str = "taking more";
 const LATE: Duration = Duration::from_millis(200);
 /// What the burner's own program touches beside it, at most; less is not told apart.
 const OWN_PAGES: u64 = 128 << 10;
-/// Of more than this it is not counted how much is touched: the kernel walks over all pages for that, about
-/// 15 ms for each GiB, and the lease is not to wait.
-const MOST_COUNTED: u64 = 8 << 30;
+/// Of so much it is also counted at the end how much was touched; more would hold the end up.
+const SOON_COUNTED: u64 = 1 << 30;
 /// How long is counted at least before it is said how much was touched.
 const TOUCHES: Duration = Duration::from_millis(500);
 
@@ -51,6 +50,11 @@ pub(crate) fn apply(
     let Memory { ramp_ms, touch_rate, .. } = *memory;
     if ramp_ms > 0 {
         requested.push_str(&format!(", rising over {}", Millis(ramp_ms.into())));
+    }
+    if touch_rate.is_some() && bytes > MOST_TOUCHED {
+        let (most, asked) = (mib(MOST_TOUCHED), mib(bytes));
+        let what = format!("touch-rate is told apart for {most} at most, not for {asked}");
+        return Err(Failure::System(what));
     }
     if let Some(rate) = touch_rate {
         requested.push_str(&format!(", {} of it touched", Rate(rate)));
@@ -77,6 +81,7 @@ pub(crate) fn apply(
     if taking.taken == 0 {
         return Err(Failure::NoBite(taking.last.measured.clone()));
     }
+    taking.count_touches();
     let achieved = taking.last.clone();
     Ok((Box::new(taking), achieved))
 }
@@ -148,8 +153,7 @@ impl Taking {
     /// Counts what was touched since it was counted last.
     fn count_touches(&mut self) {
         let whole = self.taken + OWN >= self.bytes;
-        let counted = self.taken <= MOST_COUNTED;
-        let Some(touching) = self.touching.as_mut().filter(|_| counted) else { return };
+        let Some(touching) = &mut self.touching else { return };
         let span = touching.since.elapsed();
         if span < TOUCHES {
             return;
@@ -190,9 +194,6 @@ impl Touching {
 
     fn words(&self, taken: u64) -> String {
         match self.seen {
-            None if taken > MOST_COUNTED => {
-                format!(", touched pages are not counted over {}", mib(MOST_COUNTED))
-            }
             None => String::new(),
             Some((bytes, span)) if bytes + OWN_PAGES >= taken => {
                 format!(", all of it touched within {} ms", span.as_millis())
@@ -218,6 +219,9 @@ impl HeldFault for Taking {
     }
 
     fn lift(&mut self) -> Achieved {
+        if self.taken <= SOON_COUNTED {
+            self.count_touches();
+        }
         // What could not be measured last is told as it was before.
         let looked = self.look();
         if looked.is_ok() && self.last.note == TAKING {
@@ -229,6 +233,12 @@ impl HeldFault for Taking {
             self.last.note = "lifted before all was taken".into();
         }
         self.burners.kill();
+        if self.touching.as_ref().is_some_and(|touching| touching.seen.is_none()) {
+            self.last.bit = false;
+            if self.last.note.is_empty() {
+                self.last.note = "too short to see how much was touched".into();
+            }
+        }
         self.last.clone()
     }
 }

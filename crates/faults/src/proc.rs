@@ -126,7 +126,8 @@ fn referenced_unnamed(smaps: &str) -> Option<u64> {
         let first = words.next()?;
         if !first.ends_with(':') {
             // `from-to rwxp offset device inode [name]`
-            counts = words.count() == 4;
+            // where a C library may say whose it is.
+            counts = words.nth(4).is_none_or(|name| name.starts_with("[anon:"));
         } else if counts && first == "Referenced:" {
             sum += words.next()?.parse::<u64>().ok()? * 1024;
         }
@@ -210,8 +211,9 @@ mod tests {
 7f00-7f10 rw-p 00000000 00:00 0 \nSize: 64 kB\nReferenced:           40 kB\nVmFlags: rd wr\n\
 7f20-7f30 rw-p 00000000 00:00 0                          [heap]\nReferenced: 100 kB\n\
 7f40-7f50 r-xp 00000000 fe:00 77 /usr/bin/squall\nReferenced: 100 kB\n\
-7f60-7f70 rw-p 00000000 00:00 0\nReferenced: 2 kB\n";
-        assert_eq!(referenced_unnamed(text), Some(42 << 10));
+7f60-7f70 rw-p 00000000 00:00 0\nReferenced: 2 kB\n\
+7f80-7f90 rw-p 00000000 00:00 0 [anon: glibc: malloc]\nReferenced: 3 kB\n";
+        assert_eq!(referenced_unnamed(text), Some(45 << 10));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub enum JournalError {
 
 impl JournalError {
     pub(crate) fn io(path: &Path, error: io::Error) -> JournalError {
-        if error.kind() == io::ErrorKind::StorageFull {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
             return JournalError::Full { path: path.to_owned() };
         }
         JournalError::Io { path: path.to_owned(), error }

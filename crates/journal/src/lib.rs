@@ -164,7 +164,10 @@ impl Journal {
         }
         // The new file has its name, and may lose it with the power: neither is sure to be read next time.
         let named = File::open(&self.dir).and_then(|d| d.sync_all());
-        named.map_err(|error| JournalError::Io { path: self.dir.clone(), error })?;
+        if let Err(error) = named {
+            self.poisoned = Some(format!("the directory could not be flushed: {error}"));
+            return Err(JournalError::Io { path: self.dir.clone(), error });
+        }
         self.file = file;
         self.end = bytes.len() as u64;
         self.poisoned = None;

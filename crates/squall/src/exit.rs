@@ -98,7 +98,7 @@ impl Failure {
                 (Exit::Refused, format!("squall agent drain --undo {host}, or choose another host"))
             }
             Refusal::Host(host, _) => {
-                (Exit::Refused, format!("change the file, or that policy, and restart the agent of {host}"))
+                (Exit::Refused, format!("change the file; or that policy, and restart the agent of {host}; or wait, where less may be held there later"))
             }
             Refusal::Full(_) => (
                 Exit::Refused,

@@ -107,7 +107,7 @@ fn dense() -> Vec<u8> {
     let Response::Plan(mut plan) = codec::decode(&plan).unwrap() else { panic!("no plan") };
     let spec = Fault::Memory(Memory::bytes(0));
     let one = Placement { host: "h".parse().unwrap(), fault: 0, spec };
-    plan.experiment.faults = vec![one; (MAX_FRAME - 1024) / 6];
+    plan.experiment.faults = vec![one; (MAX_FRAME - 1024) / 8];
     codec::encode(&Response::Plan(plan)).unwrap()
 }
 

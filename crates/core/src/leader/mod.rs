@@ -41,8 +41,8 @@ pub const FRESH_MS: u64 = 3_000;
 /// How long a phase may wait for hosts or probes beyond its own length.
 pub const PATIENCE_MS: u64 = 10_000;
 /// How long a split-brain may stand after all faults are gone before a person is asked: there are systems
-/// that keep two masters for ten seconds after the heal. So long it is also thought of where reports are
-/// missing.
+/// that keep two masters for ten seconds after the heal. Twice as long one is thought of where reports
+/// are missing.
 pub const HEAL_MS: u64 = 15_000;
 /// Bytes of the evidence of a split-brain that the log keeps, at most.
 pub const MAX_EVIDENCE: usize = 1_000;
@@ -119,6 +119,8 @@ pub struct Leader {
     phases: BTreeMap<ExperimentId, (Phase, Time)>,
     proposed: VecDeque<(Command, Time)>,
     split: Option<Split>,
+    /// While there is one: when some fault was last in place, whose ever it was.
+    hurt: Time,
     /// Stops that somebody has heard and the log may lack.
     stops: BTreeSet<StopId>,
     /// The digest of the log's stops, and when this leader first saw it.
@@ -146,6 +148,7 @@ impl Leader {
             phases: BTreeMap::new(),
             proposed: VecDeque::new(),
             split: None,
+            hurt: now,
             stops: BTreeSet::new(),
             log_stops: None,
             actions: VecDeque::new(),

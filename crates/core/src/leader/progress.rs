@@ -42,6 +42,7 @@ impl Leader {
         self.phases.retain(|id, _| runs(id));
         self.listed.retain(|id, _| runs(&id.experiment));
         self.unlisted.retain(|id, _| runs(&id.experiment));
+        self.note_hurt(now, registry);
         for record in registry.running() {
             let entry = self.phases.entry(record.id).or_insert((record.phase, now));
             if entry.0 != record.phase {
@@ -94,7 +95,11 @@ impl Leader {
                 Err(why) if in_phase_ms > PATIENCE_MS => end(EndReason::Preflight(why)),
                 Err(_) => None,
             },
-            Phase::Baseline => self.baseline(record, in_phase_ms),
+            Phase::Baseline => match self.refused_by_host(now, record) {
+                // It has a new one since.
+                Some((host, why)) => end(EndReason::HostRefused(host, why)),
+                None => self.baseline(record, in_phase_ms),
+            },
             Phase::Injecting => self.early_end(record).or_else(|| {
                 let pending = record.faults.iter().filter(|(_, s)| **s == FaultState::Pending);
                 let hosts: BTreeSet<&str> = pending.map(|(id, _)| id.host.as_str()).collect();
@@ -163,11 +168,28 @@ impl Leader {
                 return Err(format!("{} cannot do {kind}: {}", placement.host, row.reason));
             }
         }
-        Ok(record.experiment.refused_by(|host| {
+        if let Some(refused) = self.refused_by_host(now, record) {
+            return Ok(Some(refused));
+        }
+        // What others hold there may go by itself.
+        match record.experiment.refused_by(|host| {
             let alive = self.fresh(now, host)?.report.alive();
-            let policy = self.policies.get(host).cloned();
-            Some((policy.unwrap_or_else(|| Some(Policy::default()))?, alive))
-        }))
+            Some((self.policy(host)?, alive))
+        }) {
+            Some((host, why)) => Err(format!("{host} refuses: {why}")),
+            None => Ok(None),
+        }
+    }
+
+    /// A host that would refuse whatever else is held there.
+    fn refused_by_host(&self, now: Time, record: &ExperimentRecord) -> Option<(HostName, String)> {
+        record
+            .experiment
+            .refused_by(|host| self.fresh(now, host).and(Some((self.policy(host)?, 0))))
+    }
+
+    fn policy(&self, host: &HostName) -> Option<Policy> {
+        self.policies.get(host).cloned().unwrap_or_else(|| Some(Policy::default()))
     }
 
     fn baseline(&self, record: &ExperimentRecord, in_phase_ms: u64) -> Option<Command> {

@@ -30,7 +30,7 @@ impl Leader {
                 Some(Split { evidence, since, seen: now, stands: true })
             }
             Judgement::Unknown { .. } => {
-                let known = self.split.clone().filter(|split| now.since(split.seen) < HEAL_MS);
+                let known = self.split.clone().filter(|split| now.since(split.seen) < 2 * HEAL_MS);
                 known.map(|split| Split { stands: false, ..split })
             }
             Judgement::Agree | Judgement::Partition { .. } => None,
@@ -72,7 +72,8 @@ impl Leader {
 
     /// After all faults are gone: whether a split-brain may yet go by itself, or is to be reported first
     /// as one that a person has to mend. Also one that was asked for was asked for only while its faults
-    /// were there. Where anything of Squall's is still in place, here or of others, that may be the cause.
+    /// were there. Where anything of Squall's is in place, here or of others, or was until just now, that
+    /// may be the cause.
     pub(super) fn awaits_heal(
         &mut self,
         now: Time,
@@ -85,11 +86,14 @@ impl Leader {
         if record.phase != Phase::Recovering || record.is_stopped() || reported {
             return false;
         }
+        let ours = self.may_be_ours(record, registry);
         let Some(split) = &self.split else { return false };
-        if self.may_be_ours(record, registry) {
+        // Whose cause nobody knows is waited for as long, and told with the verdict.
+        if in_phase_ms >= HEAL_MS && (ours || !split.stands) {
             return false;
         }
-        if split.stands && in_phase_ms.min(now.since(split.since)) >= HEAL_MS {
+        let healed_ms = in_phase_ms.min(now.since(self.hurt)).min(now.since(split.since));
+        if split.stands && healed_ms >= HEAL_MS {
             let what = format!(
                 "{}: the split-brain still stands {} s after the heal: {}",
                 Incident::BY_HAND,
@@ -102,14 +106,38 @@ impl Leader {
         true
     }
 
-    /// Whether some fault of anybody's may still be in place.
+    /// Whether some fault of anybody's may be in place. `hurt` says when that was seen last, of others.
     fn may_be_ours(&self, record: &ExperimentRecord, registry: &Registry) -> bool {
-        let hurts = |other: &ExperimentRecord| {
-            (Phase::Injecting..=Phase::Lifting).contains(&other.phase) && other.id != record.id
-        };
         let left = |state: &FaultState| matches!(state, FaultState::Stuck(_) | FaultState::Lapsed);
+        self.anybody_hurts(registry) || record.faults.values().any(left)
+    }
+
+    fn anybody_hurts(&self, registry: &Registry) -> bool {
+        let hurts = |e: &ExperimentRecord| (Phase::Injecting..=Phase::Lifting).contains(&e.phase);
         registry.running().any(hurts)
-            || record.faults.values().any(left)
             || self.sessions.values().any(|session| session.report.alive() > 0)
+    }
+
+    /// Remembers since when nothing of Squall's hurts anybody, as far as it is known.
+    pub(super) fn note_hurt(&mut self, now: Time, registry: &Registry) {
+        if self.split.is_some() && self.anybody_hurts(registry) {
+            self.hurt = now;
+        }
+    }
+
+    /// What keeps a verdict from being `held`: a split-brain of which no heal was seen, and that nobody can
+    /// lay at a person's door.
+    pub(super) fn unhealed(&self, record: &ExperimentRecord) -> Option<String> {
+        let split = self.split.as_ref()?;
+        let told = record.incidents.iter().any(Incident::is_by_hand) || record.is_stopped();
+        if told || record.phase != Phase::Recovering {
+            return None;
+        }
+        let why = if split.stands {
+            "a fault that is in place may cause it"
+        } else {
+            "reports are missing since"
+        };
+        Some(format!("a split-brain was seen, and no heal of it ({why}): {}", split.evidence))
     }
 }

@@ -788,11 +788,29 @@ fn a_host_whose_policy_is_known_to_refuse_is_found_before_anything_begins() {
         let allow = allow.iter().copied().collect();
         Some(Policy { allow, max_faults, ..Policy::default() })
     };
+    // A probe's program, too; and what is stricter by the time the baseline was sampled.
+    let mut b = Bench::new();
+    b.submit(1, &[1], |e| {
+        with_probe(e);
+        e.probes[0].kind = ProbeKind::Exec { argv: vec!["/bin/check".into()] };
+    });
+    b.wait(1_000);
+    assert!(b.verdict(1).1.starts_with("h2 refused: policy: no probe may run `/bin/check`"));
+    let mut b = Bench::new();
+    b.submit(1, &[1], with_probe);
+    b.wait(1_000);
+    b.leader.handle_hello(name(1), vec![], Bench::strict());
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    assert!(b.verdict(1).1.starts_with("h1 refused: policy: cpu is not allowed"));
+    assert!(b.started().is_empty());
     for (policy, faults, says) in [
         (policy(&[Kind::Loss], 9), 1, "h2 refused: policy: cpu is not allowed on this host"),
-        (policy(&[Kind::Cpu], 1), 1, "h2 refused: policy: 2 faults would be held here at once"),
+        // What is held there may go by itself; what this asks for stays.
+        (policy(&[Kind::Cpu], 1), 1, "preflight: h2 refuses: policy: 2 faults would be held"),
+        (policy(&[Kind::Cpu], 1), 2, "h2 refused: policy: 2 faults would be held here at once"),
         (policy(&[Kind::Cpu], 2), 1, ""),
-        (policy(&[Kind::Cpu], 2), 2, "h2 refused: policy: 3 faults would be held here at once"),
+        (policy(&[Kind::Cpu], 2), 2, "preflight: h2 refuses: policy: 3 faults would be held"),
         // Not known, or what it was before the host said something else: the host has the last word.
         (None, 1, ""),
         (Some(Policy::default()), 1, ""),
@@ -806,11 +824,13 @@ fn a_host_whose_policy_is_known_to_refuse_is_found_before_anything_begins() {
             let more = e.faults[1].clone();
             e.faults.extend((1..faults).map(|fault| Placement { fault, ..more.clone() }));
         });
-        b.wait(1_000);
+        b.wait(2_000);
         if says.is_empty() {
             assert_eq!(b.phase(1), Phase::Injecting);
             continue;
         }
+        assert_eq!(b.record(1).verdict.is_none(), says.starts_with("preflight"), "{says}");
+        b.wait(PATIENCE_MS + 1_000);
         let (verdict, reasons) = b.verdict(1);
         assert_eq!(verdict, Verdict::Refused);
         assert!(reasons.starts_with(says), "{reasons}");
@@ -1080,12 +1100,7 @@ fn no_verdict_comes_before_a_split_that_is_seen_is_in_the_log() {
 #[test]
 fn a_split_brain_that_stands_after_the_heal_asks_for_a_person() {
     for (expected, goes) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut b = Bench::new();
-        b.submit(1, &[1], |e| e.safety.expects_split = expected);
-        b.wait(1_000);
-        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
-        b.leader.handle_judgement(b.now, &split());
-        b.wait(1_000);
+        let mut b = held_split(expected);
         b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
         b.wait(HEAL_MS - 2_000);
         assert_eq!((b.phase(1), &b.record(1).verdict), (Phase::Recovering, &None));
@@ -1104,14 +1119,20 @@ fn a_split_brain_that_stands_after_the_heal_asks_for_a_person() {
     }
 }
 
-/// A bench whose one experiment recovers, without probes, while a split-brain is seen.
-fn recovering_split() -> Bench {
+/// A bench whose one experiment holds, without probes, while a split-brain is seen.
+fn held_split(expected: bool) -> Bench {
     let mut b = Bench::new();
-    b.submit(1, &[1], |e| e.safety.expects_split = true);
+    b.submit(1, &[1], |e| e.safety.expects_split = expected);
     b.wait(1_000);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
     b.leader.handle_judgement(b.now, &split());
     b.wait(1_000);
+    b
+}
+
+/// The same, recovering.
+fn recovering_split() -> Bench {
+    let mut b = held_split(true);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
     b.wait(2_000);
     assert_eq!(b.phase(1), Phase::Recovering);
@@ -1128,13 +1149,25 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     b.leader.handle_judgement(b.now, &split());
     b.wait(2_000);
     assert!(b.verdict(1).1.contains(Incident::BY_HAND));
-    // Not seen again: nobody knows, and nothing is said of it.
+    // Not seen again: nobody knows, and nothing else is said of it.
     let mut b = recovering_split();
     b.leader.handle_judgement(b.now, &missing);
-    b.wait(HEAL_MS);
+    b.wait(HEAL_MS - 3_000);
     assert_eq!(b.record(1).verdict, None);
     b.leader.handle_judgement(b.now, &missing);
-    assert_eq!(b.verdict(1).0, Verdict::Held);
+    b.wait(3_000);
+    let (verdict, why) = b.verdict(1);
+    assert!(verdict == Verdict::Unknown && why.contains("reports are missing since"), "{why}");
+    // It is forgotten in time.
+    b.wait(HEAL_MS);
+    b.leader.handle_judgement(b.now, &missing);
+    b.submit(2, &[1], |_| {});
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(2, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(2, 1), HostPhase::Clean)]);
+    b.wait(2_000);
+    assert_eq!(b.verdict(2).0, Verdict::Held);
     // Gone, and back: the time begins anew, whatever the phase took.
     let mut b = Bench::new();
     b.submit(1, &[1], |e| {
@@ -1159,12 +1192,7 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
 fn a_split_brain_is_left_to_nobody_while_a_fault_may_cause_it() {
     // Another experiment's, a person's on a host, one that nobody saw go, and one that something is left of.
     for cause in 0..4 {
-        let mut b = Bench::new();
-        b.submit(1, &[1], |e| e.safety.expects_split = true);
-        b.wait(1_000);
-        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
-        b.leader.handle_judgement(b.now, &split());
-        b.wait(1_000);
+        let mut b = held_split(true);
         match cause {
             0 => {
                 b.submit(2, &[2], |e| e.safety.expects_split = true);
@@ -1181,9 +1209,24 @@ fn a_split_brain_is_left_to_nobody_while_a_fault_may_cause_it() {
         } else {
             b.lists(1, vec![fault(fault_id(1, 1), over)]);
         }
-        let (_, why) = b.verdict(1);
+        b.wait(HEAL_MS - 3_000);
+        assert_eq!(b.record(1).verdict, None, "{cause}");
+        b.wait(4_000);
+        let (verdict, why) = b.verdict(1);
+        assert_eq!(verdict, Verdict::Unknown, "{cause}: {why}");
+        assert!(why.contains("a fault that is in place may cause it"), "{cause}: {why}");
         assert!(!why.contains(Incident::BY_HAND), "{cause}: {why}");
     }
+    // From when the last of them is gone it has as long as ever.
+    let mut b = recovering_split();
+    b.wait(HEAL_MS - 5_000);
+    b.lists(2, vec![fault(fault_id(9, 2), HostPhase::Held)]);
+    b.wait(1_000);
+    b.lists(2, vec![]);
+    b.wait(HEAL_MS - 2_000);
+    assert_eq!(b.record(1).verdict, None);
+    b.wait(4_000);
+    assert!(b.verdict(1).1.contains(Incident::BY_HAND));
 }
 
 #[test]

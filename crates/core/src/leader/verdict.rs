@@ -39,7 +39,7 @@ impl Leader {
                     .collect(),
             })
             .collect();
-        let (verdict, mut reasons) = judge(record, &probes);
+        let (verdict, mut reasons) = judge(record, &probes, self.unhealed(record));
         // What is beyond stands with each fault; an entry of the log has its limit.
         let beyond = reasons.len().saturating_sub(MAX_REASONS);
         reasons.truncate(MAX_REASONS);
@@ -56,8 +56,13 @@ impl Leader {
 /// The worst finding wins: refused and stopped say why nothing was to be found; else broken,
 /// unknown, held. `held` needs every fault seen to bite for all its time, every stage steady,
 /// everything seen gone.
-pub(super) fn judge(record: &ExperimentRecord, probes: &[ProbeOutcome]) -> (Verdict, Vec<String>) {
+pub(super) fn judge(
+    record: &ExperimentRecord,
+    probes: &[ProbeOutcome],
+    unhealed: Option<String>,
+) -> (Verdict, Vec<String>) {
     let mut findings: Vec<(Verdict, String)> = Vec::new();
+    findings.extend(unhealed.map(|why| (Verdict::Unknown, why)));
     let mut stopped = None;
     match &record.ending {
         None => {}

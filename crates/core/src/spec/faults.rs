@@ -12,13 +12,13 @@ use super::{
 };
 use crate::experiment::{MAX_DURATION_MS, Placement};
 use crate::fault::{
-    Amount, Cpu, Direction, Fault, Kill, Loss, Memory, MemoryAmount, Partition, Pause, Ports,
-    Processes, Traffic,
+    Amount, Cpu, Direction, Fault, Kill, Loss, MAX_CORES, Memory, MemoryAmount, Partition, Pause,
+    Ports, Processes, Traffic,
 };
 use crate::ids::HostName;
 
-/// Entries of a list of processors, at most: each may stand for all of them.
-const MAX_RANGES: usize = 64;
+/// Entries of a list of processors, at most: with ranges no more are needed for any set of them.
+const MAX_RANGES: usize = MAX_CORES as usize / 2;
 
 /// What stands around a fault when it is placed.
 pub(super) struct Place<'a> {
@@ -185,10 +185,12 @@ fn cpu(path: &str, form: &CpuForm, problems: &mut Problems) -> Option<Cpu> {
         problems.add(format!("{path}.cores"), what, remedy);
         return None;
     }
-    let ranges = ranges.iter();
-    let cores: BTreeSet<u16> = ranges.flat_map(|range| range.0.from..=range.0.to).collect();
+    let mut named = [false; MAX_CORES as usize];
+    for range in ranges {
+        named[usize::from(range.0.from)..=usize::from(range.0.to)].fill(true);
+    }
+    let cores = (0..MAX_CORES).filter(|core| named[usize::from(*core)]).collect();
     let ramp_ms = short(&format!("{path}.ramp"), form.ramp, problems)?.unwrap_or(0);
-    let cores = cores.into_iter().collect();
     Some(Cpu { workers: form.workers, load_percent, cores, ramp_ms })
 }
 

@@ -277,7 +277,7 @@ pub struct CpuForm {
     /// The processors that they are bound to, one after the other; `workers` is one for each of them
     /// where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("minItems" = 1))]
+    #[schemars(extend("minItems" = 1, "maxItems" = 512))]
     pub cores: Option<Many<CoreRange>>,
     /// Over so long the load rises evenly to what `load` says; at once where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -39,6 +39,10 @@ pub(super) struct Task {
 pub(super) fn burn(mut leash: Leash, task: &Task) -> io::Result<()> {
     // If the kernel must kill somebody for memory, it is to be this one.
     std::fs::write("/proc/self/oom_score_adj", "1000")?;
+    if task.touch_rate.is_some() {
+        // A page of 2 MiB would count as touched whole with one byte.
+        nix::sys::prctl::set_thp_disable(true)?;
+    }
     let started = Instant::now();
     let mut taken = Taken::default();
     // What will be taken at most: less once the floor was met.

@@ -172,6 +172,12 @@ fn memory_is_touched_at_the_rate_that_was_asked_and_a_frozen_burner_does_not_bit
     measured(&held, 10_000, |a| !a.bit);
     held.lift();
 
+    // Nobody saw it touched: that it was taken is not enough.
+    let memory = Memory { touch_rate: Some(20 * MIB), ..Memory::bytes(2 * MIB) };
+    let held = Held::start(&host, task(Fault::Memory(memory), 211, 30_000, 60_000)).held();
+    let lifted = held.lift();
+    assert!(!lifted.bit && lifted.note.starts_with("too short to see"), "{lifted:?}");
+
     // All of it many times a second: a page counts once.
     let memory = Memory { touch_rate: Some(400 * MIB), ..Memory::bytes(32 * MIB) };
     let held = Held::start(&host, task(Fault::Memory(memory), 207, 30_000, 60_000)).held();

@@ -394,10 +394,10 @@ fn all_problems_are_told_at_once() {
 
 #[test]
 fn too_much_of_anything_is_refused() {
-    let cores = vec!["0-1023"; 65].join(", ");
+    let cores = vec!["0-1023"; 513].join(", ");
     assert_eq!(
         problems(&format!("faults: [{{cpu: {{cores: [{cores}]}}}}]")),
-        ["faults[0].cpu.cores: 65 are too many; write at most 64, ranges as 0-3 among them"]
+        ["faults[0].cpu.cores: 513 are too many; write at most 512, ranges as 0-3 among them"]
     );
     let faults = vec!["{cpu: {}}"; MAX_FAULTS + 1].join(", ");
     assert_eq!(
