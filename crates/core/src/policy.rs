@@ -44,7 +44,7 @@ pub struct Policy {
     pub protect_paths: Vec<ProtectedPath>,
     /// The largest share of this host's processors that a cpu fault may burn. With one below 100 the
     /// number of burners must be left open, since only then the load is the share; and a memory fault
-    /// may name no touch-rate, which may burn a whole processor.
+    /// may name no touch-rate, which may burn a whole processor (nor where `allow` leaves cpu out).
     pub max_cpu_percent: Option<u8>,
     /// The largest share of the memory available that a memory fault may take. With one the fault
     /// must be asked for in percent.

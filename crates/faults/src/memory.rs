@@ -28,7 +28,7 @@ const TAKING: &str = "taking more";
 const LATE: Duration = Duration::from_millis(200);
 /// What the burner's own program touches beside it, at most; less is not told apart.
 const OWN_PAGES: u64 = 128 << 10;
-/// Of so much it is also counted at the end how much was touched; more would hold the end up.
+/// Of so much it is counted once more at the end how much was touched; more would hold the end up.
 const SOON_COUNTED: u64 = 1 << 30;
 /// How long is counted at least before it is said how much was touched.
 const TOUCHES: Duration = Duration::from_millis(500);
@@ -140,7 +140,7 @@ impl Taking {
         };
         let mut measured = format!("{} taken, {} still available", mib(taken), mib(available));
         let mut bit = self.is_enough();
-        if let Some(touching) = self.touching.as_ref().filter(|_| !short) {
+        if let Some(touching) = &self.touching {
             measured.push_str(&touching.words(taken));
             bit &= touching.is_enough(taken);
         }
@@ -152,18 +152,21 @@ impl Taking {
 
     /// Counts what was touched since it was counted last.
     fn count_touches(&mut self) {
-        let whole = self.taken + OWN >= self.bytes;
         let Some(touching) = &mut self.touching else { return };
         let span = touching.since.elapsed();
         if span < TOUCHES {
             return;
         }
         touching.since = Instant::now();
+        let Ok(taken) = self.burners.memory() else { return };
         let bytes = self.burners.touched();
         // What was taken meanwhile was written to as well.
-        if std::mem::replace(&mut touching.counts, whole) {
+        let before = touching.of.replace(taken);
+        if before.is_some_and(|before| before.abs_diff(taken) <= OWN)
+            && let Ok(bytes) = bytes
+        {
             self.told = false;
-            touching.seen = bytes.ok().map(|bytes| (bytes.saturating_sub(OWN_PAGES), span));
+            touching.seen = Some((bytes.saturating_sub(OWN_PAGES), span));
         }
     }
 }
@@ -173,15 +176,15 @@ struct Touching {
     /// Bytes a second.
     rate: u64,
     since: Instant,
-    /// All was taken when counting began.
-    counts: bool,
+    /// How much was taken when counting began.
+    of: Option<u64>,
     /// Bytes, and in how long; `None` before that was seen, or where the kernel does not tell.
     seen: Option<(u64, Duration)>,
 }
 
 impl Touching {
     fn at(rate: u64) -> Touching {
-        Touching { rate, since: Instant::now(), counts: false, seen: None }
+        Touching { rate, since: Instant::now(), of: None, seen: None }
     }
 
     /// Whether enough of what is `taken` is touched, as far as that is seen: however often a page is, it
@@ -219,7 +222,8 @@ impl HeldFault for Taking {
     }
 
     fn lift(&mut self) -> Achieved {
-        if self.taken <= SOON_COUNTED {
+        let unseen = self.touching.as_ref().is_some_and(|touching| touching.seen.is_none());
+        if unseen || self.taken <= SOON_COUNTED {
             self.count_touches();
         }
         // What could not be measured last is told as it was before.
@@ -234,9 +238,11 @@ impl HeldFault for Taking {
         }
         self.burners.kill();
         if self.touching.as_ref().is_some_and(|touching| touching.seen.is_none()) {
-            self.last.bit = false;
+            // There was time to see it.
+            let age = self.burners.age().saturating_sub(LATE + 4 * TOUCHES);
+            self.last.bit &= !self.burners.rise().is_over(age) || age.is_zero();
             if self.last.note.is_empty() {
-                self.last.note = "too short to see how much was touched".into();
+                self.last.note = "how much was touched was not seen".into();
             }
         }
         self.last.clone()

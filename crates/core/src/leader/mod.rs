@@ -41,8 +41,7 @@ pub const FRESH_MS: u64 = 3_000;
 /// How long a phase may wait for hosts or probes beyond its own length.
 pub const PATIENCE_MS: u64 = 10_000;
 /// How long a split-brain may stand after all faults are gone before a person is asked: there are systems
-/// that keep two masters for ten seconds after the heal. Twice as long one is thought of where reports
-/// are missing.
+/// that keep two masters for ten seconds after the heal.
 pub const HEAL_MS: u64 = 15_000;
 /// Bytes of the evidence of a split-brain that the log keeps, at most.
 pub const MAX_EVIDENCE: usize = 1_000;
@@ -119,7 +118,7 @@ pub struct Leader {
     phases: BTreeMap<ExperimentId, (Phase, Time)>,
     proposed: VecDeque<(Command, Time)>,
     split: Option<Split>,
-    /// While there is one: when some fault was last in place, whose ever it was.
+    /// When some fault was last known to be in place, whose ever it was.
     hurt: Time,
     /// Stops that somebody has heard and the log may lack.
     stops: BTreeSet<StopId>,
@@ -185,6 +184,9 @@ impl Leader {
         }
         let own = report.faults.iter().filter(|f| f.id.host == *host);
         self.listed.extend(own.map(|f| (f.id.clone(), now)));
+        if report.alive() > 0 {
+            self.hurt = now;
+        }
         let changed = if let Some(session) = same_life {
             let changed = session.report.faults != report.faults || session.awaits(&report);
             session.report = report;

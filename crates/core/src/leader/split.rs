@@ -26,12 +26,13 @@ impl Leader {
                 let mut evidence = evidence.join("; ");
                 // Of a large fleet it names every host.
                 cut(&mut evidence, MAX_EVIDENCE);
-                let since = self.split.as_ref().map_or(now, |split| split.since);
+                // One that was not seen for so long may be another one.
+                let same = self.split.as_ref().filter(|split| now.since(split.seen) < HEAL_MS);
+                let since = same.map_or(now, |split| split.since);
                 Some(Split { evidence, since, seen: now, stands: true })
             }
             Judgement::Unknown { .. } => {
-                let known = self.split.clone().filter(|split| now.since(split.seen) < 2 * HEAL_MS);
-                known.map(|split| Split { stands: false, ..split })
+                self.split.clone().map(|split| Split { stands: false, ..split })
             }
             Judgement::Agree | Judgement::Partition { .. } => None,
         };
@@ -43,8 +44,8 @@ impl Leader {
         }
     }
 
-    /// A split-brain while an experiment has faults in place: an incident, unless it was asked for,
-    /// and the end of the experiment, unless its file says otherwise.
+    /// A split-brain while an experiment has faults in place, or recovers: an incident, unless it was
+    /// asked for, and the end of the experiment, unless its file says otherwise.
     /// True where the log has nothing of that yet: no verdict may come before it has.
     pub(super) fn report_split(
         &mut self,
@@ -86,13 +87,14 @@ impl Leader {
         if record.phase != Phase::Recovering || record.is_stopped() || reported {
             return false;
         }
-        let ours = self.may_be_ours(record, registry);
         let Some(split) = &self.split else { return false };
+        let ours = self.may_be_ours(record, registry);
+        let known_ms = in_phase_ms.min(now.since(split.since));
         // Whose cause nobody knows is waited for as long, and told with the verdict.
-        if in_phase_ms >= HEAL_MS && (ours || !split.stands) {
+        if (ours && in_phase_ms >= HEAL_MS) || (!split.stands && known_ms >= HEAL_MS) {
             return false;
         }
-        let healed_ms = in_phase_ms.min(now.since(self.hurt)).min(now.since(split.since));
+        let healed_ms = known_ms.min(now.since(self.hurt));
         if split.stands && healed_ms >= HEAL_MS {
             let what = format!(
                 "{}: the split-brain still stands {} s after the heal: {}",
@@ -118,9 +120,13 @@ impl Leader {
             || self.sessions.values().any(|session| session.report.alive() > 0)
     }
 
-    /// Remembers since when nothing of Squall's hurts anybody, as far as it is known.
+    /// Remembers when something of Squall's last hurt somebody, and forgets a split-brain that nobody sees
+    /// any more once nothing runs that may have seen it.
     pub(super) fn note_hurt(&mut self, now: Time, registry: &Registry) {
-        if self.split.is_some() && self.anybody_hurts(registry) {
+        let Some(split) = &self.split else { return };
+        if !split.stands && registry.running().all(|e| e.phase < Phase::Injecting) {
+            self.split = None;
+        } else if self.anybody_hurts(registry) {
             self.hurt = now;
         }
     }

@@ -60,7 +60,7 @@ pub const WORDS: &[Word] = &[
     word(
         "memory",
         "Memory is taken and kept in use: bytes, or percent of what is available, at once or over ramp. \
-         touch-rate says how much of it is written to each second, else all of it in 5s. The child that \
+         touch-rate (from 1MiB/s, of up to 8GiB) says how much of it is written to each second, else all of it in 5s. The child that \
          holds it dies first where memory runs out, and with the holder.\n\
          Example: - memory: { bytes: 512MiB, ramp: 10s, touch-rate: 100MiB/s }\n\
          On one host: squall inject memory --percent 50 --for 30s",
