@@ -13,7 +13,7 @@ use squall_faults::sys::links::Links;
 use crate::build::{Site, Start};
 use crate::init::HOST;
 use crate::mounts::{self, MARKER, PROGRAM, SEARCH};
-use crate::plan::{Host, PREFIX_V4, PREFIX_V6};
+use crate::plan::{Host, PREFIX_V4, PREFIX_V6, Plan};
 use crate::record::HOSTS_DIR;
 use crate::switch::{
     NOTE, become_init, has_ipv6, read_byte, say, tried, without_duplicate_detection,
@@ -44,7 +44,7 @@ fn make(
     mounts::make(site, &mut |note| say(words, &format!("{NOTE}{note}")))?;
     tried(without_duplicate_detection(), "IPv6 settings")?;
     tried(read_byte(gate), "the word of the switch")?;
-    network(host)?;
+    network(&site.plan, host)?;
     files(site, host)?;
     for start in (site.furnish)(host)? {
         spawn(site, host, &start)?;
@@ -52,7 +52,12 @@ fn make(
     become_init(PROGRAM.as_ref(), HOST, null.as_fd(), site)
 }
 
-fn network(host: &Host) -> Result<(), String> {
+/// In a larger lab hosts are told who their neighbours are. In smaller ones they ask, as hosts do; but all
+/// ask all, and the kernel's room for answers is one for all network namespaces: 50 hosts would need more
+/// than twice of it, and some would hear nobody for minutes.
+const KNOWN_ABOVE: usize = 16;
+
+fn network(plan: &Plan, host: &Host) -> Result<(), String> {
     let mut links = tried(Links::open(), "netlink")?;
     let lo = tried(links.index("lo"), "lo")?;
     tried(links.up(lo), "lo")?;
@@ -64,7 +69,17 @@ fn network(host: &Host) -> Result<(), String> {
     if let Some(v6) = v6 {
         tried(links.add_address(device, IpAddr::V6(v6), PREFIX_V6), DEVICE)?;
     }
-    tried(links.up(device), DEVICE)
+    tried(links.up(device), DEVICE)?;
+    if plan.hosts.len() > KNOWN_ABOVE {
+        let mut neighbours = Vec::new();
+        for other in plan.hosts.iter().filter(|other| other.name != host.name) {
+            let v6 = v6.and(Some(other.v6));
+            let all = other.v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6));
+            neighbours.extend(all.map(|address| (address, other.mac())));
+        }
+        tried(links.add_neighbours(device, &neighbours), "neighbours")?;
+    }
+    Ok(())
 }
 
 /// What every host's `/etc` says of the lab.

@@ -506,6 +506,19 @@ fn a_fleet_comes_up_answers_the_machine_and_loses_ours_but_not_its_hosts() {
     lab.down().expect("down");
 }
 
+/// How often the kernel had no room for a neighbour, in any network namespace.
+fn refused_neighbours() -> u64 {
+    let of = |table: &str| {
+        let text = std::fs::read_to_string(format!("/proc/net/stat/{table}")).expect("a table");
+        let mut lines = text.lines().map(|line| line.split_ascii_whitespace());
+        let at = lines.next().expect("names").position(|name| name == "table_fulls");
+        let at = at.expect("table_fulls");
+        let counts = lines.map(|mut cpu| u64::from_str_radix(cpu.nth(at).expect("a count"), 16));
+        counts.map(|count| count.expect("hexadecimal")).sum::<u64>()
+    };
+    of("arp_cache") + of("ndisc_cache")
+}
+
 #[test]
 fn a_small_fleet_is_up_in_seconds_and_a_large_one_soon_after() {
     let before = Machine::now();
@@ -515,7 +528,7 @@ fn a_small_fleet_is_up_in_seconds_and_a_large_one_soon_after() {
     // Three times what is promised on a machine that does nothing else.
     let labs = [(5, 3 * 3), (50, 3 * 20)].map(|(hosts, most_s)| {
         let up = Up { root: Some(root.clone()), hosts, coordinators: 3, ..Up::default() };
-        let began = Instant::now();
+        let (full, began) = (refused_neighbours(), Instant::now());
         let lab = Lab::up(&copy, &up).unwrap_or_else(|e| panic!("{e}"));
         let took = began.elapsed();
         println!("{hosts} hosts and 3 coordinators: up in {took:?}");
@@ -524,6 +537,9 @@ fn a_small_fleet_is_up_in_seconds_and_a_large_one_soon_after() {
         let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
         let all = status["hosts"].as_array().expect("hosts");
         assert_eq!(all.iter().filter(|h| h["state"] == "armed").count(), usize::from(hosts));
+        // All gossip with all: by now each would have asked for most of the others.
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(refused_neighbours(), full, "the machine's table of neighbours is full");
         lab
     });
     for lab in labs {

@@ -1,6 +1,6 @@
-//! Links and addresses of virtual hosts, by rtnetlink.
+//! Links, addresses and neighbours of virtual hosts, by rtnetlink.
 //!
-//! Source: `linux/rtnetlink.h`, `linux/if_link.h`, `linux/if_addr.h`, `linux/veth.h`.
+//! Source: `linux/rtnetlink.h`, `linux/if_link.h`, `linux/if_addr.h`, `linux/neighbour.h`, `linux/veth.h`.
 
 use std::io;
 use std::net::IpAddr;
@@ -12,6 +12,7 @@ use super::netlink::{ACK, CREATE, EXCL, Message, Payload, Socket};
 const NETLINK_ROUTE: u32 = 0;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_NEWNEIGH: u16 = 28;
 const IFF_UP: u32 = 1;
 /// Attributes of a link: `IFLA_*`.
 const LINK_ADDRESS: u16 = 1;
@@ -29,6 +30,11 @@ const ADDR_LOCAL: u16 = 2;
 const ADDR_FLAGS: u16 = 8;
 /// No duplicate address detection: such an address can be used at once.
 const NODAD: u32 = 0x02;
+/// Attributes of a neighbour: `NDA_*`.
+const NEIGHBOUR_ADDRESS: u16 = 1;
+const NEIGHBOUR_MAC: u16 = 2;
+/// Never asked for again, and never forgotten.
+const NUD_PERMANENT: u16 = 0x80;
 /// Messages of one datagram, at most.
 const BATCH: usize = 32;
 
@@ -110,16 +116,43 @@ impl Links {
     /// # Errors
     /// The kernel's.
     pub fn add_address(&mut self, index: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
-        let (family, octets) = match address {
-            IpAddr::V4(a) => (libc::AF_INET, a.octets().to_vec()),
-            IpAddr::V6(a) => (libc::AF_INET6, a.octets().to_vec()),
-        };
+        let (family, octets) = octets(address);
         // `struct ifaddrmsg`: family, prefix, flags, scope (0: everywhere), index.
-        let mut header = vec![family as u8, prefix, 0, 0];
+        let mut header = vec![family, prefix, 0, 0];
         header.extend(index.to_ne_bytes());
         let mut payload = Payload::new(&header);
         payload.attr(ADDR_LOCAL, &octets).attr(ADDR_ADDRESS, &octets).u32(ADDR_FLAGS, NODAD);
         self.0.request(&[new(RTM_NEWADDR, payload)])
+    }
+
+    /// Tells a link for good where its neighbours are, so that it asks for none of them. The kernel bounds
+    /// those that it found out itself, over all network namespaces together (`gc_thresh3`, 1,024 mostly);
+    /// these do not count.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_neighbours(&mut self, index: u32, all: &[(IpAddr, Mac)]) -> io::Result<()> {
+        let neighbour = |(address, mac): &(IpAddr, Mac)| {
+            let (family, octets) = octets(*address);
+            // `struct ndmsg`: family, padding, index, state, flags, type.
+            let mut header = vec![family, 0, 0, 0];
+            header.extend(index.to_ne_bytes());
+            header.extend(NUD_PERMANENT.to_ne_bytes());
+            header.extend([0, 0]);
+            let mut payload = Payload::new(&header);
+            payload.attr(NEIGHBOUR_ADDRESS, &octets).attr(NEIGHBOUR_MAC, mac);
+            new(RTM_NEWNEIGH, payload)
+        };
+        let messages: Vec<Message> = all.iter().map(neighbour).collect();
+        messages.chunks(BATCH).try_for_each(|chunk| self.0.request(chunk))
+    }
+}
+
+/// The family of an address, and its bytes.
+fn octets(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(a) => (libc::AF_INET as u8, a.octets().to_vec()),
+        IpAddr::V6(a) => (libc::AF_INET6 as u8, a.octets().to_vec()),
     }
 }
 
