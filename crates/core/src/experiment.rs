@@ -79,7 +79,8 @@ pub struct Safety {
     pub lease_ms: u64,
     /// A fault that was lost does not end the rest.
     pub continue_on_loss: bool,
-    /// The experiment is meant to split authority: a split-brain is no incident while its faults are in place.
+    /// The experiment is meant to split authority: a split-brain is no incident while its faults are in
+    /// place.
     pub expects_split: bool,
 }
 
@@ -316,8 +317,8 @@ pub struct ExperimentRecord {
 }
 
 impl Experiment {
-    /// The first host whose policy would refuse a fault of this, or a probe's program, and why. `known` says the policy of a
-    /// host and how many faults are alive there; `None` leaves it to the host.
+    /// The first host whose policy would refuse a fault of this, or a probe's program, and why. `known`
+    /// says the policy of a host and how many faults are alive there; `None` leaves it to the host.
     pub fn refused_by(
         &self,
         mut known: impl FnMut(&HostName) -> Option<(Policy, usize)>,

@@ -178,7 +178,8 @@ struct Touching {
     since: Instant,
     /// How much was taken when counting began.
     of: Option<u64>,
-    /// Bytes, and in how long; `None` before that was seen, or where the kernel does not tell.
+    /// Bytes, and in how long, at the last count of what stood; `None` before, or where the kernel does not
+    /// tell.
     seen: Option<(u64, Duration)>,
 }
 
@@ -198,7 +199,7 @@ impl Touching {
     fn words(&self, taken: u64) -> String {
         match self.seen {
             None => String::new(),
-            Some((bytes, span)) if bytes + OWN_PAGES >= taken => {
+            Some((bytes, span)) if taken > 0 && bytes + OWN_PAGES >= taken => {
                 format!(", all of it touched within {} ms", span.as_millis())
             }
             Some((bytes, span)) => {

@@ -104,7 +104,7 @@ pub struct Leader {
     /// For a fault that is ordered no more and was never listed: the host's life and clock then.
     unlisted: BTreeMap<FaultId, (AgentRun, Time)>,
     capabilities: BTreeMap<HostName, Vec<Capability>>,
-    /// Policies of hosts that say something else than the default: what they say, where that is known.
+    /// Policies of hosts that said something else than the default; `None` where nobody here can read it.
     policies: BTreeMap<HostName, Option<Policy>>,
     /// What the probes of this node have seen.
     own_probes: Vec<ProbeReport>,

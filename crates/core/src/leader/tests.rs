@@ -1130,7 +1130,22 @@ fn held_split(expected: bool) -> Bench {
     b
 }
 
-/// The same, recovering.
+/// A bench whose one experiment holds, and has a minute of probes before it.
+fn held_long() -> Bench {
+    let mut b = Bench::new();
+    b.submit(1, &[1], |e| {
+        with_probe(e);
+        e.recovery_ms = 4 * HEAL_MS;
+        e.safety.expects_split = true;
+    });
+    b.wait(1_000);
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b
+}
+
+/// As [`held_split`], recovering.
 fn recovering_split() -> Bench {
     let mut b = held_split(true);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
@@ -1168,16 +1183,7 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     b.wait(2_000);
     assert_eq!(b.verdict(2).0, Verdict::Held);
     // Where the first is not seen for so long, the next may be another one.
-    let mut b = Bench::new();
-    b.submit(1, &[1], |e| {
-        with_probe(e);
-        e.recovery_ms = 4 * HEAL_MS;
-        e.safety.expects_split = true;
-    });
-    b.wait(1_000);
-    samples(&mut b, Stage::Before, 10);
-    b.wait(1_000);
-    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    let mut b = held_long();
     b.leader.handle_judgement(b.now, &split());
     b.wait(1_000);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
@@ -1189,16 +1195,7 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     b.wait(4_000);
     assert_eq!(b.record(1).incidents.len(), 1);
     // Gone, and back: the time begins anew, whatever the phase took.
-    let mut b = Bench::new();
-    b.submit(1, &[1], |e| {
-        with_probe(e);
-        e.recovery_ms = 4 * HEAL_MS;
-        e.safety.expects_split = true;
-    });
-    b.wait(1_000);
-    samples(&mut b, Stage::Before, 10);
-    b.wait(1_000);
-    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    let mut b = held_long();
     b.wait(1_000);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
     b.wait(2 * HEAL_MS);
