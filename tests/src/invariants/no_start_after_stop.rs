@@ -27,7 +27,8 @@ pub(super) fn check(world: &World) -> Result<(), String> {
             | Command::Settle { .. }
             | Command::Stop(_)
             | Command::Resume { .. }
-            | Command::Barrier => false,
+            | Command::Barrier
+            | Command::EndAll { .. } => false,
         };
         if starts {
             return Err(format!("{command:?} committed at {} while stopped", at.0));

@@ -97,7 +97,8 @@ impl Log {
             | Command::Report { .. }
             | Command::Settle { .. }
             | Command::Stop(_)
-            | Command::Barrier => before,
+            | Command::Barrier
+            | Command::EndAll { .. } => before,
         };
         self.registry.applied = if matches!(outcome, Outcome::Done(_)) { numbered } else { before };
         for record in self.registry.experiments.values_mut() {

@@ -8,7 +8,7 @@ use squall_core::experiment::{EndReason, Experiment};
 use squall_core::ids::{CommandId, ExperimentId, HostName, StopId};
 use squall_core::leader::FRESH_MS;
 use squall_core::message::{Request, Response};
-use squall_core::registry::{Command, MAX_TOKEN_MS, Outcome, Refusal};
+use squall_core::registry::{Command, MAX_TOKEN_MS, Refusal};
 use squall_core::spec::{self, File, Filled, Fleet};
 use squall_core::stopping;
 use squall_core::time::{Time, WallTime};
@@ -30,9 +30,11 @@ pub(super) async fn write(node: &Arc<Node>, by: &str, request: Request) -> Respo
         Request::Resume { command, stops, despite } => {
             return resume(node, by, command, stops, despite).await;
         }
-        Request::ClearFaults { command } => return clear(node, by, command).await,
         Request::StopExperiment { command, id } => {
             (command, Command::End { id, why: EndReason::Operator(by.to_owned()) })
+        }
+        Request::ClearFaults { command } => {
+            (command, Command::EndAll { why: EndReason::Operator(by.to_owned()) })
         }
         Request::Drain { command, host, drained } => (command, Command::Drain { host, drained }),
         Request::CreateToken { command, host, hash, ttl_ms } => {
@@ -174,26 +176,6 @@ fn not_stopped(node: &Node, despite: &BTreeSet<HostName>) -> Vec<HostName> {
         });
         stopping::blockers(clock::now(), hosts, digest, despite)
     })
-}
-
-/// Ends every running experiment, each under an id that follows from the command's.
-async fn clear(node: &Arc<Node>, by: &str, command: CommandId) -> Response {
-    if let Some(answer) = unless_confirmed(node, command).await {
-        return answer;
-    }
-    let running: Vec<ExperimentId> =
-        node.applied.read(|r| r.running().filter(|e| e.ending.is_none()).map(|e| e.id).collect());
-    let mut result = Outcome::Unchanged;
-    for id in running {
-        let each = CommandId(uuid::Uuid::from_u128(command.0.as_u128() ^ id.0.as_u128()));
-        let why = EndReason::Operator(by.to_owned());
-        match propose(node, by, each, Command::End { id, why }).await {
-            Response::Outcome(Outcome::Done(index)) => result = Outcome::Done(index),
-            Response::Outcome(_) => {}
-            other => return other,
-        }
-    }
-    Response::Outcome(result)
 }
 
 /// An experiment file (JSON) with every name resolved against the fleet as this node sees it now.

@@ -48,6 +48,7 @@ impl fmt::Display for Proposal {
             Command::Stop(_) => "stop",
             Command::Resume { .. } => "resume",
             Command::Barrier => "barrier",
+            Command::EndAll { .. } => "end-all",
         };
         write!(f, "{what} {} by {}", self.0.id, self.0.by)
     }

@@ -4,6 +4,7 @@ use super::{
     Command, Entry, HostRecord, MAX_HOSTS, MAX_REMEMBERED, MAX_TOKENS, Outcome, Refusal, Registry,
     StopRecord, Token,
 };
+use crate::experiment::EndReason;
 use crate::fence::{MAX_STOPS, Resume};
 use crate::ids::{CommandId, LogIndex, StopId};
 use crate::radius::OverRadius;
@@ -72,6 +73,10 @@ impl Registry {
             Command::Stop(stop) => self.stop(index, entry, *stop),
             Command::Resume { stops, despite: _ } => self.resume(index, stops),
             Command::Barrier => Ok(Outcome::Unchanged),
+            Command::EndAll { why } => {
+                let any = self.end_all(entry.at, why);
+                Ok(if any { Outcome::Done(index) } else { Outcome::Unchanged })
+            }
         }
     }
 
@@ -96,7 +101,7 @@ impl Registry {
         // Never refused for room: a stop must always arrive. The limit refuses new experiments instead.
         self.fence.hear(stop);
         self.stops.insert(stop, StopRecord { index, by: entry.by.clone(), at: entry.at });
-        self.end_all_for_stop(entry.at);
+        self.end_all(entry.at, &EndReason::StopAll);
         Ok(Outcome::Done(index))
     }
 

@@ -213,12 +213,16 @@ impl Registry {
         }
     }
 
-    pub(super) fn end_all_for_stop(&mut self, at: WallTime) {
+    /// Whether there were any whose end had not been asked for.
+    pub(super) fn end_all(&mut self, at: WallTime, why: &EndReason) -> bool {
+        let mut any = false;
         for record in self.experiments.values_mut().filter(|e| e.is_running()) {
             if record.ending.is_none() {
-                record.end(at, EndReason::StopAll);
+                record.end(at, why.clone());
+                any = true;
             }
         }
+        any
     }
 
     pub(super) fn observe(

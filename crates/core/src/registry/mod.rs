@@ -132,6 +132,11 @@ pub enum Command {
     },
     /// Changes nothing: what stands before it in the log is settled, and what does not never will be.
     Barrier,
+    /// Every experiment that runs here in the log is to end early; what starts behind it goes on.
+    EndAll {
+        /// Why.
+        why: EndReason,
+    },
 }
 
 /// Further addresses of a host that are registered, at most.

@@ -495,6 +495,27 @@ fn a_stop_ends_all_and_nothing_starts_before_a_resume_that_names_it() {
 }
 
 #[test]
+fn ending_all_again_under_its_id_spares_what_started_since() {
+    let mut log = Log::with_hosts(9);
+    let clear = || Command::EndAll { why: EndReason::Operator("ann".into()) };
+    let number = |n| CommandId(Uuid::from_u128(n));
+    assert_eq!(log.say(clear()), Outcome::Unchanged, "nothing runs");
+    log.done(submit(1, &["h1"]));
+    log.done(submit(2, &["h2"]));
+    log.done(settle(2, Verdict::Held));
+    let first = log.say_as(number(7_000), clear());
+    assert!(matches!(first, Outcome::Done(_)), "{first:?}");
+    assert_eq!(log.experiment(1).ending, Some(EndReason::Operator("ann".into())));
+    assert_eq!(log.experiment(2).ending, None, "it was over");
+    log.done(submit(3, &["h3"]));
+    assert_eq!(log.say_as(number(7_000), clear()), first);
+    assert_eq!(log.experiment(3).ending, None, "it started behind it");
+    log.done(clear());
+    assert!(log.experiment(3).ending.is_some());
+    assert!(log.registry.fence.armed(), "nothing is latched");
+}
+
+#[test]
 fn a_share_is_given_back_only_when_the_host_is_clean() {
     for (state, released) in [
         (clean(), true),
@@ -627,6 +648,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         6 => (number(), phase(), phase()).prop_map(|(n, from, to)| advance(n, from, to)),
         6 => (number(), name(), any_state()).prop_map(|(n, h, state)| observe(n, &h, state)),
         1 => number().prop_map(end),
+        1 => Just(Command::EndAll { why: EndReason::Operator("ann".into()) }),
         1 => (number(), "[ab]").prop_map(|(n, what)| report(n, &what)),
         1 => number().prop_map(|n| settle(n, Verdict::Unknown)),
         1 => (1..4_u128).prop_map(|n| Command::Stop(stop(n))),

@@ -120,8 +120,9 @@ fn every_variant_has_a_sample() {
         Command::Stop(_) => 10,
         Command::Resume { .. } => 11,
         Command::Barrier => 12,
+        Command::EndAll { .. } => 13,
     };
-    covered(13, samples::commands().iter().map(command));
+    covered(14, samples::commands().iter().map(command));
     let record = |r: &Record| match r {
         Record::Stop(_) => 0,
         Record::Resume(_) => 1,

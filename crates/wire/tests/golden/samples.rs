@@ -553,6 +553,7 @@ pub fn commands() -> Vec<Command> {
         Command::Stop(stop(2)),
         Command::Resume { stops: BTreeSet::from([stop(2)]), despite: BTreeSet::from([host("h3")]) },
         Command::Barrier,
+        Command::EndAll { why: EndReason::Operator("operator/alice".into()) },
     ]
 }
 
