@@ -3,12 +3,15 @@
 //! No message carries its sender's clock for the receiver to compare with: a moment is the echo of
 //! the receiver's own [`Time`] plus milliseconds.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::{Ended, Experiment, ExperimentRecord, Phase};
+use crate::experiment::{Ended, Experiment, ExperimentRecord};
 use crate::fault::{Fault, Kind};
 use crate::fence::Resume;
 use crate::hold::{Achieved, Capability};
@@ -452,15 +455,10 @@ impl Status {
     /// something, or no quorum stands behind this answer.
     #[must_use]
     pub fn is_whole(&self, host: &HostName) -> Option<bool> {
-        // An order may still be on its way there.
-        let may_hold =
-            |e: &ExperimentRecord| e.phase >= Phase::Injecting && e.reserved.contains(host);
-        let report =
-            self.hosts.iter().find(|h| h.host.name == *host).and_then(|h| h.report.as_ref());
-        let mut faults = report.into_iter().flat_map(|report| &report.faults);
+        let status = self.hosts.iter().find(|h| h.host.name == *host)?;
+        let mut faults = status.report.iter().flat_map(|report| &report.faults);
         let holds = faults.any(|f| !f.phase.is_over() && !f.id.experiment.is_local());
-        let may = holds || self.experiments.iter().any(may_hold);
-        (self.confirmed && !may).then_some(report.is_some())
+        (self.confirmed && !holds && !status.may_hold).then_some(status.report.is_some())
     }
 }
 
@@ -499,6 +497,8 @@ pub struct HostStatus {
     pub report: Option<Report>,
     /// What it can hold, where it said.
     pub capabilities: Vec<Capability>,
+    /// By the log it may hold something of experiments, or an order of theirs may be on its way there.
+    pub may_hold: bool,
 }
 
 /// What the views show.

@@ -47,6 +47,7 @@ fn hosts(node: &Node) -> Vec<HostStatus> {
     let now = clock::now();
     let sessions = node.sessions();
     node.applied.read(|registry| {
+        let may_hold = registry.may_hold();
         let status = |host: &HostName| {
             let session = sessions.get(host);
             let last = session.and_then(|s| s.report.as_ref());
@@ -62,6 +63,7 @@ fn hosts(node: &Node) -> Vec<HostStatus> {
                     ..*report
                 }),
                 capabilities: session.map(|s| s.hello.capabilities.clone()).unwrap_or_default(),
+                may_hold: may_hold.contains(host),
             }
         };
         registry.hosts.keys().map(status).collect()

@@ -305,6 +305,13 @@ impl Registry {
         self.experiments.values().filter(|e| e.is_running())
     }
 
+    /// Hosts that may hold something of experiments, or to which an order of theirs may be on its way.
+    #[must_use]
+    pub fn may_hold(&self) -> BTreeSet<&HostName> {
+        let begun = self.experiments.values().filter(|e| e.phase >= Phase::Injecting);
+        begun.flat_map(|e| &e.reserved).collect()
+    }
+
     /// Who has reserved which hosts.
     #[must_use]
     pub fn reservations(&self) -> Vec<(ExperimentId, String, Vec<HostName>)> {

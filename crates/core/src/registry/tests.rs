@@ -528,10 +528,13 @@ fn a_share_is_given_back_only_when_the_host_is_clean() {
         let mut log = at_phase(Phase::Injecting);
         log.done(observe(1, "h1", state.clone()));
         assert_eq!(log.experiment(1).reserved.is_empty(), released, "{state:?}");
+        assert_eq!(log.registry.may_hold().is_empty(), released, "{state:?}");
         log.done(settle(1, Verdict::Unknown));
         assert_eq!(log.registry.reservations().is_empty(), released, "{state:?}, settled");
         assert_eq!(log.experiment(1).residue().is_empty(), state != stuck());
     }
+    let reserved = at_phase(Phase::Baseline);
+    assert!(!reserved.experiment(1).reserved.is_empty() && reserved.registry.may_hold().is_empty());
     // Nobody reported: after injection it may be there, before it cannot.
     for (phase, released) in [(Phase::Baseline, true), (Phase::Injecting, false)] {
         let mut log = at_phase(phase);

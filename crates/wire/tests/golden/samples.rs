@@ -489,6 +489,7 @@ pub fn responses() -> Vec<Response> {
             age_ms: Some(500),
             report: Some(report()),
             capabilities: vec![capability()],
+            may_hold: true,
         }],
         experiments: vec![record()],
     };

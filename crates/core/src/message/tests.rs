@@ -1,0 +1,89 @@
+//! What of the messages is more than their shape.
+
+use uuid::Uuid;
+
+use super::*;
+
+fn host(name: &str) -> HostName {
+    name.parse().unwrap()
+}
+
+fn fault(experiment: ExperimentId, phase: HostPhase) -> FaultReport {
+    FaultReport {
+        id: FaultId { experiment, fault: 0, host: host("h1") },
+        kind: None,
+        phase,
+        lease_ms: 1,
+        remaining_ms: 1,
+        achieved: None,
+        ended: None,
+        refusal: None,
+    }
+}
+
+/// As a confirmed answer has it: one host that reports these faults and has no experiment in the log.
+fn status(faults: Vec<FaultReport>) -> Status {
+    let report = Report {
+        run: AgentRun(Uuid::from_u128(1)),
+        t: Time(1),
+        digest: 0,
+        newest_resume: LogIndex(0),
+        synced: true,
+        armed: true,
+        obeys: Leadership::default(),
+        faults,
+        probes: Vec::new(),
+        row: None,
+    };
+    let record = HostRecord {
+        name: host("h1"),
+        address: [10, 0, 0, 1].into(),
+        also: Vec::new(),
+        labels: BTreeMap::new(),
+        gossip_port: 1,
+        relay_port: 1,
+        coordinator: false,
+        drained: true,
+    };
+    Status {
+        cluster: "test".into(),
+        node: NodeId(1),
+        leader: Some(NodeId(1)),
+        term: 1,
+        confirmed: true,
+        applied: LogIndex(1),
+        outstanding: Vec::new(),
+        coordinators: Vec::new(),
+        hosts: vec![HostStatus {
+            host: record,
+            connected: true,
+            age_ms: Some(1),
+            report: Some(report),
+            capabilities: Vec::new(),
+            may_hold: false,
+        }],
+        experiments: Vec::new(),
+    }
+}
+
+#[test]
+fn a_drained_host_is_whole_by_its_own_word_and_by_the_log_of_a_quorum() {
+    let ordered = ExperimentId(Uuid::from_u128(7));
+    let whole = |status: &Status| status.is_whole(&host("h1"));
+    assert_eq!(whole(&status(Vec::new())), Some(true));
+    assert_eq!(whole(&status(vec![fault(ordered, HostPhase::Clean)])), Some(true));
+    let by_hand = fault(ExperimentId::local(8), HostPhase::Held);
+    assert_eq!(whole(&status(vec![by_hand])), Some(true), "a person's fault is not a drain's");
+    for phase in [HostPhase::Held, HostPhase::Reverting, HostPhase::Stuck] {
+        assert_eq!(whole(&status(vec![fault(ordered, phase)])), None, "{phase:?}");
+    }
+    assert_eq!(whole(&Status { confirmed: false, ..status(Vec::new()) }), None);
+    // However many experiments have room in the answer.
+    let mut ordered_by_the_log = status(Vec::new());
+    ordered_by_the_log.hosts[0].may_hold = true;
+    assert_eq!(whole(&ordered_by_the_log), None);
+    let mut silent = status(Vec::new());
+    silent.hosts[0].report = None;
+    assert_eq!(whole(&silent), Some(false), "nothing by the log, and nobody hears it");
+    assert_eq!(status(Vec::new()).is_whole(&host("h2")), None, "not registered");
+}
