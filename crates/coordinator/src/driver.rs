@@ -25,7 +25,7 @@ use crate::clock;
 use crate::node::Node;
 use crate::outbox::Outboxes;
 use crate::server::refuse;
-use crate::sessions::{peers_of, policy_of};
+use crate::sessions::policy_of;
 use leading::Leading;
 pub(crate) use leading::{leadership, new_command};
 use probing::Probing;
@@ -192,14 +192,15 @@ impl Driver {
         if let Some(leading) = &mut self.leading {
             leading.machine.handle_hello(host.clone(), capabilities, policy);
         }
-        let (known, peers) = self
-            .node
-            .applied
-            .read(|registry| (registry.hosts.contains_key(&host), peers_of(&host, registry)));
-        if !known {
+        if !self.node.applied.read(|registry| registry.hosts.contains_key(&host)) {
             self.broadcasts.handle_stranger(clock::now(), &host);
         }
-        self.send(connection, &ToAgent::Peers(peers));
+        let news = self.node.sessions().of_connection(connection).and_then(|(host, session)| {
+            self.node.applied.read(|registry| session.news_of_peers(host, registry))
+        });
+        if let Some((connection, peers)) = news {
+            self.send(connection, &ToAgent::Peers(peers));
+        }
     }
 
     /// Two agents speak for one host: neither is heard, and what either said counts for nothing.
@@ -290,10 +291,12 @@ impl Driver {
         let hosts = self.node.applied.read(|r| (r.hosts != self.told).then(|| r.hosts.clone()));
         let Some(hosts) = hosts else { return };
         self.told = hosts;
-        let all: Vec<(HostName, u64)> =
-            self.node.sessions().iter().map(|(h, s)| (h.clone(), s.connection)).collect();
-        for (host, connection) in all {
-            let peers = self.node.applied.read(|registry| peers_of(&host, registry));
+        let mut sessions = self.node.sessions();
+        let news: Vec<_> = self.node.applied.read(|registry| {
+            sessions.iter_mut().filter_map(|(host, s)| s.news_of_peers(host, registry)).collect()
+        });
+        drop(sessions);
+        for (connection, peers) in news {
             self.send(connection, &ToAgent::Peers(peers));
         }
     }

@@ -1,6 +1,7 @@
 //! The hosts whose control streams are open here, and what they said last.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
 use squall_core::fence::MAX_STOPS;
 use squall_core::ids::{HostName, StopId};
@@ -29,6 +30,22 @@ pub(crate) struct Session {
     pub hello: Hello,
     /// Its last report and when it arrived.
     pub report: Option<(Report, Time)>,
+    /// A hash of the peers that it was told of last.
+    peers: u64,
+}
+
+impl Session {
+    /// What its `host` is to be told of the others, where it was told something else last: its connection
+    /// and them. A change of one host concerns those next to it, not a whole fleet.
+    pub(crate) fn news_of_peers(
+        &mut self,
+        host: &HostName,
+        registry: &Registry,
+    ) -> Option<(u64, Vec<PeerHost>)> {
+        let peers = peers_of(host, registry);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&peers);
+        (std::mem::replace(&mut self.peers, hash) != hash).then_some((self.connection, peers))
+    }
 }
 
 /// All of them, by host.
@@ -55,7 +72,9 @@ impl Sessions {
     pub(crate) fn add(&mut self, connection: u64, hello: Hello) -> Option<u64> {
         let host = hello.host.name.clone();
         self.host_of.insert(connection, host.clone());
-        let old = self.by_host.insert(host.clone(), Session { connection, hello, report: None });
+        let old = self
+            .by_host
+            .insert(host.clone(), Session { connection, hello, report: None, peers: 0 });
         old.map(|s| {
             self.host_of.remove(&s.connection);
             if let Some(last) = s.report {
@@ -110,6 +129,10 @@ impl Sessions {
         self.by_host.get(host)
     }
 
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&HostName, &mut Session)> {
+        self.by_host.iter_mut()
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&HostName, &Session)> {
         self.by_host.iter()
     }
@@ -122,7 +145,7 @@ pub(crate) fn policy_of(hello: &Hello) -> Option<Policy> {
 
 /// The others whom `me` is told of: of its own cohort first, each time those next on the ring of
 /// names, one behind and one before in turn, so that whom `me` knows knows `me`. Beats stand on that.
-pub(crate) fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
+fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
     use std::ops::Bound::{Excluded, Unbounded};
     let own = registry.hosts.get(me).map_or("", HostRecord::cohort);
     let ring = || {
@@ -130,8 +153,8 @@ pub(crate) fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
         let before = registry.hosts.range::<HostName, _>((Unbounded, Excluded(me)));
         after.chain(before).map(|(_, h)| h)
     };
-    let same = from_both_ends(ring().filter(|h| h.cohort() == own).collect());
-    let rest = from_both_ends(ring().filter(|h| h.cohort() != own).collect());
+    let same = from_both_ends(ring().filter(|h| h.cohort() == own));
+    let rest = from_both_ends(ring().filter(|h| h.cohort() != own));
     let peer = |h: &HostRecord| PeerHost {
         name: h.name.clone(),
         address: h.address,
@@ -142,13 +165,13 @@ pub(crate) fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
     same.chain(rest).take(MAX_PEERS).map(peer).collect()
 }
 
-/// First, last, second, last but one, and so on.
-fn from_both_ends<T>(items: Vec<T>) -> impl Iterator<Item = T> {
-    let mut items = VecDeque::from(items);
+/// First, last, second, last but one, and so on. Looks at no more than it is asked for: in a fleet of
+/// thousands that is little of the ring.
+fn from_both_ends<T>(mut items: impl DoubleEndedIterator<Item = T>) -> impl Iterator<Item = T> {
     let mut front = false;
     std::iter::from_fn(move || {
         front = !front;
-        if front { items.pop_front() } else { items.pop_back() }
+        if front { items.next() } else { items.next_back() }
     })
 }
 
@@ -202,6 +225,44 @@ mod tests {
         let registry = registry(&[("h1", "a"), ("h2", "b"), ("h3", "a"), ("h4", "a")]);
         let peers = peers_of(&"h3".parse().unwrap(), &registry);
         assert_eq!(names(&peers), ["h4", "h1", "h2"]);
+    }
+
+    fn hello(host: &HostRecord) -> Hello {
+        Hello {
+            run: squall_core::ids::AgentRun(uuid::Uuid::from_u128(1)),
+            host: host.clone(),
+            version: String::new(),
+            capabilities: Vec::new(),
+            policy: None,
+        }
+    }
+
+    #[test]
+    fn only_whose_peers_have_changed_is_told() {
+        let all: Vec<String> = (0..200).map(|n| format!("h{n:03}")).collect();
+        let mut registry = registry(&all.iter().map(|n| (n.as_str(), "a")).collect::<Vec<_>>());
+        let mut sessions = Sessions::default();
+        for (connection, host) in (1..).zip(registry.hosts.values()) {
+            sessions.add(connection, hello(host));
+        }
+        let news = |sessions: &mut Sessions, registry: &Registry| -> Vec<_> {
+            sessions.iter_mut().filter_map(|(host, s)| s.news_of_peers(host, registry)).collect()
+        };
+        assert_eq!(news(&mut sessions, &registry).len(), 200);
+        assert_eq!(news(&mut sessions, &registry), []);
+        let moved = registry.hosts.get_mut(&"h100".parse().unwrap()).unwrap();
+        moved.drained = true;
+        assert_eq!(news(&mut sessions, &registry), [], "that is no matter of theirs");
+        let moved = registry.hosts.get_mut(&"h100".parse().unwrap()).unwrap();
+        moved.gossip_port = 9;
+        let told = news(&mut sessions, &registry);
+        assert_eq!(told.len(), MAX_PEERS, "whom it knows knows it");
+        assert!(told.iter().all(|(_, peers)| peers.iter().any(|p| p.gossip_port == 9)));
+        // Whoever connects anew is told anew.
+        let back = hello(&registry.hosts[&HostName::try_from("h007".to_owned()).unwrap()]);
+        sessions.add(1_000, back);
+        let told = news(&mut sessions, &registry);
+        assert_eq!(told.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [1_000]);
     }
 
     #[test]
