@@ -445,11 +445,21 @@ pub struct Status {
     pub coordinators: Vec<CoordinatorStatus>,
     /// Every registered host.
     pub hosts: Vec<HostStatus>,
-    /// The experiments that have room in one answer, the newest first to stay.
+    /// What hosts can hold: each answer that was given, once. Most hosts of a fleet give the same.
+    pub capabilities: Vec<Vec<Capability>>,
+    /// The experiments that have room in one answer, newest start last.
     pub experiments: Vec<ExperimentRecord>,
+    /// So many had no room in it: the oldest, or very large ones.
+    pub left_out: u32,
 }
 
 impl Status {
+    /// What `host` can hold, where it said.
+    #[must_use]
+    pub fn capabilities_of(&self, host: &HostStatus) -> &[Capability] {
+        host.capabilities.and_then(|place| self.capabilities.get(place as usize)).map_or(&[], |c| c)
+    }
+
     /// Whether `host`, to which nothing is ordered any more, holds nothing of experiments by its own word.
     /// False where nobody hears it, though it may hold nothing by the log; `None` while it may hold
     /// something, or no quorum stands behind this answer.
@@ -495,8 +505,8 @@ pub struct HostStatus {
     pub age_ms: Option<u64>,
     /// Its last report.
     pub report: Option<Report>,
-    /// What it can hold, where it said.
-    pub capabilities: Vec<Capability>,
+    /// The place of what it can hold in [`Status::capabilities`]; `None` where it did not say.
+    pub capabilities: Option<u32>,
     /// By the log it may hold something of experiments, or an order of theirs may be on its way there.
     pub may_hold: bool,
 }

@@ -1,11 +1,12 @@
 //! What operators read. With a quorum behind it where one answers; else as far as this coordinator
 //! knows, and marked so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
 use squall_core::experiment::{Experiment, ExperimentRecord};
+use squall_core::hold::Capability;
 use squall_core::ids::{ExperimentId, HostName};
 use squall_core::message::{HostStatus, Plan, Report, Response, Shown, Status, ViewsAnswer};
 use squall_core::registry::{Refusal, Registry};
@@ -24,10 +25,10 @@ const ROOM: usize = MAX_FRAME - 64 * 1024;
 pub(super) async fn status(node: &Arc<Node>) -> Response {
     let (standing, coordinators) = tokio::join!(node.confirm(), node.statuses());
     let own = node.status();
-    let hosts = hosts(node);
+    let (hosts, capabilities) = hosts(node);
     let outstanding = node.outstanding();
-    let room = ROOM.saturating_sub(len_of(&hosts));
-    let (experiments, _) = node.applied.read(|r| newest(r, room));
+    let room = ROOM.saturating_sub(len_of(&hosts) + len_of(&capabilities));
+    let (experiments, left_out) = node.applied.read(|r| newest(r, room));
     Response::Status(Box::new(Status {
         cluster: node.identity.peer().cluster.clone(),
         node: node.config.id,
@@ -38,15 +39,18 @@ pub(super) async fn status(node: &Arc<Node>) -> Response {
         outstanding,
         coordinators,
         hosts,
+        capabilities,
         experiments,
+        left_out,
     }))
 }
 
-/// Every registered host, with what this coordinator last heard of it.
-fn hosts(node: &Node) -> Vec<HostStatus> {
+/// Every registered host, with what this coordinator last heard of it, and what they can hold.
+fn hosts(node: &Node) -> (Vec<HostStatus>, Vec<Vec<Capability>>) {
     let now = clock::now();
     let sessions = node.sessions();
-    node.applied.read(|registry| {
+    let mut capabilities = Capabilities::default();
+    let hosts = node.applied.read(|registry| {
         let may_hold = registry.may_hold();
         let status = |host: &HostName| {
             let session = sessions.get(host);
@@ -62,12 +66,32 @@ fn hosts(node: &Node) -> Vec<HostStatus> {
                     row: None,
                     ..*report
                 }),
-                capabilities: session.map(|s| s.hello.capabilities.clone()).unwrap_or_default(),
+                capabilities: session.map(|s| capabilities.place_of(&s.hello.capabilities)),
                 may_hold: may_hold.contains(host),
             }
         };
         registry.hosts.keys().map(status).collect()
-    })
+    });
+    (hosts, capabilities.all)
+}
+
+/// What hosts can hold, each answer once: a fleet of thousands has room in one frame.
+#[derive(Default)]
+struct Capabilities {
+    all: Vec<Vec<Capability>>,
+    places: HashMap<Vec<Capability>, u32>,
+}
+
+impl Capabilities {
+    fn place_of(&mut self, capabilities: &[Capability]) -> u32 {
+        if let Some(place) = self.places.get(capabilities) {
+            return *place;
+        }
+        let place = u32::try_from(self.all.len()).expect("no more than there are hosts");
+        self.places.insert(capabilities.to_vec(), place);
+        self.all.push(capabilities.to_vec());
+        place
+    }
 }
 
 pub(super) async fn views(node: &Arc<Node>) -> Response {
@@ -139,15 +163,14 @@ pub(super) async fn show(node: &Arc<Node>, id: ExperimentId) -> Response {
 
 pub(super) async fn list(node: &Arc<Node>) -> Response {
     let standing = node.confirm().await;
-    let (mut list, left_out) = node.applied.read(|registry| newest(registry, ROOM));
-    list.sort_by_key(|record| record.start);
+    let (list, left_out) = node.applied.read(|registry| newest(registry, ROOM));
     let (confirmed, applied) = (standing.confirmed, standing.applied);
     Response::Experiments { list, left_out, confirmed, applied }
 }
 
-/// Experiments for a list, without what only [`show`] tells: those that run, then the newest, as far
-/// as so many bytes have room for them, and how many that leaves out. A thousand are kept, and an answer
-/// is one frame.
+/// Experiments for a list, newest start last, without what only [`show`] tells: those that run, then the
+/// newest, as far as so many bytes have room for them, and how many that leaves out. A thousand are kept,
+/// and an answer is one frame.
 fn newest(registry: &Registry, room: usize) -> (Vec<ExperimentRecord>, u32) {
     let mut all: Vec<&ExperimentRecord> = registry.experiments.values().collect();
     all.sort_by_key(|record| (!record.is_running(), std::cmp::Reverse(record.start)));
@@ -165,6 +188,7 @@ fn newest(registry: &Registry, room: usize) -> (Vec<ExperimentRecord>, u32) {
             None => break,
         }
     }
+    list.sort_by_key(|record| record.start);
     let left_out = registry.experiments.len() - list.len();
     (list, u32::try_from(left_out).unwrap_or(u32::MAX))
 }
@@ -328,13 +352,61 @@ mod tests {
         registry.experiments = records.collect();
         let (list, left_out) = newest(&registry, ROOM);
         let starts: Vec<u64> = list.iter().map(|r| r.start.0).collect();
-        assert_eq!(starts[..4], [201, 101, 1, 299], "what runs, then the newest");
+        assert!(starts.is_sorted(), "{starts:?}");
+        assert!([1, 101, 201, 299].iter().all(|n| starts.contains(n)), "{starts:?}");
+        assert_eq!(starts[2..].len() as u64, 300 - starts[2], "what runs, then the newest");
         assert!(starts.len() > 50 && starts.len() < 300, "{}", starts.len());
         assert_eq!(starts.len() + left_out as usize, 300);
         let applied = LogIndex(300);
         let answer = Response::Experiments { list, left_out, confirmed: true, applied };
         assert!(codec::encode(&answer).is_ok());
         assert_eq!(newest(&registry, 0), (Vec::new(), 300));
+    }
+
+    #[test]
+    fn the_largest_fleet_has_room_in_one_answer() {
+        let capability = Capability {
+            fault: squall_core::fault::Kind::Partition,
+            backend: Some("nftables".into()),
+            fallbacks: Vec::new(),
+            held: squall_core::hold::Holding::Held,
+            reason: "what limits it, in as many words as that takes".into(),
+        };
+        let all = vec![capability; 6];
+        let mut capabilities = Capabilities::default();
+        assert_eq!(capabilities.place_of(&[]), 0);
+        let report = Report {
+            run: squall_core::ids::AgentRun(uuid::Uuid::from_u128(1)),
+            t: squall_core::time::Time(u64::MAX / 2),
+            digest: u64::MAX,
+            newest_resume: LogIndex(u64::MAX),
+            synced: true,
+            armed: true,
+            obeys: squall_core::ids::Leadership::default(),
+            faults: Vec::new(),
+            probes: Vec::new(),
+            row: None,
+        };
+        let host = |n: usize| HostStatus {
+            host: squall_core::registry::HostRecord {
+                name: format!("database-{n}.example").parse().unwrap(),
+                address: Ipv4Addr::LOCALHOST.into(),
+                also: vec![std::net::Ipv6Addr::LOCALHOST.into()],
+                labels: BTreeMap::from([("group".to_owned(), "database".to_owned())]),
+                gossip_port: 40_000,
+                relay_port: 40_001,
+                coordinator: false,
+                drained: false,
+            },
+            connected: true,
+            age_ms: Some(500),
+            report: Some(report.clone()),
+            capabilities: Some(capabilities.place_of(&all)),
+            may_hold: false,
+        };
+        let hosts: Vec<HostStatus> = (0..squall_core::registry::MAX_HOSTS).map(host).collect();
+        assert_eq!((capabilities.all.len(), hosts[9].capabilities), (2, Some(1)));
+        assert!(len_of(&hosts) + len_of(&capabilities.all) < ROOM, "{}", len_of(&hosts));
     }
 
     #[test]
@@ -350,7 +422,7 @@ mod tests {
         let all: Vec<usize> = registry.experiments.values().map(|r| len_of(&brief(r))).collect();
         // The two newest have room, the next has not; the oldest would have.
         let starts = |room| newest(&registry, room).0.iter().map(|r| r.start.0).collect::<Vec<_>>();
-        assert_eq!(starts(4 * all[0]), [5, 4]);
+        assert_eq!(starts(4 * all[0]), [4, 5]);
         assert_eq!(newest(&registry, 4 * all[0]).1, 2);
         // One that runs is no reason to leave out what has settled.
         registry.experiments.values_mut().find(|r| r.start.0 == 3).unwrap().phase = Phase::Holding;

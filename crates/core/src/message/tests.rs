@@ -59,10 +59,12 @@ fn status(faults: Vec<FaultReport>) -> Status {
             connected: true,
             age_ms: Some(1),
             report: Some(report),
-            capabilities: Vec::new(),
+            capabilities: None,
             may_hold: false,
         }],
+        capabilities: Vec::new(),
         experiments: Vec::new(),
+        left_out: 0,
     }
 }
 

@@ -21,6 +21,8 @@ fn status(applied: u64, confirmed: bool) -> Response {
         outstanding: Vec::new(),
         coordinators: Vec::new(),
         hosts: Vec::new(),
+        capabilities: Vec::new(),
+        left_out: 0,
         experiments: Vec::new(),
     }))
 }

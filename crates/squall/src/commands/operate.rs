@@ -39,6 +39,7 @@ pub async fn ask_status(client: &Client) -> Result<Status, Failure> {
 /// `squall status`.
 pub async fn status(client: &Client, format: Format) -> Outcome {
     let status = ask_status(client).await?;
+    say_left_out(status.left_out);
     print(format, &StatusView::new(&status, |id| client.dir.name_of(id)), StatusView::table)
 }
 
@@ -71,7 +72,7 @@ pub async fn nodes(client: &Client, format: Format) -> Outcome {
     let status = ask_status(client).await?;
     let node = |host: &squall_core::message::HostStatus| NodeView {
         host: host_view(host),
-        capabilities: DoctorView::new(&host.capabilities).faults,
+        capabilities: DoctorView::new(status.capabilities_of(host)).faults,
     };
     let nodes: Vec<NodeView> = status.hosts.iter().map(node).collect();
     print(format, &marked(nodes, status.confirmed, status.applied), |nodes| {
@@ -117,14 +118,16 @@ pub async fn views(client: &Client, format: Format) -> Outcome {
 async fn list(client: &Client) -> Result<(Vec<ExperimentRecord>, bool, LogIndex), Failure> {
     match client.read(&Request::List).await? {
         Response::Experiments { list, left_out, confirmed, applied } => {
-            if left_out > 0 {
-                talk(format!(
-                    "{left_out} more have no room in the list; squall show takes their ids"
-                ));
-            }
+            say_left_out(left_out);
             Ok((list, confirmed, applied))
         }
         other => Err(odd(&Request::List, &other)),
+    }
+}
+
+fn say_left_out(experiments: u32) {
+    if experiments > 0 {
+        talk(format!("{experiments} more have no room in the list; squall show takes their ids"));
     }
 }
 

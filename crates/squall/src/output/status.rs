@@ -21,6 +21,8 @@ pub struct StatusView {
     pub hosts: Vec<HostView>,
     /// Each experiment, newest last.
     pub experiments: Vec<ExperimentRow>,
+    /// So many more had no room in the answer: the oldest, or very large ones.
+    pub left_out: u32,
 }
 
 /// The whole cluster.
@@ -192,6 +194,7 @@ impl StatusView {
                 .collect(),
             hosts: status.hosts.iter().map(host_view).collect(),
             experiments: status.experiments.iter().map(row).collect(),
+            left_out: status.left_out,
         }
     }
 

@@ -488,10 +488,12 @@ pub fn responses() -> Vec<Response> {
             connected: true,
             age_ms: Some(500),
             report: Some(report()),
-            capabilities: vec![capability()],
+            capabilities: Some(0),
             may_hold: true,
         }],
+        capabilities: vec![vec![capability()]],
         experiments: vec![record()],
+        left_out: 2,
     };
     vec![
         Response::Status(Box::new(status)),
