@@ -22,7 +22,7 @@ use crate::error::{LabError, errno, system};
 use crate::place::Claim;
 use crate::plan::{Host, Plan};
 use crate::process::{Process, boot, children, own_handle, parents};
-use crate::record::{HOSTS_DIR, HostRecord, Record, State};
+use crate::record::{HOSTS_DIR, HostRecord, LAB_LOG, Record, State};
 use crate::switch;
 
 /// How long the hosts have to be made.
@@ -34,8 +34,6 @@ const MAX_WORDS: u64 = 256 * 1024;
 const STATE_MB: u32 = 256;
 /// Chooses the size of each host's file system for state, in MiB, for tests that fill it.
 pub const STATE_VARIABLE: &str = "SQUALL_LAB_STATE_MB";
-/// The log of the switch and of the hosts' inits, in the lab's directory.
-const LAB_LOG: &str = "lab.log";
 /// One word of this process to the switch: its number is on record, begin.
 pub(crate) const RECORDED: u8 = b'r';
 /// And another: the lab is complete, live on without this process. The switch repeats it.

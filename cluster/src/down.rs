@@ -10,8 +10,8 @@ use squall_core::ids::HostName;
 use squall_faults::sys::pidfd;
 
 use crate::error::{LabError, system};
-use crate::place::{Claim, usual_root};
-use crate::record::Record;
+use crate::place::{Claim, ROOT_VARIABLE, usual_root};
+use crate::record::{ENTRIES, Record};
 
 /// How long a killed switch has to be gone with all that hangs on it. The kernel needs
 /// milliseconds a host.
@@ -44,8 +44,10 @@ pub fn down(root: &Path, name: &HostName) -> Result<Was, LabError> {
     Ok(Was::There)
 }
 
-/// Kills what is left of a lab and empties its directory.
+/// Kills what is left of a lab and empties its directory; one that holds anything else is nobody's lab,
+/// and nothing is touched.
 pub(crate) fn clear(claim: &Claim) -> Result<(), LabError> {
+    only_a_lab(&claim.dir)?;
     if let Some(record) = Record::load(&claim.dir)? {
         kill(&record)?;
     }
@@ -60,6 +62,22 @@ pub(crate) fn clear(claim: &Claim) -> Result<(), LabError> {
         match removed {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed()(error)),
             Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn only_a_lab(dir: &Path) -> Result<(), LabError> {
+    let failed = || system(dir.display().to_string());
+    for entry in fs::read_dir(dir).map_err(failed())? {
+        let name = entry.map_err(failed())?.file_name();
+        if !ENTRIES.iter().any(|known| name == *known) {
+            return Err(LabError::Invalid(format!(
+                "{} is not a lab: {} is in it; nothing was touched (choose another name, or another \
+                 {ROOT_VARIABLE})",
+                dir.display(),
+                name.display()
+            )));
         }
     }
     Ok(())

@@ -36,7 +36,8 @@ pub fn enter_network(dir: &Path) -> Result<(), LabError> {
     let absent =
         || LabError::Absent { what: format!("lab in {}", dir.display()), others: Vec::new() };
     let record = Record::load(dir)?.ok_or_else(absent)?;
-    let down = || LabError::Down(format!("lab {}", record.name));
+    let what = format!("lab {}", record.name);
+    let down = || LabError::Down { what, lab: record.name.clone() };
     enter(&record, &record.switch()?.ok_or_else(down)?, Spaces::NETWORK)
 }
 

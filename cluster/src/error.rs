@@ -25,8 +25,13 @@ pub enum LabError {
         others: Vec<String>,
     },
     /// The lab's or the host's processes are gone: killed by somebody, or the machine restarted.
-    #[error("{0} is down: its init is gone")]
-    Down(String),
+    #[error("{what} is down: its init is gone")]
+    Down {
+        /// What of the lab.
+        what: String,
+        /// The lab.
+        lab: HostName,
+    },
     /// The system refused something.
     #[error("{what}: {source}")]
     System {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::process::geteuid;
 use squall_core::ids::HostName;
 
@@ -31,7 +31,27 @@ fn variable(name: &str) -> Option<PathBuf> {
 /// The current directory is needed and gone.
 pub fn root() -> Result<PathBuf, LabError> {
     let path = variable(ROOT_VARIABLE).unwrap_or_else(usual_root);
-    std::path::absolute(&path).map_err(system(path.display().to_string()))
+    let path = std::path::absolute(&path).map_err(system(path.display().to_string()))?;
+    own(&path)?;
+    Ok(path)
+}
+
+/// Refuses what somebody else has prepared at a well-known place, a link of his included.
+fn own(path: &Path) -> Result<(), LabError> {
+    for look in [fs::symlink_metadata, fs::metadata] {
+        match look(path) {
+            Ok(meta) if meta.uid() != geteuid().as_raw() => {
+                return Err(LabError::Invalid(format!(
+                    "{} belongs to another user: set {ROOT_VARIABLE}",
+                    path.display()
+                )));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(system(path.display().to_string())(e)),
+        }
+    }
+    Ok(())
 }
 
 /// `/run/squall-lab` for root, else a directory of the user's own. It goes with the last lab.
@@ -87,14 +107,16 @@ fn claim(root: &Path, name: &HostName, make: bool) -> Result<Option<Claim>, LabE
                 done => done.map_err(failed())?,
             }
         }
-        let lock = match File::open(&dir) {
-            Ok(lock) => lock,
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+        let lock = match rustix::fs::open(&dir, flags, Mode::empty()).map_err(io::Error::from) {
+            Ok(lock) => File::from(lock),
             Err(e) if e.kind() == io::ErrorKind::NotFound && make => continue,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(failed()(e)),
         };
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) if same(&lock, &dir) => {
+                own(&dir)?;
                 return Ok(Some(Claim { name: name.clone(), dir, _lock: lock }));
             }
             // It was removed by whoever had it before.
@@ -110,16 +132,8 @@ fn claim(root: &Path, name: &HostName, make: bool) -> Result<Option<Claim>, LabE
 fn private(root: &Path) -> Result<(), LabError> {
     let failed = || system(root.display().to_string());
     DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(failed())?;
-    match fs::metadata(root) {
-        Ok(meta) if meta.uid() != geteuid().as_raw() => Err(LabError::Invalid(format!(
-            "{} belongs to another user: set {ROOT_VARIABLE}",
-            root.display()
-        ))),
-        Ok(_) => Ok(()),
-        // Gone again: the caller tries again.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(failed()(e)),
-    }
+    // Where it is gone again, the caller tries again.
+    own(root)
 }
 
 fn same(lock: &File, dir: &Path) -> bool {
@@ -155,6 +169,7 @@ pub fn names(root: &Path) -> Result<Vec<HostName>, LabError> {
 /// There is no such lab; those that there are, are named.
 pub fn open(root: &Path, name: &HostName) -> Result<(PathBuf, Record), LabError> {
     let dir = root.join(name.as_str());
+    own(&dir)?;
     match Record::load(&dir)? {
         Some(record) => Ok((dir, record)),
         None => {

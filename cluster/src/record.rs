@@ -15,6 +15,12 @@ use crate::process::{Process, boot};
 
 /// The file in a lab's directory.
 pub const RECORD_FILE: &str = "lab.json";
+/// The same while it is being written.
+const RECORD_ASIDE: &str = ".lab.json.new";
+/// What the switch says, below a lab's directory.
+pub(crate) const LAB_LOG: &str = "lab.log";
+/// All that stands in a lab's directory.
+pub(crate) const ENTRIES: [&str; 5] = [RECORD_FILE, RECORD_ASIDE, LAB_LOG, CLUSTER_DIR, HOSTS_DIR];
 /// The directory in a lab's directory that `--cluster` takes.
 pub const CLUSTER_DIR: &str = "cluster";
 /// The directory in a lab's directory with a directory for each host's logs.
@@ -80,7 +86,7 @@ impl Record {
     /// Writes the file, whole or not at all.
     pub(crate) fn save(&self, dir: &Path) -> Result<(), LabError> {
         let path = dir.join(RECORD_FILE);
-        let aside = dir.join(".lab.json.new");
+        let aside = dir.join(RECORD_ASIDE);
         let write = || -> io::Result<()> {
             fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
             fs::rename(&aside, &path)
@@ -118,8 +124,8 @@ impl Record {
             let what = format!("host {host} in lab {}", self.name);
             return Err(LabError::Absent { what, others });
         };
-        let down = || LabError::Down(format!("host {host} of lab {}", self.name));
-        self.handle(found.init)?.ok_or_else(down)
+        let what = format!("host {host} of lab {}", self.name);
+        self.handle(found.init)?.ok_or_else(|| LabError::Down { what, lab: self.name.clone() })
     }
 
     fn handle(&self, process: Option<Process>) -> Result<Option<pidfd::Process>, LabError> {

@@ -423,6 +423,42 @@ fn down_twice_is_no_mistake_and_says_so() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("no lab nobody"), "{output:?}");
 }
 
+#[test]
+fn what_is_no_lab_or_somebody_elses_is_not_touched() {
+    let place = place();
+    let root = place.path().join("home");
+    let files = root.join("src");
+    fs::create_dir_all(&files).unwrap();
+    fs::write(files.join("thesis.txt"), "years of work").unwrap();
+    let other = place.path().join("other");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("lab.log"), "somebody's").unwrap();
+    std::os::unix::fs::symlink(&other, root.join("linked")).unwrap();
+    fs::create_dir(root.join("theirs")).unwrap();
+    fs::write(root.join("theirs/lab.log"), "somebody's").unwrap();
+    std::os::unix::fs::chown(root.join("theirs"), Some(12_345), None).unwrap();
+    let refused = |args: &[&str], root: &Path, why: &str| {
+        let output =
+            Command::new(PROGRAM).args(args).env("SQUALL_LAB_ROOT", root).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains(why), "{args:?}: {said}");
+    };
+    let up = |name| ["lab", "up", name, "--bare", "--hosts", "1", "--coordinators", "0"];
+    for (name, why) in [
+        ("src", "thesis.txt is in it; nothing was touched"),
+        ("linked", "Not a directory"),
+        ("theirs", "belongs to another user"),
+    ] {
+        refused(&["lab", "down", name], &root, why);
+        refused(&up(name), &root, why);
+    }
+    std::os::unix::fs::chown(&root, Some(12_345), None).unwrap();
+    refused(&["lab", "ls"], &root, "belongs to another user");
+    refused(&["lab", "down", "theirs"], &root, "belongs to another user");
+    assert_eq!(fs::read_to_string(files.join("thesis.txt")).unwrap(), "years of work");
+    assert!(other.join("lab.log").exists() && root.join("theirs/lab.log").exists());
+}
+
 /// The coordinators that run this very file.
 fn coordinators(program: &Path) -> Vec<u32> {
     let is_one = |pid: &u32| {

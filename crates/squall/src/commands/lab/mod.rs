@@ -58,10 +58,14 @@ fn failure(error: &LabError) -> Failure {
         }
         LabError::Busy(_) => Failure::local(what, "wait for it, or choose another name"),
         LabError::Absent { .. } => Failure::usage(what, "squall lab ls lists them"),
-        LabError::Down(_) => Failure::local(what, "squall lab down clears what is left of it"),
-        LabError::System { .. } | LabError::Failed(_) => {
-            Failure::local(what, "squall lab down clears what is left; logs are in its directory")
+        LabError::Down { lab, .. } => {
+            Failure::local(what, format!("squall lab down {lab} clears what is left of it"))
         }
+        LabError::System { .. } | LabError::Failed(_) => Failure::local(
+            what,
+            "squall lab ls shows what is left, with the directory of its logs; squall lab down NAME \
+             clears it",
+        ),
     }
 }
 
