@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use squall_core::experiment::{ExperimentRecord, FaultState, Verdict};
 use squall_core::registry::Refusal;
 
+use crate::output::talk;
+
 /// The exit codes that scripts build on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -25,6 +27,20 @@ pub enum Exit {
     Unknown = 6,
     /// Stopped by an operator, a stop-all or a signal; everything is clean.
     Stopped = 7,
+}
+
+impl Exit {
+    /// This end, once its page was `told`. What may be left on a host is worse than a page that could not
+    /// be written.
+    pub fn after(self, told: Result<(), Failure>) -> Outcome {
+        match (self, told) {
+            (Exit::NotClean, Err(untold)) => {
+                talk(untold.to_string());
+                Ok(Exit::NotClean)
+            }
+            (exit, told) => told.map(|()| exit),
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {

@@ -119,6 +119,7 @@ fn three_machines_as_the_readme_says() {
             let said = fleet.on("h5", &again).ended(4);
             assert!(said.err.contains("token"), "{said:#?}");
             assert!(!fleet.path("h5", "run/i").exists(), "an identity is left");
+            assert!(!fleet.path("h5", "run/c.toml.joined").exists(), "a configuration is left");
         }
     }
     let status = next("# on your own machine: three coordinators, three hosts");
@@ -136,6 +137,7 @@ fn three_machines_as_the_readme_says() {
     }
     experiments(&fleet, &own);
     secrets(&fleet, &own);
+    renewed(&fleet, &own, &token);
     drop((agents, coordinators));
 }
 
@@ -159,6 +161,21 @@ fn experiments(fleet: &Fleet, own: &Own) {
     }
     let said = own.squall(fleet, &["stop-all"]);
     assert_eq!(said["hosts"].as_array().map(Vec::len), Some(4), "{said:#}");
+}
+
+/// Whoever joins again keeps what was written into the host's configuration.
+fn renewed(fleet: &Fleet, own: &Own, token: &str) {
+    let file = fleet.path("h4", "etc/squall/agent.toml");
+    let text = std::fs::read_to_string(&file).expect("a configuration");
+    let edited = format!("policy = \"/etc/squall/ours.toml\"\n{text}");
+    std::fs::write(&file, &edited).expect("written");
+    let token = own.types(fleet, &token.replace("h1", "h4")).ended(0).out;
+    let join = format!("mv /etc/squall/identity /run/old; squall join {} --name h4", token.trim());
+    let said = fleet.on("h4", &["sh", "-euc", &join]).ended(0);
+    assert!(said.err.contains("agent.toml stays as it is"), "{said:#?}");
+    assert_eq!(std::fs::read_to_string(&file).expect("a configuration"), edited);
+    let beside = fleet.path("h4", "etc/squall/agent.toml.joined");
+    assert_eq!(std::fs::read_to_string(beside).expect("what a new host would have"), text);
 }
 
 /// Keys are their owner's alone, wherever they were made or copied to.

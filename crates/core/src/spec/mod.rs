@@ -147,7 +147,7 @@ pub struct ProbeForm {
     /// A program, which the policy of each host that runs it must list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exec: Option<Exec>,
-    /// How often; 500ms where it is left out.
+    /// How often; 500ms where it is left out. Each stage must have room for five samples.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub every: Option<Millis>,
     /// When a sample has failed; 2s where it is left out.

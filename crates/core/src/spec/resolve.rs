@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use super::problem::Problems;
 use super::{
-    DEFAULT_BASELINE, DEFAULT_RECOVERY, FaultForm, File, Fleet, MAX_FAULTS, MAX_NAME, MAX_PROBES,
-    Millis, OnLoss, Problem, RadiusOf, faults, probes, targets,
+    DEFAULT_BASELINE, DEFAULT_EVERY, DEFAULT_RECOVERY, FaultForm, File, Fleet, MAX_FAULTS,
+    MAX_NAME, MAX_PROBES, Millis, OnLoss, Problem, RadiusOf, faults, probes, targets,
 };
 use crate::experiment::{DEFAULT_LEASE_MS, Experiment, LEASE_MS, MAX_DURATION_MS, Safety};
 use crate::fault::Fault;
+use crate::probe::MIN_SAMPLES;
 use crate::radius::DEFAULT_EXPERIMENT_PPM;
 use crate::seed::Dice;
 
@@ -119,7 +120,23 @@ fn sampling(file: &File, problems: &mut Problems) -> (u64, u64) {
             problems.add(path, format!("{asked} is too long"), remedy);
         }
     }
-    (file.baseline.unwrap_or(DEFAULT_BASELINE).0, file.recovery.unwrap_or(DEFAULT_RECOVERY).0)
+    let baseline = file.baseline.unwrap_or(DEFAULT_BASELINE);
+    let recovery = file.recovery.unwrap_or(DEFAULT_RECOVERY);
+    let stages = [("baseline", baseline), ("duration", file.duration), ("recovery", recovery)];
+    for (n, probe) in file.steady_state.iter().enumerate() {
+        let every = probe.every.unwrap_or(DEFAULT_EVERY);
+        let few = |stage: &&(&str, Millis)| every.0.saturating_mul(MIN_SAMPLES) > stage.1.0;
+        if let Some((stage, length)) = stages.iter().filter(few).min_by_key(|(_, l)| l.0) {
+            let what = format!(
+                "{every} gives fewer than {MIN_SAMPLES} samples in a {stage} of {length}, which say \
+                 nothing"
+            );
+            let least = Millis(every.0.saturating_mul(MIN_SAMPLES));
+            let remedy = format!("write less, or {stage}: {least} at least");
+            problems.add(format!("steady-state[{n}].every"), what, remedy);
+        }
+    }
+    (baseline.0, recovery.0)
 }
 
 fn safety(file: &File, problems: &mut Problems) -> Safety {

@@ -4,8 +4,9 @@ mod inject;
 mod lab;
 mod operate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use inject::{Inject, InjectKind, Packets, Span, Transport, Way};
@@ -33,8 +34,25 @@ pub struct Shared {
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
     /// The cluster's directory, as written by `squall init` or `squall lab up`
-    #[arg(long, global = true, env = "SQUALL_CLUSTER", value_name = "DIR")]
-    pub cluster: Option<PathBuf>,
+    #[arg(long, global = true, env = "SQUALL_CLUSTER", value_name = "DIR", value_parser = place())]
+    cluster: Option<PathBuf>,
+}
+
+impl Shared {
+    /// The cluster's directory, where one was named.
+    pub fn cluster(&self) -> Option<&Path> {
+        named(&self.cluster)
+    }
+}
+
+/// A path, or nothing: an empty variable is one that is not set, and must not keep a stop-all from being
+/// understood.
+fn place() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+fn named(place: &Option<PathBuf>) -> Option<&Path> {
+    place.as_deref().filter(|place| !place.as_os_str().is_empty())
 }
 
 /// How data is printed.
@@ -154,24 +172,36 @@ pub struct File {
 /// A command on one experiment.
 #[derive(Debug, Args)]
 pub struct Experiment {
-    /// Its id, or the beginning of it
+    /// Its id, the beginning of it, or its name
     pub id: String,
 }
 
 /// Where this host's agent keeps its things. What is not said is as its configuration,
 /// /etc/squall/agent.toml, says where that is there; nothing is injected at other places than it says.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct LocalDirs {
     /// Where the journal is; else as /etc/squall/agent.toml says, or /var/lib/squall
-    #[arg(long, env = "SQUALL_STATE_DIR", value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
+    #[arg(long, env = "SQUALL_STATE_DIR", value_name = "DIR", value_parser = place())]
+    state_dir: Option<PathBuf>,
     /// Where the agent's socket is; else as /etc/squall/agent.toml says, or /run/squall
-    #[arg(long, env = "SQUALL_RUN_DIR", value_name = "DIR")]
-    pub run_dir: Option<PathBuf>,
+    #[arg(long, env = "SQUALL_RUN_DIR", value_name = "DIR", value_parser = place())]
+    run_dir: Option<PathBuf>,
     /// The host's policy file, where no agent runs; else as /etc/squall/agent.toml says, or
     /// /etc/squall/policy.toml if it is there
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+}
+
+impl LocalDirs {
+    /// Where the journal is, where that was said.
+    pub fn state(&self) -> Option<&Path> {
+        named(&self.state_dir)
+    }
+
+    /// Where the agent's socket is, where that was said.
+    pub fn run(&self) -> Option<&Path> {
+        named(&self.run_dir)
+    }
 }
 
 #[cfg(test)]
@@ -199,6 +229,16 @@ mod tests {
         let cli = Cli::try_parse_from(["squall", "status", "-o", "json", "--cluster", "/c"])
             .expect("global options");
         assert_eq!(cli.shared.output, Format::Json);
-        assert_eq!(cli.shared.cluster, Some(PathBuf::from("/c")));
+        assert_eq!(cli.shared.cluster(), Some(Path::new("/c")));
+    }
+
+    #[test]
+    fn what_is_empty_is_not_set() {
+        // As a variable that is empty: clap reads both alike.
+        let cli = Cli::try_parse_from(["squall", "--cluster", "", "lift", "--run-dir", ""]);
+        let cli = cli.expect("understood");
+        assert_eq!(cli.shared.cluster(), None);
+        let Command::Lift(dirs) = cli.command else { panic!("lift was typed") };
+        assert_eq!(dirs.run(), None);
     }
 }

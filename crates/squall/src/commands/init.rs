@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use squall_coordinator::MAX_COORDINATORS;
+use squall_core::ids::HostName;
 use squall_wire::{ClusterAuthority, GossipKey, IdentityError, Role};
 
 use crate::cli::{Init, Shared, named_address};
@@ -25,7 +27,7 @@ fn identity(error: IdentityError) -> Failure {
 
 /// `squall init`: everything about a new cluster, in one directory.
 pub fn init(init: &Init, shared: &Shared) -> Outcome {
-    let Some(dir) = shared.cluster.clone() else {
+    let Some(dir) = shared.cluster().map(Path::to_owned) else {
         return Err(Failure::usage(
             "--cluster is missing",
             "name the directory to make: squall init --cluster DIR …",
@@ -41,12 +43,14 @@ pub fn init(init: &Init, shared: &Shared) -> Outcome {
     let coordinators = members(&init.coordinators)?;
     let authority = ClusterAuthority::create(&init.name)
         .map_err(|e| Failure::usage(e.to_string(), "choose another --name"))?;
+    let operator = authority
+        .issue(Role::Operator, &init.operator, DAYS)
+        .map_err(|e| Failure::usage(e.to_string(), "choose another --operator"))?;
     let gossip = GossipKey::create();
     for member in &coordinators {
         let home = dir.join("coordinators").join(&member.name);
         coordinator_home(&authority, &gossip, member, &coordinators, &home)?;
     }
-    let operator = authority.issue(Role::Operator, &init.operator, DAYS).map_err(identity)?;
     operator.save(&dir.join(OPERATOR_DIR)).map_err(identity)?;
     authority.save(&dir.join("authority")).map_err(identity)?;
     let file = ClusterFile { name: init.name.clone(), lab: None, coordinators };
@@ -90,6 +94,15 @@ fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
     for text in texts {
         let (name, address) =
             named_address(text).map_err(|e| Failure::usage(e, "squall init --help"))?;
+        if let Err(error) = name.parse::<HostName>() {
+            return Err(Failure::usage(format!("{text}: {error}"), "choose another name"));
+        }
+        if address.port() == 0 || address.ip().is_unspecified() {
+            return Err(Failure::usage(
+                format!("{text}: nobody can reach it there"),
+                "write the address and port at which agents and operators reach it",
+            ));
+        }
         if members.iter().any(|m| m.name == name || m.address == address) {
             return Err(Failure::usage(
                 format!("{text}: the same name or address twice"),
@@ -105,6 +118,11 @@ fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
             ));
         }
         members.push(Member { id: members.len() as u64 + 1, name, address });
+    }
+    if members.len() > MAX_COORDINATORS {
+        let what = format!("{} coordinators are too many", members.len());
+        let next = format!("three or five are best, {MAX_COORDINATORS} the most");
+        return Err(Failure::usage(what, next));
     }
     Ok(members)
 }

@@ -149,8 +149,8 @@ async fn hold(
             }
         }
     };
-    output::emit(format, &local_view(&over), |v| local_table(std::slice::from_ref(v)))?;
-    Ok(exit_of(&over, interrupted))
+    let told = output::emit(format, &local_view(&over), |v| local_table(std::slice::from_ref(v)));
+    exit_of(&over, interrupted).after(told)
 }
 
 fn commentary(fault: &FaultReport, duration_ms: u64) {
@@ -200,6 +200,7 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
     let places = Places::find(dirs).unwrap_or_else(usual);
     let nothing = |_| Policy { allow: BTreeSet::new(), ..Policy::default() };
     let policy = roles::policy(places.policy.as_deref()).unwrap_or_else(nothing);
+    let mut told = Ok(());
     let lifted = runtime()?.block_on(with_agent(&places, policy, async |mut agent| {
         let silent = |_| {
             let next =
@@ -221,11 +222,11 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
         })?;
         let left = faults.iter().any(|f| f.phase == HostPhase::Stuck);
         let views: Vec<LocalView> = faults.iter().map(local_view).collect();
-        output::emit(format, &views, |v| match (v.is_empty(), others.is_empty()) {
+        told = output::emit(format, &views, |v| match (v.is_empty(), others.is_empty()) {
             (true, true) => "clean: nothing was held\n".into(),
             (true, false) => "this agent held nothing\n".into(),
             (false, _) => local_table(v),
-        })?;
+        });
         if left {
             talk("NOT CLEAN: what is left is shown above; squall lift tries again");
         }
@@ -237,12 +238,13 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
         Ok(if left { Exit::NotClean } else { Exit::Held })
     }));
     // Whatever kept it from looking: nobody has seen this host clean.
-    lifted.map_err(|failure| match failure.exit {
+    let seen = lifted.map_err(|failure| match failure.exit {
         Exit::NotClean => failure,
         _ => Failure { exit: Exit::NotClean, ..failure }.with_hosts(
             "nobody looked at this host; each fault here ends with its lease at the latest",
         ),
-    })
+    });
+    seen?.after(told)
 }
 
 /// Runs `command` with a connection to this host's agent, or to one of our own with this policy.

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 
 use serde::Serialize;
+use squall_core::ids::HostName;
 use squall_core::message::Request;
 use squall_core::registry::MAX_TOKEN_MS;
 use squall_wire::{GossipKey, Identity, IdentityError, JoinToken};
@@ -77,6 +78,16 @@ fn parse(text: &str) -> Result<(JoinToken, Vec<Member>), Failure> {
 /// `squall join`.
 pub fn join(join: &Join) -> Outcome {
     let (token, members) = parse(&join.token)?;
+    let name: Result<HostName, _> = join.name.parse();
+    name.map_err(|e| {
+        Failure::usage(format!("--name: {e}"), "write the name that the token is for")
+    })?;
+    if let Some((n, (key, _))) =
+        join.labels.iter().enumerate().find(|(n, l)| join.labels[..*n].iter().any(|m| m.0 == l.0))
+    {
+        let what = format!("--label {key}={}: it has another value already", join.labels[n].1);
+        return Err(Failure::usage(what, "give each label once"));
+    }
     if join.identity.join(squall_wire::identity::IDENTITY_FILE).exists() {
         let what = format!("{} holds an identity already", join.identity.display());
         return Err(Failure::usage(
@@ -88,10 +99,14 @@ pub fn join(join: &Join) -> Outcome {
         Some(address) => address,
         None => own_address(&token)?,
     };
+    // Before the token is used up.
+    let config = join.config.with_extension("toml.joined");
+    files::write(&config, &agent_toml(join, address, &members))?;
     let mark = Some(squall_core::hold::CONTROL_MARK);
     let (identity, gossip) = runtime()?
         .block_on(async { squall_wire::transport::join(&token, &join.name, mark).await })
         .map_err(|e| {
+            let _ = std::fs::remove_file(&config);
             Failure::new(
                 Exit::Unreachable,
                 format!("not joined: {e}"),
@@ -99,8 +114,20 @@ pub fn join(join: &Join) -> Outcome {
             )
         })?;
     save(&identity, &gossip, &join.identity)?;
-    files::write(&join.config, &agent_toml(join, address, &members))?;
     talk(format!("{} joined {} as {address}", join.name, identity.peer().cluster));
+    // What a person wrote there (labels, the policy's place, where the latch is) must outlast a renewal.
+    if join.config.exists() {
+        talk(format!(
+            "{} stays as it is; {} is what a new host would have",
+            join.config.display(),
+            config.display()
+        ));
+    } else {
+        std::fs::rename(&config, &join.config).map_err(|e| {
+            let what = format!("{}: {e}", join.config.display());
+            Failure::local(what, format!("move {} there", config.display()))
+        })?;
+    }
     talk(format!("start it: squall agent --config {}", join.config.display()));
     Ok(Exit::Held)
 }
@@ -139,14 +166,16 @@ pub fn save(identity: &Identity, gossip: &GossipKey, dir: &Path) -> Result<(), F
 /// The agent's configuration. A host at a coordinator's address says that it is one's.
 pub fn agent_toml(join: &Join, address: IpAddr, members: &[Member]) -> String {
     let dir = std::path::absolute(&join.identity).unwrap_or(join.identity.clone());
-    let labels: String = join.labels.iter().map(|(k, v)| format!("{k:?} = {v:?}\n")).collect();
+    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let line = |(k, v): &(String, String)| format!("{} = {}\n", quoted(k), quoted(v));
+    let labels: String = join.labels.iter().map(line).collect();
     let labels = if labels.is_empty() { labels } else { format!("\n[labels]\n{labels}") };
     let shared = members.iter().any(|m| m.address.ip() == address);
     let shared = if shared { "coordinator = true\n" } else { "" };
     format!(
-        "name = \"{}\"\naddress = \"{address}\"\nidentity-dir = {:?}\n{shared}{}{labels}",
+        "name = \"{}\"\naddress = \"{address}\"\nidentity-dir = {}\n{shared}{}{labels}",
         join.name,
-        dir.display().to_string(),
+        quoted(&dir.display().to_string()),
         list(members)
     )
 }
@@ -181,7 +210,10 @@ mod tests {
             identity: "/etc/squall/identity".into(),
             config: AGENT_FILE.into(),
             address: None,
-            labels: vec![("group".into(), "etcd".into())],
+            labels: vec![
+                ("group".into(), "etcd".into()),
+                ("rôle".into(), "e\u{301} \"x\"\\".into()),
+            ],
         };
         let members =
             vec![Member { id: 1, name: "c1".into(), address: "10.0.0.1:7443".parse().unwrap() }];
@@ -189,6 +221,7 @@ mod tests {
         let config: squall_agent::Config =
             files::toml(Path::new("agent.toml"), &text).expect("valid");
         assert_eq!(config.labels["group"], "etcd");
+        assert_eq!(config.labels["rôle"], "e\u{301} \"x\"\\");
         assert_eq!(config.coordinators[0].name, "c1");
         assert!(!config.coordinator);
         let text = agent_toml(&join, "10.0.0.1".parse().unwrap(), &members);

@@ -19,7 +19,7 @@ use crate::output::faults::{FaultView, faults_table, unheard_hosts, views as hel
 use crate::output::judgement::ViewsView;
 use crate::output::status::{ExperimentRow, HostView, StatusView, host_view, hosts, row, rows};
 use crate::output::table::{blocks, table};
-use crate::output::{summary, talk, words};
+use crate::output::{self, summary, talk, words};
 
 /// How long a drained host may take to be seen whole: the longest lease, and a little.
 const WHOLE: Duration = Duration::from_secs(40);
@@ -243,8 +243,8 @@ pub async fn drain(client: &Client, host: &str, drained: bool, format: Format) -
             tokio::time::sleep(AGAIN).await;
         }
     }
-    print(format, &done, Drained::line)?;
-    Ok(if done.whole == Some(false) { Exit::NotClean } else { Exit::Held })
+    let exit = if done.whole == Some(false) { Exit::NotClean } else { Exit::Held };
+    exit.after(output::emit(format, &done, Drained::line))
 }
 
 fn host_name(text: &str) -> Result<HostName, Failure> {

@@ -89,8 +89,7 @@ impl Places {
     /// As [`Places::find`]; other places were typed.
     pub fn to_hold(dirs: &LocalDirs) -> Result<Places, Failure> {
         let typed = Places::find(dirs)?;
-        let nothing = LocalDirs { state_dir: None, run_dir: None, policy: None };
-        let own = Places::find(&nothing)?;
+        let own = Places::find(&LocalDirs::default())?;
         if Path::new(AGENT_FILE).exists() && (typed.state != own.state || typed.run != own.run) {
             return Err(Failure::usage(
                 "this host has an agent, which would neither know of the fault nor stop it",
@@ -107,8 +106,8 @@ impl Places {
 
     fn or(dirs: &LocalDirs, state: PathBuf, run: PathBuf, policy: Option<PathBuf>) -> Places {
         Places {
-            state: dirs.state_dir.clone().unwrap_or(state),
-            run: dirs.run_dir.clone().unwrap_or(run),
+            state: dirs.state().map_or(state, Path::to_owned),
+            run: dirs.run().map_or(run, Path::to_owned),
             policy: dirs.policy.clone().or(policy),
         }
     }

@@ -209,12 +209,13 @@ fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
         }
     }
     let view = StopView::new(&merged, took_ms);
-    output::emit(format, &view, StopView::table)?;
-    if format != Format::Table {
+    let told = output::emit(format, &view, StopView::table);
+    if format != Format::Table || told.is_err() {
         talk(view.last_words());
     }
     let lapsing = merged.hosts.iter().any(|h| h.state == StopState::Lapsing);
-    Ok(if view.done && !lapsing { Exit::Held } else { Exit::NotClean })
+    let exit = if view.done && !lapsing { Exit::Held } else { Exit::NotClean };
+    exit.after(told)
 }
 
 #[cfg(test)]

@@ -116,11 +116,7 @@ pub fn is_settled(record: &ExperimentRecord) -> bool {
 /// Prints the end of an experiment.
 pub fn conclude(shown: &Shown, format: Format) -> Outcome {
     let told = output::emit(format, &ExperimentView::new(shown), summary::page);
-    match ended(&shown.record) {
-        // Worse than a page that could not be written.
-        Exit::NotClean => Ok(Exit::NotClean),
-        exit => told.map(|()| exit),
-    }
+    ended(&shown.record).after(told)
 }
 
 /// How it ended; what may be left is said.
@@ -213,6 +209,5 @@ pub async fn clear(client: &Client, format: Format) -> Outcome {
         }
     }
     talk(format!("{} ended", words::count(running.len(), "experiment")));
-    output::emit(format, &faults, |f| output::faults::faults_table(f, &status))?;
-    Ok(worst)
+    worst.after(output::emit(format, &faults, |f| output::faults::faults_table(f, &status)))
 }
