@@ -12,6 +12,7 @@ use crate::experiment::Ended;
 use crate::fault::Fault;
 use crate::hold::{Achieved, Hold, HolderReport, Protect};
 use crate::ids::{FaultId, LogIndex};
+use crate::leader::FRESH_MS;
 use crate::message::{FaultReport, HostPhase, NotHeld};
 use crate::time::Time;
 
@@ -74,6 +75,11 @@ pub(super) struct Live {
     achieved: Option<Achieved>,
     /// Until when it was in place, by its holder's last words.
     let_go: Option<Time>,
+    /// For how long it must be in place to count as there for all its time: what a busy host needs until
+    /// then is no matter, a disk that hangs for most of it is.
+    least_ms: u64,
+    /// For how long it can be in place, where it came so late that this is less.
+    short_ms: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -108,8 +114,15 @@ impl Live {
         spec: Fault,
         lease_ms: u64,
         lease_until: Time,
-        deadline: Time,
+        now: Time,
+        duration_ms: u64,
     ) -> Live {
+        let deadline = now.plus(duration_ms);
+        let least_ms = match spec {
+            // It happens at once, whenever that is.
+            Fault::Kill(_) => 0,
+            _ => duration_ms.saturating_sub(duration_ms / 10 + FRESH_MS),
+        };
         Live {
             start,
             spec: Some(spec),
@@ -121,6 +134,8 @@ impl Live {
             phase: Phase::Journaling,
             achieved: None,
             let_go: None,
+            least_ms,
+            short_ms: None,
         }
     }
 
@@ -224,6 +239,8 @@ impl Host {
             phase: Phase::Reverting { why, since: now, step },
             achieved: None,
             let_go: None,
+            least_ms: 0,
+            short_ms: None,
         };
         self.live.insert(id.clone(), live);
         self.actions.push_back(Action::Prove(id));
@@ -260,6 +277,8 @@ impl Host {
             HolderReport::Held(achieved) => {
                 live.achieved = Some(achieved);
                 if live.phase == Phase::Applying {
+                    live.short_ms =
+                        Some(now.until(live.deadline)).filter(|left| *left < live.least_ms);
                     let network = live.spec.as_ref().is_some_and(|s| s.traffic().is_some());
                     let severed = live.spec.as_ref().is_some_and(Fault::severs_control);
                     let confirm = network && !severed && !live.local;
@@ -424,7 +443,13 @@ impl Host {
             report.refusal = Some(NotHeld { reason: reason.clone(), refused: *refused });
         }
         let lift_ms = now.since(since);
-        report.ended = Some(Ended { why: why.words(), achieved: live.achieved, lift_ms, residue });
+        let words = match (&why, live.short_ms) {
+            (Why::Deadline, Some(ms)) => {
+                format!("{}, {ms} ms after it was in place at last", Ended::DEADLINE)
+            }
+            _ => why.words(),
+        };
+        report.ended = Some(Ended { why: words, achieved: live.achieved, lift_ms, residue });
         self.over.insert(id.clone(), report);
         self.end_for_ever(id, live.start);
         self.persist(Token::Note, vec![Record::Ended(id.clone(), live.start)]);
@@ -441,7 +466,7 @@ impl Host {
         spec: Fault,
         reason: String,
     ) {
-        self.live.insert(id.clone(), Live::new(start, spec, u64::MAX, Time::FAR, Time::FAR));
+        self.live.insert(id.clone(), Live::new(start, spec, u64::MAX, Time::FAR, Time::FAR, 0));
         self.close(now, &id, Why::NotHeld(reason, true), now, Vec::new());
     }
 }

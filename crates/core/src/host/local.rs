@@ -60,8 +60,8 @@ impl Host {
         if let Some(reason) = self.why_not(&fault, duration_ms, self.live.len()) {
             return Err(LocalRefusal::Refused(reason));
         }
-        let deadline = now.plus(duration_ms);
-        let mut live = Live::new(LogIndex(0), fault, lease_ms, now.plus(lease_ms), deadline);
+        let lease_until = now.plus(lease_ms);
+        let mut live = Live::new(LogIndex(0), fault, lease_ms, lease_until, now, duration_ms);
         live.local = true;
         live.asker = asker;
         self.begin(id, live);

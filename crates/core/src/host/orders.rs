@@ -144,8 +144,8 @@ impl Host {
         match refusal {
             Some(reason) => self.refuse(now, id, start, fault, reason),
             None => {
-                let deadline = now.plus(apply.duration_ms);
-                self.begin(id, Live::new(start, fault, apply.lease_ms, lease_until, deadline));
+                let (lease_ms, duration_ms) = (apply.lease_ms, apply.duration_ms);
+                self.begin(id, Live::new(start, fault, lease_ms, lease_until, now, duration_ms));
             }
         }
     }

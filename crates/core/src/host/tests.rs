@@ -548,6 +548,30 @@ fn what_waits_for_the_disk_ends_in_its_time_and_never_begins() {
 }
 
 #[test]
+fn what_comes_into_place_late_was_not_there_for_all_its_time() {
+    for (late_s, fault, whole) in [(0, burn(), true), (8, burn(), true), (20, burn(), false)] {
+        let mut b = Bench::synced();
+        b.waiting = Some(Vec::new());
+        b.obey(&b.apply(7, 3, fault));
+        for second in 0..61 {
+            if second == late_s {
+                for token in b.waiting.take().unwrap_or_default() {
+                    b.host.handle_persisted(b.now, token, Ok(()));
+                }
+                b.settle();
+            }
+            b.obey(&Orders { grant: vec![id(7)], ..b.orders(1) });
+            b.wait(1_000);
+        }
+        let report = b.host.report(b.now);
+        let ended = report.faults.iter().find(|f| f.id == id(7)).and_then(|f| f.ended.clone());
+        let why = ended.expect("it is over").why;
+        assert_eq!(why == Ended::DEADLINE, whole, "{late_s} s: {why}");
+        assert!(whole || why == "deadline, 40000 ms after it was in place at last", "{why}");
+    }
+}
+
+#[test]
 fn a_network_fault_must_be_confirmed_and_any_other_need_not() {
     let mut b = Bench::synced();
     b.obey(&b.apply(7, 3, cut()));
