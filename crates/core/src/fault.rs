@@ -427,6 +427,9 @@ impl Fault {
             return bad(what);
         }
         let own = match self {
+            Fault::Partition(p) if p.severed.len() > MAX_PEERS => {
+                Err(format!("{} coordinators' addresses are too many", p.severed.len()))
+            }
             Fault::Partition(_) | Fault::Pause(_) => Ok(()),
             Fault::Loss(l) if !(1..=1_000_000).contains(&l.per_million) => Err(format!(
                 "percent must be over 0 and at most 100, not {}",

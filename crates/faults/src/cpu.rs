@@ -151,14 +151,19 @@ impl HeldFault for Burning {
         self.burners.renew(until)
     }
 
+    fn check(&mut self) -> Result<(), Failure> {
+        self.burners.check()
+    }
+
     fn measure(&mut self) -> Option<Achieved> {
-        // A burner that has died is found out by the next renewal.
         self.look().ok()
     }
 
     fn lift(&mut self) -> Achieved {
-        // What could not be measured last is told as it was before.
-        let _ = self.look();
+        let looked = self.look();
+        if let Err(died) = looked.and(self.burners.check()) {
+            (self.last.bit, self.last.note) = (false, died.to_string());
+        }
         self.burners.kill();
         self.last.clone()
     }

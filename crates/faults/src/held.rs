@@ -18,6 +18,14 @@ pub(crate) trait HeldFault {
         None
     }
 
+    /// Whether what it stands on is there still. Asked before each measurement.
+    ///
+    /// # Errors
+    /// It is not: the fault is no longer what was asked for.
+    fn check(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// The effect so far, where there is something new to say.
     fn measure(&mut self) -> Option<Achieved> {
         None

@@ -215,8 +215,11 @@ impl HeldFault for Taking {
         self.burners.renew(until)
     }
 
+    fn check(&mut self) -> Result<(), Failure> {
+        self.burners.check()
+    }
+
     fn measure(&mut self) -> Option<Achieved> {
-        // A burner that has died is found out by the next renewal.
         self.count_touches();
         self.look().ok()?;
         (!std::mem::replace(&mut self.told, true)).then(|| self.last.clone())
@@ -227,15 +230,17 @@ impl HeldFault for Taking {
         if unseen || self.taken <= SOON_COUNTED {
             self.count_touches();
         }
-        // What could not be measured last is told as it was before.
         let looked = self.look();
-        if looked.is_ok() && self.last.note == TAKING {
+        if self.last.note == TAKING {
             // It grew since the look before, which may be a second old. Does it still?
             std::thread::sleep(LOOK);
             let _ = self.look();
         }
         if self.last.note == TAKING {
             self.last.note = "lifted before all was taken".into();
+        }
+        if let Err(died) = looked.and(self.burners.check()) {
+            (self.last.bit, self.last.note) = (false, died.to_string());
         }
         self.burners.kill();
         if self.touching.as_ref().is_some_and(|touching| touching.seen.is_none()) {

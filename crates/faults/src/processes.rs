@@ -145,7 +145,7 @@ impl<'a> Picker<'a> {
                 let text = fs::read_to_string(format!("/proc/{pid}/cgroup"));
                 text.is_ok_and(|t| t.lines().any(|line| is_in_cgroup(line, group)))
             })
-            && (wanted.port.is_none() || holds_one_of(pid, &self.sockets))
+            && (wanted.port.is_none() || holds_one_of(pid, &self.sockets).unwrap_or(false))
     }
 
     fn spares(&self, pid: i32, stat: &Stat) -> bool {
@@ -157,7 +157,9 @@ impl<'a> Picker<'a> {
             || named(&self.wanted.exclude)
             || (self.program.is_some() && program_of(&pid.to_string()) == self.program)
             || self.lies_protected(pid)
+            // Gone. What may not be looked at may be protected.
             || holds_one_of(pid, &self.protected)
+                .unwrap_or_else(|error| error.kind() != io::ErrorKind::NotFound)
     }
 
     fn lies_protected(&self, pid: i32) -> bool {
@@ -255,15 +257,15 @@ fn socket_at(line: &str, protocol: Protocol, port: u16) -> Option<u64> {
     fields.nth(5)?.parse().ok().filter(|inode| *inode != 0)
 }
 
-fn holds_one_of(pid: i32, sockets: &HashSet<u64>) -> bool {
+fn holds_one_of(pid: i32, sockets: &HashSet<u64>) -> io::Result<bool> {
     if sockets.is_empty() {
-        return false;
+        return Ok(false);
     }
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    entries.flatten().filter_map(|e| fs::read_link(e.path()).ok()).any(|link| {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    Ok(entries.flatten().filter_map(|e| fs::read_link(e.path()).ok()).any(|link| {
         let inode = link.to_str().and_then(|l| l.strip_prefix("socket:[")?.strip_suffix(']'));
         inode.and_then(|i| i.parse().ok()).is_some_and(|i: u64| sockets.contains(&i))
-    })
+    }))
 }
 
 #[cfg(test)]

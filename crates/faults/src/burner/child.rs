@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{Body, Rise, Work, cpu, memory};
 use crate::holder::{Line, Orders, die_with};
@@ -25,6 +26,8 @@ pub fn burn_main(parent: &str) -> ExitCode {
 
 fn burn(parent: &str) -> io::Result<()> {
     die_with(parent)?;
+    // What it takes must not become a file, however it ends.
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
     // Who sees the name knows that it is tied.
     rustix::thread::set_name(c"squall-burn")?;
     let mut orders = Orders::new();

@@ -52,11 +52,15 @@ pub(super) fn burn(mut leash: Leash, task: &Task) -> io::Result<()> {
         let due = due(task, started.elapsed()).min(most).saturating_sub(taken.bytes);
         let all = taken.bytes + due == most;
         match next_step(due, all, proc::memory_available()?, task.floor) {
-            Step::Take(piece) => {
-                if !taken.take(piece, &mut leash)? {
-                    return Ok(());
+            Step::Take(bytes) => match room(bytes) {
+                Some(piece) => {
+                    if !taken.take(piece, &mut leash)? {
+                        return Ok(());
+                    }
                 }
-            }
+                // The kernel promises no more, however much is available: others must not find that out.
+                None => most = taken.bytes,
+            },
             Step::GiveBack => {
                 most = 0;
                 if !taken.give_back() {
@@ -111,6 +115,13 @@ fn next_step(due: u64, all: bool, available: u64, floor: u64) -> Step {
     }
 }
 
+/// Room for so many bytes, none of which is taken yet; none where the kernel promises it to nobody.
+fn room(bytes: u64) -> Option<Vec<u8>> {
+    let mut piece = Vec::new();
+    piece.try_reserve_exact(usize::try_from(bytes).ok()?).ok()?;
+    Some(piece)
+}
+
 /// Memory that is really there: every page of it was written.
 #[derive(Default)]
 struct Taken {
@@ -122,16 +133,17 @@ struct Taken {
 
 impl Taken {
     /// False where the leash has ended meanwhile.
-    fn take(&mut self, bytes: u64, leash: &mut Leash) -> io::Result<bool> {
-        let mut piece = vec![0; usize::try_from(bytes).map_err(io::Error::other)?];
+    fn take(&mut self, mut piece: Vec<u8>, leash: &mut Leash) -> io::Result<bool> {
         // On a busy machine a new page may take the kernel long.
-        for stretch in piece.chunks_mut(STRETCH) {
-            write_to(stretch);
+        while piece.len() < piece.capacity() {
+            let at = piece.len();
+            piece.resize(piece.capacity().min(at + STRETCH), 0);
+            write_to(&mut piece[at..]);
             if !leash.holds()? {
                 return Ok(false);
             }
         }
-        self.bytes += bytes;
+        self.bytes += piece.len() as u64;
         self.pieces.push(piece);
         Ok(true)
     }

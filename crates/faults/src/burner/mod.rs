@@ -129,6 +129,19 @@ impl Burners {
         Ok(())
     }
 
+    /// Whether all of them live: what one that has died has used or taken is told no more, or for ever.
+    ///
+    /// # Errors
+    /// One of them has died: the fault is no longer what was asked for.
+    pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        for (child, _) in &mut self.children {
+            if !matches!(child.try_wait(), Ok(None)) {
+                return Err(died(child));
+            }
+        }
+        Ok(())
+    }
+
     /// Processor time that they have used, all together.
     ///
     /// # Errors

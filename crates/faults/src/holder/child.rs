@@ -102,6 +102,10 @@ struct Loop {
     lease: Lease,
 }
 
+fn over(failure: Failure) -> io::Error {
+    io::Error::other(failure.to_string())
+}
+
 enum Next {
     Go,
     Lift,
@@ -127,6 +131,7 @@ impl Loop {
             let due = self.fault.tick(now).unwrap_or(Time::FAR);
             if now >= measure_at {
                 measure_at = now.plus(MEASURE_MS);
+                self.fault.check().map_err(over)?;
                 if let Some(achieved) = self.fault.measure() {
                     say(&HolderReport::Measured(achieved));
                 }
@@ -181,7 +186,7 @@ impl Loop {
 
     fn renew(&mut self, until: Time) -> io::Result<()> {
         let Some(until) = self.lease.renew(until)? else { return Ok(()) };
-        self.fault.renew(until).map_err(|failure: Failure| io::Error::other(failure.to_string()))
+        self.fault.renew(until).map_err(over)
     }
 }
 

@@ -86,12 +86,18 @@ impl Spawner {
         let stopped = || io::Error::other("the holders' thread has ended");
         self.requests.lock().map_err(|_| stopped())?.send(request).map_err(|_| stopped())?;
         let mut child = answered.recv().map_err(|_| stopped())??;
-        let holder = Holder::of(&mut child, &hold);
+        // Before it has its task: one that nobody follows must not have touched anything.
+        let (hand, handed) = mpsc::channel();
+        let followed = std::thread::Builder::new().name("holder".into()).spawn(move || {
+            if let Ok(child) = handed.recv() {
+                follow(child, &events);
+            }
+        });
+        let holder = followed.and_then(|_| Holder::of(&mut child, &hold));
         match holder {
             Ok(holder) => {
-                std::thread::Builder::new()
-                    .name("holder".into())
-                    .spawn(move || follow(child, &events))?;
+                // It waits for it.
+                let _ = hand.send(child);
                 Ok(holder)
             }
             Err(error) => {

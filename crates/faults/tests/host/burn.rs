@@ -131,6 +131,39 @@ fn a_frozen_burner_goes_at_the_end_of_its_lease_and_takes_the_fault_with_it() {
     until(1_000, || burners(&tag).is_empty());
 }
 
+#[test]
+fn a_burner_that_dies_ends_the_fault_though_nobody_renews_it() {
+    let host = TestHost::new();
+    let memory = Fault::Memory(Memory::bytes(20 * MIB));
+    for (number, fault) in [(105, cpu(2, 5)), (106, memory)] {
+        // Its lease is all of its time.
+        let hold = task(fault.clone(), number, 20_000, 20_000);
+        let tag = hold.id.tag();
+        let held = Held::start(&host, hold).held();
+        kill(Pid::from_raw(burners(&tag)[0]), Signal::SIGKILL).unwrap();
+        let over = (0..30).find_map(|_| match held.next(200)? {
+            HolderEvent::Gone { code, .. } => Some(code),
+            HolderEvent::Report(HolderReport::Lifted(a, _)) => panic!("lifted: {a:?}"),
+            HolderEvent::Report(_) => None,
+        });
+        assert_eq!(over, Some(Some(1)), "{fault:?} is no longer what was asked for");
+        // Who lifts it just then does not say that it bit.
+        let held = Held::start(&host, task(fault, number + 5, 20_000, 20_000)).held();
+        let tag = squall_core::ids::FaultId::tag(&task(cpu(1, 1), number + 5, 1, 1).id);
+        let dead = burners(&tag)[0];
+        kill(Pid::from_raw(dead), Signal::SIGKILL).unwrap();
+        until(2_000, || matches!(state(dead), None | Some('Z')));
+        held.holder.lift();
+        let last = (0..30).find_map(|_| match held.next(200)? {
+            HolderEvent::Report(HolderReport::Lifted(achieved, _)) => Some(Some(achieved)),
+            HolderEvent::Gone { .. } => Some(None),
+            HolderEvent::Report(_) => None,
+        });
+        let last = last.expect("it is over");
+        assert!(last.as_ref().is_none_or(|a| !a.bit), "{last:?}");
+    }
+}
+
 /// Its command line is gone before its memory is given back.
 #[test]
 fn a_burner_that_is_ending_is_not_gone_yet() {

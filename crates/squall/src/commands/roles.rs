@@ -1,5 +1,6 @@
 //! The long-running roles: read the configuration, set up logs and a runtime, run until told to end.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -75,7 +76,7 @@ impl Places {
     pub fn find(dirs: &LocalDirs) -> Result<Places, Failure> {
         let file = Path::new(AGENT_FILE);
         let config: Option<squall_agent::Config> =
-            if file.exists() { Some(read(file)?) } else { None };
+            if may_be_there(file) { Some(read(file)?) } else { None };
         Ok(match config {
             Some(c) => Places::or(dirs, c.state_dir, c.run_dir, c.policy),
             None => Places::usual(dirs),
@@ -90,7 +91,8 @@ impl Places {
     pub fn to_hold(dirs: &LocalDirs) -> Result<Places, Failure> {
         let typed = Places::find(dirs)?;
         let own = Places::find(&LocalDirs::default())?;
-        if Path::new(AGENT_FILE).exists() && (typed.state != own.state || typed.run != own.run) {
+        if may_be_there(Path::new(AGENT_FILE)) && (typed.state != own.state || typed.run != own.run)
+        {
             return Err(Failure::usage(
                 "this host has an agent, which would neither know of the fault nor stop it",
                 format!("leave --state-dir and --run-dir out: {AGENT_FILE} says them"),
@@ -120,9 +122,15 @@ impl Places {
 pub fn policy(path: Option<&Path>) -> Result<Policy, Failure> {
     match path {
         Some(named) => read(named),
-        None if Path::new(POLICY_FILE).exists() => read(Path::new(POLICY_FILE)),
+        None if may_be_there(Path::new(POLICY_FILE)) => read(Path::new(POLICY_FILE)),
         None => Ok(Policy::default()),
     }
+}
+
+/// Whether a file is there, or nobody can say, as where a link leads to what is not mounted yet: reading it
+/// says why, and nothing is held by a default that its owner did not want.
+fn may_be_there(path: &Path) -> bool {
+    !matches!(path.symlink_metadata(), Err(error) if error.kind() == io::ErrorKind::NotFound)
 }
 
 fn failed(role: &str, error: &dyn std::error::Error) -> Failure {
