@@ -22,6 +22,8 @@ pub const MAX_DURATION_MS: u64 = 24 * 60 * 60 * 1000;
 pub const MAX_INCIDENTS: usize = 100;
 /// Timeline entries kept of one experiment.
 pub const MAX_TIMELINE: usize = 500;
+/// Of these, so many are kept for what is no fault's: phases, incidents, the end.
+pub const MAX_STEPS: usize = 100;
 /// Characters of one entry of it, at most.
 pub const MAX_NOTE: usize = 300;
 /// Faults of one experiment, counted on each host, at most: what becomes of them must fit one section

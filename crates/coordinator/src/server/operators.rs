@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use squall_core::ids::StopId;
 use squall_core::message::{Request, Response};
+use squall_core::registry::Refusal;
+use squall_wire::codec::CodecError;
 use squall_wire::{Channel, Connection, WireError};
 use tokio::sync::mpsc;
 
@@ -40,7 +42,13 @@ async fn answer(node: &Arc<Node>, by: &str, mut channel: Channel) -> Result<(), 
         Request::Plan(file) => reads::plan(node, &file).await,
         write => writes::write(node, by, write).await,
     };
-    channel.send(&response).await?;
+    match channel.send(&response).await {
+        Err(WireError::Codec(CodecError::TooLarge { .. })) => {
+            let what = "the answer is larger than one frame may be (4 MiB)";
+            channel.send(&Response::Refused(Refusal::Full(what.into()))).await?;
+        }
+        sent => sent?,
+    }
     channel.finish();
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(super) async fn status(node: &Arc<Node>) -> Response {
     let own = node.status();
     let (hosts, capabilities) = hosts(node);
     let outstanding = node.outstanding();
-    let room = ROOM.saturating_sub(len_of(&hosts) + len_of(&capabilities));
+    let room = ROOM.saturating_sub(len_of(&hosts).saturating_add(len_of(&capabilities)));
     let (experiments, left_out) = node.applied.read(|r| newest(r, room));
     Response::Status(Box::new(Status {
         cluster: node.identity.peer().cluster.clone(),

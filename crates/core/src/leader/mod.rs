@@ -116,6 +116,8 @@ pub struct Leader {
     gives_way_until: Time,
     /// When this leader first saw an experiment in its phase.
     phases: BTreeMap<ExperimentId, (Phase, Time)>,
+    /// From when to when this leader saw faults put in place and held, of experiments with probes.
+    held: BTreeMap<ExperimentId, (Time, Time)>,
     proposed: VecDeque<(Command, Time)>,
     split: Option<Split>,
     /// When some fault was last known to be in place, whose ever it was.
@@ -145,6 +147,7 @@ impl Leader {
             last_round: Time(0),
             gives_way_until: Time(0),
             phases: BTreeMap::new(),
+            held: BTreeMap::new(),
             proposed: VecDeque::new(),
             split: None,
             hurt: now,

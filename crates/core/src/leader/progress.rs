@@ -40,6 +40,7 @@ impl Leader {
     pub(super) fn progress(&mut self, now: Time, wall: WallTime, registry: &Registry) {
         let runs = |id: &ExperimentId| registry.experiments.get(id).is_some_and(|r| r.is_running());
         self.phases.retain(|id, _| runs(id));
+        self.held.retain(|id, _| runs(id));
         self.listed.retain(|id, _| runs(&id.experiment));
         self.unlisted.retain(|id, _| runs(&id.experiment));
         self.note_hurt(now, registry);
@@ -49,6 +50,10 @@ impl Leader {
                 *entry = (record.phase, now);
             }
             let entered = entry.1;
+            let holds = matches!(record.phase, Phase::Injecting | Phase::Holding);
+            if holds && !record.experiment.probes.is_empty() {
+                self.held.entry(record.id).or_insert((now, now)).1 = now;
+            }
             let in_phase_ms = now.since(entered);
             let news = self.report_split(now, wall, record)
                 || self.awaits_heal(now, wall, record, in_phase_ms, registry);

@@ -980,6 +980,23 @@ fn a_stage_that_was_seen_in_part_only_is_not_called_steady() {
 }
 
 #[test]
+fn a_slow_beginning_does_not_pay_for_what_was_not_watched_later() {
+    // Ten seconds until it is in place, and then its minute.
+    for (during, verdict) in [(640, Verdict::Held), (600, Verdict::Unknown)] {
+        let mut b = sampled_before();
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Applying)]);
+        b.wait(10_000);
+        assert_eq!(b.phase(1), Phase::Injecting);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+        b.wait(60_000);
+        assert_eq!(b.phase(1), Phase::Holding);
+        through_the_hold(&mut b, during);
+        samples(&mut b, Stage::After, 10);
+        assert_eq!(b.verdict(1).0, verdict, "{during} of some 720");
+    }
+}
+
+#[test]
 fn samples_that_hang_are_waited_for() {
     let hangs =
         |hanging| Tally { sent: 10, ok: 10, hanging, elapsed_ms: 1_000, ..Tally::default() };

@@ -12,6 +12,7 @@ use crate::registry::Command;
 impl Leader {
     /// The last word on an experiment whose faults are all over.
     pub(super) fn settlement(&self, record: &ExperimentRecord) -> Command {
+        let held_ms = self.held.get(&record.id).map_or(0, |(from, to)| to.since(*from));
         let probes: Vec<ProbeOutcome> = record
             .experiment
             .probes
@@ -25,7 +26,9 @@ impl Leader {
                         let tally = self.tally(record, probe, stage);
                         let wanted_ms = match stage {
                             Stage::Before => record.experiment.baseline_ms,
-                            Stage::During => record.experiment.duration_ms,
+                            // Where a host was long in beginning, the others were watched meanwhile, and
+                            // must have been for all their time too.
+                            Stage::During => record.experiment.duration_ms.max(held_ms),
                             Stage::After => record.experiment.recovery_ms,
                         };
                         let whole = Expect::covers(&tally, probe.every_ms, wanted_ms)

@@ -6,8 +6,8 @@ use super::apply::Applied;
 use super::{Entry, MAX_SETTLED, Outcome, Refusal, Registry};
 use crate::experiment::{
     EndReason, Experiment, ExperimentRecord, FaultState, Incident, LEASE_MS, MAX_DURATION_MS,
-    MAX_INCIDENTS, MAX_NOTE, MAX_PLACEMENTS, MAX_TIMELINE, Phase, ProbeOutcome, TimelineEntry,
-    Verdict,
+    MAX_INCIDENTS, MAX_NOTE, MAX_PLACEMENTS, MAX_STEPS, MAX_TIMELINE, Phase, ProbeOutcome,
+    TimelineEntry, Verdict,
 };
 use crate::ids::{ExperimentId, FaultId, LogIndex};
 use crate::radius::{self, Group, MAX_RUNNING};
@@ -264,7 +264,10 @@ impl Registry {
             // It had lapsed, and its share was given back.
             record.reserved.insert(fault.host.clone());
         }
-        record.note(at, format!("{} fault {}: {}", fault.host, fault.fault, brief(state)));
+        // Of so many faults the record itself says how they stand; the steps must have room.
+        if record.timeline.len() < MAX_TIMELINE - MAX_STEPS {
+            record.note(at, format!("{} fault {}: {}", fault.host, fault.fault, brief(state)));
+        }
         record.release(record.phase >= Phase::Injecting);
         Ok(Outcome::Done(index))
     }
@@ -297,6 +300,10 @@ impl Registry {
         probes: &[ProbeOutcome],
     ) -> Applied {
         let Some(record) = self.running_mut(id)? else { return Ok(Outcome::Unchanged) };
+        if record.is_stopped() && verdict != Verdict::Stopped {
+            // It was judged before its leader heard of the stop that stands before this in the log.
+            return Ok(Outcome::Unchanged);
+        }
         let injected = record.phase >= Phase::Injecting;
         record.phase = Phase::Settled;
         record.verdict = Some(verdict);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::experiment::{Ended, Placement, Safety, Severity};
+use crate::experiment::{Ended, MAX_TIMELINE, Placement, Safety, Severity};
 use crate::fault::{Cpu, Fault};
 use crate::hold::Achieved;
 use crate::radius::{FLEET_PPM, MAX_RUNNING};
@@ -513,6 +513,32 @@ fn ending_all_again_under_its_id_spares_what_started_since() {
     log.done(clear());
     assert!(log.experiment(3).ending.is_some());
     assert!(log.registry.fence.armed(), "nothing is latched");
+}
+
+#[test]
+fn a_verdict_on_its_way_does_not_outlive_a_stop() {
+    let mut log = at_phase(Phase::Recovering);
+    log.done(end(1));
+    assert_eq!(log.say(settle(1, Verdict::Held)), Outcome::Unchanged);
+    assert_eq!(log.experiment(1).verdict, None);
+    log.done(settle(1, Verdict::Stopped));
+    assert_eq!(log.experiment(1).verdict, Some(Verdict::Stopped));
+}
+
+#[test]
+fn of_however_many_faults_the_steps_have_room_in_the_timeline() {
+    let mut log = at_phase(Phase::Injecting);
+    for n in 0..2 * MAX_TIMELINE {
+        let state = if n % 2 == 0 { FaultState::Lapsed } else { stuck() };
+        log.say(observe(1, "h1", state));
+        log.registry.experiments.get_mut(&id(1)).unwrap().faults.values_mut().for_each(|state| {
+            *state = FaultState::Pending;
+        });
+    }
+    log.done(end(1));
+    let timeline = &log.experiment(1).timeline;
+    assert!(timeline.len() < MAX_TIMELINE && timeline.len() > MAX_TIMELINE - 110);
+    assert!(timeline.last().is_some_and(|entry| entry.what.starts_with("ending")), "{timeline:?}");
 }
 
 #[test]
