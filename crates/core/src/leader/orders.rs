@@ -28,14 +28,20 @@ impl Leader {
         self.log_stops = Some((digest, since));
         let agreed =
             self.stops.is_empty() && self.sessions.values().all(|s| s.report.digest == digest); // guard: digest of S
+        // Once for all hosts: a log keeps many experiments that are over.
+        let running: Vec<&ExperimentRecord> = registry.running().collect();
         let (armed, mut newer) = (registry.fence.armed(), false);
         for (host, session) in &mut self.sessions {
             let echo = session.asked.take();
             newer |= echo != Some(session.report.t);
             let Some(echo) = echo else { continue };
-            let applies = if agreed { applies(host, registry, &self.listed) } else { Vec::new() };
+            let applies = match agreed {
+                true => applies(host, &running, registry, &self.listed),
+                false => Vec::new(),
+            };
             let differs = session.report.digest != digest && session.arrived >= since;
-            let stand = Stand { leadership: self.leadership, registry, armed, differs };
+            let running = &running[..];
+            let stand = Stand { leadership: self.leadership, registry, running, armed, differs };
             let messages = answer(stand, host, session, echo, applies);
             if messages == session.told {
                 continue;
@@ -53,6 +59,7 @@ impl Leader {
 struct Stand<'a> {
     leadership: Leadership,
     registry: &'a Registry,
+    running: &'a [&'a ExperimentRecord],
     /// The log's fence is.
     armed: bool,
     /// It has heard other stops than the log has, as far as it could.
@@ -66,7 +73,7 @@ fn answer(
     echo: Time,
     applies: Vec<Apply>,
 ) -> Vec<ToAgent> {
-    let Stand { leadership, registry, armed, differs } = stand;
+    let Stand { registry, armed, differs, leadership, .. } = stand;
     let report = &session.report;
     let mut messages = Vec::new();
     if differs {
@@ -83,7 +90,7 @@ fn answer(
             resumes: registry.fence.resumes().collect(),
         }));
     }
-    let mut orders = orders(leadership, host, report, echo, registry);
+    let mut orders = orders(stand, host, report, echo);
     if synced && report.armed && armed {
         orders.apply = applies;
     }
@@ -92,13 +99,8 @@ fn answer(
 }
 
 /// Everything but what is to begin.
-fn orders(
-    leadership: Leadership,
-    host: &HostName,
-    report: &Report,
-    echo: Time,
-    registry: &Registry,
-) -> Orders {
+fn orders(stand: Stand<'_>, host: &HostName, report: &Report, echo: Time) -> Orders {
+    let Stand { leadership, registry, running, .. } = stand;
     let mut orders = Orders {
         run: report.run,
         echo,
@@ -108,8 +110,8 @@ fn orders(
         apply: Vec::new(),
         lift: Vec::new(),
         acknowledged: Vec::new(),
-        probes: probes(&Vantage::Host(host.clone()), registry),
-        beat_fast: registry.running().next().is_some(),
+        probes: probes(&Vantage::Host(host.clone()), running),
+        beat_fast: !running.is_empty(),
     };
     for fault in &report.faults {
         let record = registry.experiments.get(&fault.id.experiment);
@@ -153,9 +155,14 @@ fn wants(record: &ExperimentRecord, id: &FaultId, registry: &Registry) -> bool {
 
 /// Faults that this host should begin: wanted, not yet over, and never listed. What was listed once
 /// and is no more was the affair of an earlier life of the agent, whose word is on its way to the log.
-fn applies(host: &HostName, registry: &Registry, listed: &BTreeMap<FaultId, Time>) -> Vec<Apply> {
+fn applies(
+    host: &HostName,
+    running: &[&ExperimentRecord],
+    registry: &Registry,
+    listed: &BTreeMap<FaultId, Time>,
+) -> Vec<Apply> {
     let mut applies = Vec::new();
-    for record in registry.running().filter(|r| r.phase == Phase::Injecting) {
+    for record in running.iter().filter(|r| r.phase == Phase::Injecting) {
         for placement in record.experiment.faults.iter().filter(|p| p.host == *host) {
             let id = FaultId { experiment: record.id, fault: placement.fault, host: host.clone() };
             let pending = record.faults.get(&id) == Some(&FaultState::Pending);
@@ -185,7 +192,8 @@ pub fn own_probes(
     lacks_stops: impl FnOnce() -> bool,
     registry: &Registry,
 ) -> Option<(Time, Vec<ProbeOrder>)> {
-    let wanted = probes(&Vantage::Coordinators, registry);
+    let running: Vec<&ExperimentRecord> = registry.running().collect();
+    let wanted = probes(&Vantage::Coordinators, &running);
     if wanted.is_empty() || !registry.fence.armed() || lacks_stops() {
         return Some((now, Vec::new()));
     }
@@ -193,9 +201,9 @@ pub fn own_probes(
 }
 
 /// Probes that are to be run there, and to which stage their samples count.
-fn probes(from: &Vantage, registry: &Registry) -> Vec<ProbeOrder> {
+fn probes(from: &Vantage, running: &[&ExperimentRecord]) -> Vec<ProbeOrder> {
     let mut orders = Vec::new();
-    for record in registry.running() {
+    for record in running {
         let stage = match record.phase {
             Phase::Submitted | Phase::Preflight | Phase::Settled => continue,
             Phase::Baseline => Stage::Before,
