@@ -44,16 +44,34 @@ pub fn down(root: &Path, name: &HostName) -> Result<Was, LabError> {
     Ok(Was::There)
 }
 
-/// Kills what is left of a lab and empties its directory; one that holds anything else is nobody's lab,
-/// and nothing is touched.
+/// Kills what is left of a lab and removes its files. What else is in its directory stays; where no lab
+/// is, nothing is touched.
 pub(crate) fn clear(claim: &Claim) -> Result<(), LabError> {
-    only_a_lab(&claim.dir)?;
-    if let Some(record) = Record::load(&claim.dir)? {
-        kill(&record)?;
-    }
     let failed = || system(claim.dir.display().to_string());
+    let (mut files, mut strange) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(&claim.dir).map_err(failed())? {
-        let path = entry.map_err(failed())?.path();
+        let entry = entry.map_err(failed())?;
+        let name = entry.file_name();
+        if ENTRIES.iter().any(|known| name == *known) {
+            files.push(entry.path());
+        } else {
+            strange.push(name.display().to_string());
+        }
+    }
+    strange.sort();
+    let strange = strange.join(", ");
+    let dir = claim.dir.display();
+    match Record::load(&claim.dir)? {
+        Some(record) => kill(&record)?,
+        None if strange.is_empty() => {}
+        None => {
+            return Err(LabError::Invalid(format!(
+                "{dir} is not a lab: {strange} is in it; nothing was touched (choose another name, or \
+                 another {ROOT_VARIABLE})"
+            )));
+        }
+    }
+    for path in files {
         let removed = match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path),
             Ok(_) => fs::remove_file(&path),
@@ -64,23 +82,11 @@ pub(crate) fn clear(claim: &Claim) -> Result<(), LabError> {
             Ok(()) | Err(_) => {}
         }
     }
-    Ok(())
-}
-
-fn only_a_lab(dir: &Path) -> Result<(), LabError> {
-    let failed = || system(dir.display().to_string());
-    for entry in fs::read_dir(dir).map_err(failed())? {
-        let name = entry.map_err(failed())?.file_name();
-        if !ENTRIES.iter().any(|known| name == *known) {
-            return Err(LabError::Invalid(format!(
-                "{} is not a lab: {} is in it; nothing was touched (choose another name, or another \
-                 {ROOT_VARIABLE})",
-                dir.display(),
-                name.display()
-            )));
-        }
+    if strange.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let name = &claim.name;
+    Err(LabError::Failed(format!("lab {name} is down; not its own and kept: {strange} in {dir}")))
 }
 
 /// Kills the switch and waits for its end. It is pid 1 of a namespace: the kernel lets it end only

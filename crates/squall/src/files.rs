@@ -75,7 +75,10 @@ pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<
         // The place is said once, and nothing of the parser's own settings.
         let said =
             said.trim_start_matches(&format!("error: line {} column {}: ", l.line(), l.column()));
-        let said = said.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+        let said = said.replace(", set DuplicateKeyPolicy in Options if acceptable", "").replace(
+            "multiple YAML documents detected; use from_str_multiple or from_str_multiple_with_options",
+            "a second document begins here; write one file for each",
+        );
         let what = format!("{}:{}:{}: {}", path.display(), l.line(), l.column(), said.trim_end());
         Failure::usage(what, next)
     })
@@ -122,6 +125,11 @@ mod tests {
         assert!(refused("name: a\nlist: [1]\nextra: 1\n").starts_with("x.yaml:3:1: "));
         assert!(refused("name: a\nlist: [1, x]\n").starts_with("x.yaml:2:11: "));
         assert!(refused("name: [\n").contains("x.yaml:"));
+        let two = refused("name: a\nlist: []\n---\nname: b\n");
+        assert!(
+            two.contains("a second document begins here") && !two.contains("from_str"),
+            "{two}"
+        );
         let twice = refused("name: a\nname: b\nlist: []\n");
         assert!(twice.starts_with("x.yaml:2:1: duplicate mapping key: name\n"), "{twice}");
     }

@@ -452,6 +452,14 @@ fn what_is_no_lab_or_somebody_elses_is_not_touched() {
         refused(&["lab", "down", name], &root, why);
         refused(&up(name), &root, why);
     }
+    // A lab goes, and what a person put beside its files stays.
+    let made =
+        Command::new(PROGRAM).args(up("mine")).env("SQUALL_LAB_ROOT", &root).output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    fs::write(root.join("mine/notes.txt"), "what I saw").unwrap();
+    refused(&["lab", "down", "mine"], &root, "lab mine is down; not its own and kept: notes.txt");
+    let left: Vec<_> = fs::read_dir(root.join("mine")).unwrap().flatten().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
     std::os::unix::fs::chown(&root, Some(12_345), None).unwrap();
     refused(&["lab", "ls"], &root, "belongs to another user");
     refused(&["lab", "down", "theirs"], &root, "belongs to another user");

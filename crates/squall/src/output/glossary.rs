@@ -192,6 +192,8 @@ pub const WORDS: &[Word] = &[
          enrol, policy, mark.\n\
          agent: name, address, [[coordinators]] {id, name, address}; state-dir, run-dir, identity-dir, \
          policy, labels, gossip-port, relay-port, coordinator.\n\
+         policy: allow, protect-processes, protect-ports, protect-peers, protect-paths, max-cpu-percent, \
+         max-memory-percent, memory-floor, max-faults, max-duration, probe-programs.\n\
          cluster.toml: name, [[coordinators]] {id, name, address}.",
     ),
     word(
