@@ -182,3 +182,17 @@ pub fn of_experiment(record: &ExperimentRecord) -> Exit {
         Some(Verdict::Unknown) | None => Exit::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_left_is_worse_than_a_page_that_could_not_be_written() {
+        let untold = || Err(Failure::local("stdout: full", "check where the output goes"));
+        assert_eq!(Exit::NotClean.after(untold()), Ok(Exit::NotClean));
+        assert_eq!(Exit::NotClean.after(Ok(())), Ok(Exit::NotClean));
+        assert_eq!(Exit::Stopped.after(Ok(())), Ok(Exit::Stopped));
+        assert_eq!(Exit::Held.after(untold()).map_err(|f| f.exit), Err(Exit::Broken));
+    }
+}

@@ -44,7 +44,7 @@ async fn answer(node: &Arc<Node>, by: &str, mut channel: Channel) -> Result<(), 
     };
     match channel.send(&response).await {
         Err(WireError::Codec(CodecError::TooLarge { .. })) => {
-            let what = "the answer is larger than one frame may be (4 MiB)";
+            let what = "what was asked about is too large for an answer of one frame (4 MiB)";
             channel.send(&Response::Refused(Refusal::Full(what.into()))).await?;
         }
         sent => sent?,

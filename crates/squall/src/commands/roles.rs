@@ -144,3 +144,19 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .build()
         .map_err(threads)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_there_gives_way_to_a_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        assert!(!may_be_there(&at("policy.toml")));
+        std::os::unix::fs::symlink(at("not/mounted/yet"), at("policy.toml")).unwrap();
+        assert!(may_be_there(&at("policy.toml")), "a link that leads nowhere now");
+        std::fs::write(at("file"), "").unwrap();
+        assert!(may_be_there(&at("file/policy.toml")), "nobody can say");
+    }
+}
