@@ -48,20 +48,19 @@ pub fn down(root: &Path, name: &HostName) -> Result<Was, LabError> {
 /// is, nothing is touched.
 pub(crate) fn clear(claim: &Claim) -> Result<(), LabError> {
     let failed = || system(claim.dir.display().to_string());
-    let (mut files, mut strange) = (Vec::new(), Vec::new());
+    let record = Record::load(&claim.dir)?;
+    let own = if record.is_some() { &ENTRIES[..] } else { &ENTRIES[..2] };
+    let mut strange = Vec::new();
     for entry in fs::read_dir(&claim.dir).map_err(failed())? {
-        let entry = entry.map_err(failed())?;
-        let name = entry.file_name();
-        if ENTRIES.iter().any(|known| name == *known) {
-            files.push(entry.path());
-        } else {
+        let name = entry.map_err(failed())?.file_name();
+        if !own.iter().any(|known| name == *known) {
             strange.push(name.display().to_string());
         }
     }
     strange.sort();
     let strange = strange.join(", ");
     let dir = claim.dir.display();
-    match Record::load(&claim.dir)? {
+    match record {
         Some(record) => kill(&record)?,
         None if strange.is_empty() => {}
         None => {
@@ -71,7 +70,7 @@ pub(crate) fn clear(claim: &Claim) -> Result<(), LabError> {
             )));
         }
     }
-    for path in files {
+    for path in own.iter().map(|name| claim.dir.join(name)) {
         let removed = match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_dir() => fs::remove_dir_all(&path),
             Ok(_) => fs::remove_file(&path),
@@ -85,8 +84,7 @@ pub(crate) fn clear(claim: &Claim) -> Result<(), LabError> {
     if strange.is_empty() {
         return Ok(());
     }
-    let name = &claim.name;
-    Err(LabError::Failed(format!("lab {name} is down; not its own and kept: {strange} in {dir}")))
+    Err(LabError::Kept { lab: claim.name.clone(), what: format!("{strange} in {dir}") })
 }
 
 /// Kills the switch and waits for its end. It is pid 1 of a namespace: the kernel lets it end only

@@ -32,6 +32,14 @@ pub enum LabError {
         /// The lab.
         lab: HostName,
     },
+    /// The lab is gone, and its directory is not: something in there is none of its own.
+    #[error("lab {lab} is down; not its own and kept: {what}")]
+    Kept {
+        /// The lab.
+        lab: HostName,
+        /// What, and where.
+        what: String,
+    },
     /// The system refused something.
     #[error("{what}: {source}")]
     System {

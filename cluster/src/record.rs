@@ -19,8 +19,9 @@ pub const RECORD_FILE: &str = "lab.json";
 const RECORD_ASIDE: &str = ".lab.json.new";
 /// What the switch says, below a lab's directory.
 pub(crate) const LAB_LOG: &str = "lab.log";
-/// All that stands in a lab's directory.
-pub(crate) const ENTRIES: [&str; 5] = [RECORD_FILE, RECORD_ASIDE, LAB_LOG, CLUSTER_DIR, HOSTS_DIR];
+/// All that stands in a lab's directory, the first two also where there is no record yet or any more,
+/// which goes last.
+pub(crate) const ENTRIES: [&str; 5] = [RECORD_ASIDE, LAB_LOG, CLUSTER_DIR, HOSTS_DIR, RECORD_FILE];
 /// The directory in a lab's directory that `--cluster` takes.
 pub const CLUSTER_DIR: &str = "cluster";
 /// The directory in a lab's directory with a directory for each host's logs.

@@ -209,6 +209,13 @@ impl Ended {
     pub const ORDER: &str = "order";
     /// [`Ended::why`] of a fault that stayed for all its time.
     pub const DEADLINE: &str = "deadline";
+    /// Whether it stayed to the end of its time, and came into place so late that it was not there for
+    /// all of it.
+    #[must_use]
+    pub fn came_late(&self) -> bool {
+        self.why.starts_with(Ended::DEADLINE) && self.why != Ended::DEADLINE
+    }
+
     /// [`Ended::why`] of a fault that nobody saw begin, and of which its host says that it is not there.
     pub const ABSENT: &str = "never seen, and its host does not have it";
 }

@@ -422,6 +422,8 @@ pub enum Response {
     Refused(Refusal),
     /// The peer's role may not ask this.
     Forbidden(String),
+    /// The answer has no room in one frame.
+    TooLarge,
 }
 
 /// The cluster as one coordinator sees it.
@@ -460,9 +462,8 @@ impl Status {
         host.capabilities.and_then(|place| self.capabilities.get(place as usize)).map_or(&[], |c| c)
     }
 
-    /// Whether `host`, to which nothing is ordered any more, holds nothing of experiments by its own word.
-    /// False where nobody hears it, though it may hold nothing by the log; `None` while it may hold
-    /// something, or no quorum stands behind this answer.
+    /// Whether a drained `host` holds nothing of experiments, by its own word: false where nobody hears it,
+    /// `None` while it may hold something by the log, or no quorum stands behind this answer.
     #[must_use]
     pub fn is_whole(&self, host: &HostName) -> Option<bool> {
         let status = self.hosts.iter().find(|h| h.host.name == *host)?;

@@ -136,7 +136,9 @@ impl Taking {
         let note = match (short, grows) {
             (false, _) => String::new(),
             (true, true) if available > self.floor => TAKING.into(),
-            (true, _) => format!("the policy leaves {} free", mib(self.floor)),
+            (true, _) => {
+                format!("the policy leaves {} free, or the kernel gives no more", mib(self.floor))
+            }
         };
         let mut measured = format!("{} taken, {} still available", mib(taken), mib(available));
         let mut bit = self.is_enough();

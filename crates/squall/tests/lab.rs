@@ -444,8 +444,11 @@ fn what_is_no_lab_or_somebody_elses_is_not_touched() {
         assert!(!output.status.success() && said.contains(why), "{args:?}: {said}");
     };
     let up = |name| ["lab", "up", name, "--bare", "--hosts", "1", "--coordinators", "0"];
+    fs::create_dir_all(root.join("infra/hosts")).unwrap();
+    fs::create_dir(root.join("infra/cluster")).unwrap();
     for (name, why) in [
         ("src", "thesis.txt is in it; nothing was touched"),
+        ("infra", "cluster, hosts is in it; nothing was touched"),
         ("linked", "Not a directory"),
         ("theirs", "belongs to another user"),
     ] {
@@ -464,6 +467,7 @@ fn what_is_no_lab_or_somebody_elses_is_not_touched() {
     refused(&["lab", "ls"], &root, "belongs to another user");
     refused(&["lab", "down", "theirs"], &root, "belongs to another user");
     assert_eq!(fs::read_to_string(files.join("thesis.txt")).unwrap(), "years of work");
+    assert!(root.join("infra/hosts").exists() && root.join("infra/cluster").exists());
     assert!(other.join("lab.log").exists() && root.join("theirs/lab.log").exists());
 }
 

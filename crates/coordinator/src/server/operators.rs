@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use squall_core::ids::StopId;
 use squall_core::message::{Request, Response};
-use squall_core::registry::Refusal;
 use squall_wire::codec::CodecError;
 use squall_wire::{Channel, Connection, WireError};
 use tokio::sync::mpsc;
@@ -44,8 +43,7 @@ async fn answer(node: &Arc<Node>, by: &str, mut channel: Channel) -> Result<(), 
     };
     match channel.send(&response).await {
         Err(WireError::Codec(CodecError::TooLarge { .. })) => {
-            let what = "what was asked about is too large for an answer of one frame (4 MiB)";
-            channel.send(&Response::Refused(Refusal::Full(what.into()))).await?;
+            channel.send(&Response::TooLarge).await?;
         }
         sent => sent?,
     }

@@ -92,6 +92,9 @@ pub(super) fn judge(
     for (id, state) in &record.faults {
         let place = format!("{} fault {}", id.host, id.fault);
         let finding = match state {
+            FaultState::Clean(ended) if record.ending.is_none() && ended.came_late() => {
+                (Verdict::Unknown, format!("{place} came into place late: {}", ended.why))
+            }
             // By a stop that the log has not heard of yet, say, or because its host was drained.
             FaultState::Clean(ended) if record.ending.is_none() && ended.why != Ended::DEADLINE => {
                 let drained =

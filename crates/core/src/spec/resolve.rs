@@ -125,13 +125,14 @@ fn sampling(file: &File, problems: &mut Problems) -> (u64, u64) {
     let stages = [("baseline", baseline), ("duration", file.duration), ("recovery", recovery)];
     for (n, probe) in file.steady_state.iter().enumerate() {
         let every = probe.every.unwrap_or(DEFAULT_EVERY);
-        let few = |stage: &&(&str, Millis)| every.0.saturating_mul(MIN_SAMPLES) > stage.1.0;
+        // The first is due at once.
+        let least = Millis(every.0.saturating_mul(MIN_SAMPLES - 1));
+        let few = |stage: &&(&str, Millis)| least.0 > stage.1.0;
         if let Some((stage, length)) = stages.iter().filter(few).min_by_key(|(_, l)| l.0) {
             let what = format!(
                 "{every} gives fewer than {MIN_SAMPLES} samples in a {stage} of {length}, which say \
                  nothing"
             );
-            let least = Millis(every.0.saturating_mul(MIN_SAMPLES));
             let remedy = format!("write less, or {stage}: {least} at least");
             problems.add(format!("steady-state[{n}].every"), what, remedy);
         }

@@ -161,7 +161,7 @@ fn standing(answer: &Response) -> Standing {
         Response::Experiment(e) => by(e.confirmed, e.applied),
         Response::Experiments { confirmed, applied, .. } => by(*confirmed, *applied),
         Response::Plan(_) | Response::Outcome(_) | Response::Stop(_) => Standing::Quorum,
-        Response::Refused(_) => Standing::Alone(LogIndex(0)),
+        Response::Refused(_) | Response::TooLarge => Standing::Alone(LogIndex(0)),
         Response::NotLeader(_) | Response::NoQuorum(_) | Response::Forbidden(_) => Standing::None,
     }
 }
@@ -179,6 +179,10 @@ fn best(mut said: Vec<Said>) -> Result<Response, Failure> {
     {
         return match answer {
             Response::Refused(refusal) => Err(Failure::refused(&refusal)),
+            Response::TooLarge => Err(Failure::local(
+                "the answer has no room in one frame of 4 MiB",
+                "squall ls and squall show ID ask for less; stop and stop-all work all the same",
+            )),
             other => Ok(other),
         };
     }

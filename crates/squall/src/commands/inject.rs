@@ -174,7 +174,9 @@ fn exit_of(fault: &FaultReport, interrupted: bool) -> Exit {
     let bit =
         |f: &FaultReport| f.ended.as_ref().and_then(|e| e.achieved.as_ref()).is_some_and(|a| a.bit);
     let early = |f: &FaultReport| f.ended.as_ref().is_some_and(|e| e.why != Ended::DEADLINE);
+    let late = fault.ended.as_ref().is_some_and(Ended::came_late);
     match fault.phase {
+        HostPhase::Clean if late && !interrupted => Exit::Unknown,
         // By a signal, a stop-all, or somebody's lift.
         HostPhase::Clean if interrupted || early(fault) => Exit::Stopped,
         HostPhase::Clean if bit(fault) => Exit::Held,
@@ -213,20 +215,23 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
             Failure::new(Exit::NotClean, format!("the agent is gone: {e}"), "squall lift again")
         })?;
         // An agent knows of its own faults; another may have lived here, with a journal elsewhere.
-        let others = residue::of_any_fault().map_err(|e| {
+        let others = residue::of_any_fault();
+        let left = faults.iter().any(|f| f.phase == HostPhase::Stuck);
+        let views: Vec<LocalView> = faults.iter().map(local_view).collect();
+        told = output::emit(format, &views, |v| {
+            match (v.is_empty(), others.as_ref().is_ok_and(Vec::is_empty)) {
+                (true, true) => "clean: nothing was held\n".into(),
+                (true, false) => "this agent held nothing\n".into(),
+                (false, _) => local_table(v),
+            }
+        });
+        let others = others.map_err(|e| {
             Failure::new(
                 Exit::NotClean,
                 format!("this host cannot be looked at: {e}"),
-                "run as root",
+                "run as root, with CAP_NET_ADMIN",
             )
         })?;
-        let left = faults.iter().any(|f| f.phase == HostPhase::Stuck);
-        let views: Vec<LocalView> = faults.iter().map(local_view).collect();
-        told = output::emit(format, &views, |v| match (v.is_empty(), others.is_empty()) {
-            (true, true) => "clean: nothing was held\n".into(),
-            (true, false) => "this agent held nothing\n".into(),
-            (false, _) => local_table(v),
-        });
         if left {
             talk("NOT CLEAN: what is left is shown above; squall lift tries again");
         }

@@ -100,8 +100,12 @@ pub fn join(join: &Join) -> Outcome {
         None => own_address(&token)?,
     };
     // Before the token is used up.
+    let text = agent_toml(join, address, &members);
+    if join.config.exists() {
+        stays_right(&join.config, &text)?;
+    }
     let config = join.config.with_extension("toml.joined");
-    files::write(&config, &agent_toml(join, address, &members))?;
+    files::write(&config, &text)?;
     let mark = Some(squall_core::hold::CONTROL_MARK);
     let (identity, gossip) = runtime()?
         .block_on(async { squall_wire::transport::join(&token, &join.name, mark).await })
@@ -130,6 +134,23 @@ pub fn join(join: &Join) -> Outcome {
     }
     talk(format!("start it: squall agent --config {}", join.config.display()));
     Ok(Exit::Held)
+}
+
+/// Whether what is at `path` leads an agent to the same host, identity and coordinators as `text` would.
+fn stays_right(path: &Path, text: &str) -> Result<(), Failure> {
+    let known: squall_agent::Config = files::toml(path, &files::read(path)?)?;
+    let new: squall_agent::Config = files::toml(path, text)?;
+    let other = if known.name != new.name {
+        "name"
+    } else if known.identity_dir != new.identity_dir {
+        "identity-dir"
+    } else if known.coordinators != new.coordinators {
+        "coordinators"
+    } else {
+        return Ok(());
+    };
+    let what = format!("{}: it has another {other} than this host would join with", path.display());
+    Err(Failure::usage(what, "move it away, change it, or name another --config"))
 }
 
 /// The address from which this host speaks to the coordinators. Nothing is sent.
@@ -199,6 +220,28 @@ mod tests {
         for wrong in [format!("{token}"), format!("{token}@north"), "squall-join-x@a,b".to_owned()]
         {
             assert_eq!(parse(&wrong).expect_err("not whole").exit, Exit::Usage);
+        }
+    }
+
+    #[test]
+    fn a_configuration_stays_where_it_leads_to_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.toml");
+        let text = |name: &str, identity: &str, port: u16| {
+            format!(
+                "name = \"{name}\"\naddress = \"10.0.0.9\"\nidentity-dir = \"{identity}\"\n\
+                 [[coordinators]]\nid = 1\nname = \"c1\"\naddress = \"10.0.0.1:{port}\"\n"
+            )
+        };
+        std::fs::write(&file, format!("policy = \"/p\"\n{}", text("h1", "/i", 7))).unwrap();
+        assert_eq!(stays_right(&file, &text("h1", "/i", 7)), Ok(()));
+        for (new, other) in [
+            (text("h2", "/i", 7), "another name"),
+            (text("h1", "/j", 7), "another identity-dir"),
+            (text("h1", "/i", 8), "another coordinators"),
+        ] {
+            let refused = stays_right(&file, &new).expect_err(other);
+            assert!(refused.exit == Exit::Usage && refused.what.contains(other), "{refused}");
         }
     }
 

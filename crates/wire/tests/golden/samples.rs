@@ -532,6 +532,7 @@ pub fn responses() -> Vec<Response> {
         Response::NoQuorum("1 of 3".into()),
         Response::Refused(Refusal::UnknownStop(stop(3))),
         Response::Forbidden("agents may not ask".into()),
+        Response::TooLarge,
     ]
 }
 

@@ -325,10 +325,10 @@ fn probes_reach_registered_hosts_by_address() {
         assert_eq!(url, expected);
     }
     let experiment =
-        resolved("steady-state: [{name: p, tcp: {address: 'w2:80'}, from: h3}]\nbaseline: 3s");
+        resolved("steady-state: [{name: p, tcp: {address: 'w2:80'}, from: h3}]\nbaseline: 2s");
     assert_eq!(experiment.probes[0].kind, ProbeKind::Tcp { address: "[fd00::2]:80".into() });
     assert_eq!(experiment.probes[0].from, Vantage::Host(host("h3")));
-    assert_eq!(experiment.baseline_ms, 3_000);
+    assert_eq!(experiment.baseline_ms, 2_000);
     for exec in ["[/bin/check, -q]", "{argv: [/bin/check, -q]}"] {
         let experiment = resolved(&format!("steady-state: [{{name: p, exec: {exec}}}]"));
         let argv = vec!["/bin/check".into(), "-q".into()];
@@ -366,7 +366,7 @@ fn a_probe_runs_where_no_fault_reaches_or_at_least_none_is_held() {
 
 #[test]
 fn coordinators_run_a_probe_unless_a_host_is_called_so() {
-    let file = file("steady-state: [{name: p, exec: [x], from: coordinator}]\nbaseline: 3s");
+    let file = file("steady-state: [{name: p, exec: [x], from: coordinator}]\nbaseline: 2s");
     let mut fleet = fleet();
     assert_eq!(resolve(&file, &fleet, 7).unwrap().probes[0].from, Vantage::Coordinators);
     let twin = HostRecord { name: host("coordinator"), ..fleet.hosts[&host("h1")].clone() };

@@ -325,14 +325,14 @@ fn every_problem_is_told_with_its_path_and_remedy() {
             "steady-state[0].every: 9ms is too often; write at least 10ms",
         ),
         (
-            "steady-state: [{name: p, exec: [x], every: 1001ms}]\nduration: 10s",
-            "steady-state[0].every: 1001ms gives fewer than 5 samples in a baseline of 5s, which say \
-             nothing; write less, or baseline: 5005ms at least",
+            "steady-state: [{name: p, exec: [x], every: 1251ms}]\nduration: 10s",
+            "steady-state[0].every: 1251ms gives fewer than 5 samples in a baseline of 5s, which say \
+             nothing; write less, or baseline: 5004ms at least",
         ),
         (
-            "steady-state: [{name: p, exec: [x], every: 1s}]\nduration: 4s",
-            "steady-state[0].every: 1s gives fewer than 5 samples in a duration of 4s, which say \
-             nothing; write less, or duration: 5s at least",
+            "steady-state: [{name: p, exec: [x], every: 1s}]\nduration: 3s",
+            "steady-state[0].every: 1s gives fewer than 5 samples in a duration of 3s, which say \
+             nothing; write less, or duration: 4s at least",
         ),
         (
             "steady-state: [{name: p, exec: [x], from: h9}]",

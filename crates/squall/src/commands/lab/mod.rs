@@ -61,6 +61,10 @@ fn failure(error: &LabError) -> Failure {
         LabError::Down { lab, .. } => {
             Failure::local(what, format!("squall lab down {lab} clears what is left of it"))
         }
+        LabError::Kept { lab, .. } => Failure::local(
+            what,
+            format!("move that away, and then its directory: lab {lab} is gone"),
+        ),
         LabError::System { .. } | LabError::Failed(_) => Failure::local(
             what,
             "squall lab ls shows what is left, with the directory of its logs; squall lab down NAME \
