@@ -249,6 +249,8 @@ fn ports_in_use_and_wrong_papers_are_told_and_let_nobody_in() {
             let said = fleet.squall(&[&args[..], &["--cluster", &dir]].concat()).ended(4);
             clear(&said, &["c1 (10.77.200.1:7443)"]);
         }
+        // The lab keeps what is not its own.
+        std::fs::remove_dir_all(dir).expect("removed");
     }
     let status = fleet.json(&["status"]);
     assert_eq!(status["cluster"]["armed"], true, "somebody stopped the fleet");
