@@ -193,7 +193,9 @@ impl Drop for Lab {
         if self.owned
             && let Err(error) = self.take_down()
         {
-            eprintln!("lab {} is still there: {error}", self.view.name);
+            // A test that leaves a lab behind has failed; nobody reads what a test says that has not.
+            let left = format!("lab {} is still there: {error}", self.view.name);
+            if std::thread::panicking() { eprintln!("{left}") } else { panic!("{left}") }
         }
     }
 }

@@ -18,13 +18,14 @@ use crate::sys::nft::Nft;
 pub(crate) const OUR_NAME: &str = "squall";
 /// How those of a fault are: its holder, and what burns for it.
 const OF_FAULTS: [&str; 2] = ["squall-hold", "squall-burn"];
-/// What the kernel answers where it has no nf_tables, or we are not let near it. Then no table of
-/// ours can be there.
-const NO_TABLES: [i32; 4] = [libc::EPERM, libc::EINVAL, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT];
+/// What the kernel answers where it has no nf_tables. Then no table can be there.
+const NO_TABLES: [i32; 3] = [libc::EINVAL, libc::EOPNOTSUPP, libc::EPROTONOSUPPORT];
 
 /// What there is in the calling thread's network namespace and among the processes in `/proc`.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
+    /// We are not let near the tables: of this process's faults none can be there, of others' any may.
+    unseen: bool,
     /// Family and name.
     tables: BTreeSet<(&'static str, String)>,
     /// One line each.
@@ -58,8 +59,12 @@ impl Snapshot {
     /// # Errors
     /// Part of it could not be read, so that nothing could be proven.
     pub fn take() -> io::Result<Snapshot> {
+        let (tables, unseen) = match tables() {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => (BTreeSet::new(), true),
+            tables => (tables?, false),
+        };
         let mut snapshot =
-            Snapshot { tables: tables()?, network: devices::setup()?, ..Self::default() };
+            Snapshot { unseen, tables, network: devices::setup()?, ..Self::default() };
         for pid in proc::processes()? {
             let Ok(stat) = proc::stat(pid) else { continue };
             snapshot.add(pid, &stat);
@@ -164,11 +169,8 @@ pub fn held_by_nobody(id: &FaultId) -> io::Result<Vec<String>> {
 /// Part of the host could not be read, so that nothing could be proven.
 pub fn of_any_fault() -> io::Result<Vec<String>> {
     let snapshot = Snapshot::take()?;
-    // Whoever is not let near the tables has not seen that there are none.
-    if let Err(error) = Nft::open().and_then(|mut nft| nft.tables())
-        && error.raw_os_error() == Some(libc::EPERM)
-    {
-        return Err(error);
+    if snapshot.unseen {
+        return Err(io::Error::from_raw_os_error(libc::EPERM));
     }
     let space = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net"));
     let ours = space("thread-self")?;

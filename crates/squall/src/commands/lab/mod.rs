@@ -52,7 +52,7 @@ fn system(path: &Path, source: std::io::Error) -> LabError {
 fn failure(error: &LabError) -> Failure {
     let what = error.to_string();
     match error {
-        LabError::Invalid(_) => Failure::usage(what, "squall lab up --help"),
+        LabError::Invalid(_) => Failure::usage(what, "squall lab --help"),
         LabError::Exists(name) => {
             Failure::local(what, format!("squall lab down {name}, or choose another name"))
         }
@@ -67,8 +67,7 @@ fn failure(error: &LabError) -> Failure {
         ),
         LabError::System { .. } | LabError::Failed(_) => Failure::local(
             what,
-            "squall lab ls shows what is left, with the directory of its logs; squall lab down NAME \
-             clears it",
+            "squall lab ls names it; squall lab down NAME clears what is left; logs are in its directory",
         ),
     }
 }
