@@ -100,15 +100,10 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Arriving packets are hurt.
+    /// Whether packets are hurt that arrive, or, where not `inbound`, that leave.
     #[must_use]
-    pub fn covers_in(self) -> bool {
-        self != Direction::Out
-    }
-    /// Leaving packets are hurt.
-    #[must_use]
-    pub fn covers_out(self) -> bool {
-        self != Direction::In
+    pub fn covers(self, inbound: bool) -> bool {
+        self != if inbound { Direction::Out } else { Direction::In }
     }
 }
 

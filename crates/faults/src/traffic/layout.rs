@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use squall_core::fault::{Ports, Protocol};
+use squall_core::fault::{Direction, Ports, Protocol};
 use squall_core::hold::{CONTROL_MARK, Protect};
 
 use super::{CUT, Loss, SEVER};
@@ -34,7 +34,9 @@ pub(crate) struct PeerSet {
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     peers: Vec<PeerSet>,
-    /// The coordinators, where control is severed.
+    /// Which way peers are cut off.
+    direction: Direction,
+    /// The coordinators, where control is severed: both ways.
     severed: Vec<PeerSet>,
     ports: Vec<Ports>,
     protocols: Vec<Protocol>,
@@ -53,6 +55,7 @@ impl Layout {
         };
         Layout {
             peers: peer_sets("", &loss.traffic.peers),
+            direction: loss.traffic.direction,
             severed: peer_sets("c", loss.severed),
             ports: loss.traffic.ports.clone(),
             all_ports: loss.traffic.ports.is_empty() && loss.traffic.protocol.is_none(),
@@ -63,9 +66,14 @@ impl Layout {
         }
     }
 
-    /// Those whose elements time out.
-    pub(crate) fn sets(&self) -> Vec<PeerSet> {
-        self.peers.iter().chain(&self.severed).cloned().collect()
+    /// Those of one way whose elements time out.
+    pub(crate) fn sets(&self, inbound: bool) -> Vec<PeerSet> {
+        self.peers(inbound).iter().chain(&self.severed).cloned().collect()
+    }
+
+    /// The peers that are cut off this way. None, where only the coordinators are.
+    fn peers(&self, inbound: bool) -> &[PeerSet] {
+        if self.direction.covers(inbound) { &self.peers } else { &[] }
     }
 
     /// The batch that makes one table.
@@ -78,7 +86,7 @@ impl Layout {
     ) -> Vec<Change> {
         let inbound = matches!(hook, Hook::Prerouting);
         let mut changes = vec![table.create(), table.chain(CUT), table.chain(RULES)];
-        let cut = self.sets();
+        let cut = self.sets(inbound);
         for (number, set) in (1..).zip(cut.iter().chain(&self.spared)) {
             changes.push(table.address_set(&set.name, if set.v4 { 4 } else { 16 }, number));
         }
@@ -91,7 +99,7 @@ impl Layout {
         for rule in self.gates() {
             changes.push(table.rule(RULES, &rule.jump(CUT)));
         }
-        for set in &self.peers {
+        for set in self.peers(inbound) {
             changes.push(table.rule(CUT, &self.cut(table, set, inbound)));
         }
         changes.extend(attach(table, 0, hook, priority));

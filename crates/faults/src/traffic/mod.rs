@@ -68,7 +68,7 @@ struct Side {
 
 impl Side {
     fn new(table: Table, inbound: bool, layout: &Layout) -> Side {
-        Side { table, inbound, sets: layout.sets(), devices: None, bit: false, before: 0 }
+        Side { table, inbound, sets: layout.sets(inbound), devices: None, bit: false, before: 0 }
     }
 }
 
@@ -103,13 +103,13 @@ pub(crate) fn apply(
     let mut sides = Vec::new();
     let mut note = String::new();
     let severs = !loss.severed.is_empty();
-    if severs || loss.traffic.direction.covers_in() {
+    if severs || loss.traffic.direction.covers(true) {
         let table = Table::new(Family::Inet, &hold.id.tag());
         commit(&mut nft, &layout, &table, &Hook::Prerouting, lease_ms)
             .map_err(|e| unsupported("an owner table at the prerouting hook", &e))?;
         sides.push(Side::new(table, true, &layout));
     }
-    if severs || loss.traffic.direction.covers_out() {
+    if severs || loss.traffic.direction.covers(false) {
         let (side, said) = leaving(&mut nft, hold, &layout, lease_ms)?;
         sides.push(side);
         note = said;

@@ -165,7 +165,9 @@ struct Prober<'a> {
 impl Prober<'_> {
     /// Packets that matched and that were lost; `None` where none could be sent.
     fn probe_side(&mut self) -> io::Result<Option<(u64, u64)>> {
-        let groups = [self.ends(&self.loss.traffic.peers), self.ends(self.loss.severed)];
+        let cut = self.loss.traffic.direction.covers(self.inbound);
+        let peers = if cut { self.loss.traffic.peers.as_slice() } else { &[] };
+        let groups = [self.ends(peers), self.ends(self.loss.severed)];
         let tries = if self.inbound { 1 } else { TRIES };
         let mut found = None;
         for number in 0..tries {

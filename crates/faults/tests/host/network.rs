@@ -125,6 +125,26 @@ fn severed_coordinators_are_cut_marked_or_not() {
 }
 
 #[test]
+fn severed_coordinators_are_cut_both_ways_where_peers_are_cut_one_way() {
+    for (direction, number, left) in
+        [(Direction::Out, 26, (false, true)), (Direction::In, 27, (true, false))]
+    {
+        let pair = Pair::new();
+        let fault = Fault::Partition(Partition {
+            traffic: traffic(&["fd09::2/128"], direction),
+            severed: vec!["10.9.0.2/32".parse().unwrap()],
+        });
+        let held = Held::start(&pair.h1, task(fault, number, 5_000, 60_000)).held();
+        assert_eq!(pair.ways(v4(), mark()), (false, false));
+        assert_eq!(pair.ways(v6(), None), left);
+        assert_eq!(pair.ways(v6(), mark()), left, "control is not spared where it is severed");
+        held.holder.lift();
+        held.gone(2_000);
+        assert_eq!(pair.ways(v6(), None), (true, true));
+    }
+}
+
+#[test]
 fn severed_peers_are_cut_marked_or_not_and_policy_has_the_last_word() {
     let pair = Pair::new();
     pair.h2.sh("ip addr add 10.9.0.3/24 dev v2");

@@ -130,7 +130,7 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "severed",
-        "Of a partition's control: Squall's own packets are cut too, so the host lifts alone when its lease ends. Exempt, the default, lets them pass.",
+        "Of a partition's control: Squall's own packets are cut too, from the peers as the partition says and from every coordinator both ways, so the host lifts alone when its lease ends. Exempt, the default, lets them pass.",
     ),
     word(
         "complete",
