@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use squall_core::fault::Protocol;
+use squall_core::fault::{Ports, Protocol, Traffic};
 use squall_core::hold::Protect;
 
 use super::{CUT, Loss, SEVER};
@@ -226,9 +226,7 @@ impl Prober<'_> {
 
     /// Sends `wanted` probes; returns how many went.
     fn send(&mut self, from: IpAddr, to: IpAddr, wanted: u64) -> u64 {
-        let protocol = self.loss.traffic.protocol.unwrap_or(Protocol::Udp);
-        let port = self.loss.traffic.ports.first().map_or(DISCARD, |p| p.from);
-        let port = free_of_protection(port, self.loss, self.protect, protocol);
+        let (protocol, port) = unprotected(self.loss.traffic, &self.protect.ports);
         let packet = Packet { from, to, protocol, port };
         let mut sent = 0;
         for number in 0..wanted {
@@ -251,10 +249,16 @@ impl Prober<'_> {
     }
 }
 
-fn free_of_protection(wanted: u16, loss: &Loss<'_>, protect: &Protect, protocol: Protocol) -> u16 {
-    let protected = |port| protect.ports.contains(&(protocol, port));
-    let within = loss.traffic.ports.iter().flat_map(|p| p.from..=p.to).find(|p| !protected(*p));
-    if protected(wanted) { within.unwrap_or(wanted) } else { wanted }
+/// What a probe may be that the fault matches and nothing protects; where all is protected, one that is
+/// spared like the rest.
+fn unprotected(traffic: &Traffic, protected: &[(Protocol, u16)]) -> (Protocol, u16) {
+    let protocols = traffic.protocol.map_or(vec![Protocol::Udp, Protocol::Tcp], |one| vec![one]);
+    let any = [Ports { from: DISCARD, to: u16::MAX }];
+    let ports = if traffic.ports.is_empty() { &any } else { traffic.ports.as_slice() };
+    let ports = || ports.iter().flat_map(|p| p.from..=p.to);
+    let all = || protocols.iter().flat_map(|one| ports().map(|port| (*one, port)));
+    let free = all().find(|probe| !protected.contains(probe));
+    free.or_else(|| all().next()).unwrap_or((Protocol::Udp, DISCARD))
 }
 
 /// Our own address on the way to `far`.
@@ -292,6 +296,30 @@ mod tests {
         ] {
             let found = far_end(&peer.parse().unwrap(), &spared);
             assert_eq!(found, far.map(|a| a.parse().unwrap()), "{peer}");
+        }
+    }
+
+    #[test]
+    fn a_probe_is_one_that_nothing_protects() {
+        use Protocol::{Tcp, Udp};
+        let port_53 = [Ports { from: 53, to: 53 }];
+        let some = [Ports { from: 9, to: 10 }];
+        let cases: [(&[Ports], _, &[_], _); 6] = [
+            (&[], None, &[], (Udp, 9)),
+            (&[], None, &[(Udp, 9)], (Udp, 10)),
+            (&port_53, None, &[(Udp, 53)], (Tcp, 53)),
+            (&port_53, Some(Udp), &[(Udp, 53)], (Udp, 53)),
+            (&some, Some(Tcp), &[(Tcp, 9), (Udp, 10)], (Tcp, 10)),
+            (&some, None, &[(Udp, 9), (Udp, 10), (Tcp, 9)], (Tcp, 10)),
+        ];
+        for (ports, protocol, protected, probe) in cases {
+            let traffic = Traffic {
+                peers: vec![],
+                direction: squall_core::fault::Direction::Both,
+                ports: ports.to_vec(),
+                protocol,
+            };
+            assert_eq!(unprotected(&traffic, protected), probe, "{ports:?} {protected:?}");
         }
     }
 
