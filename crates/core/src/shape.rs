@@ -175,7 +175,7 @@ mod tests {
 
     fn kind(nodes: &[HostName], cuts: &Cuts) -> (PartitionKind, Vec<usize>, usize) {
         match judged(nodes, cuts) {
-            Judgement::Partition { kind, sides, edges } => {
+            Judgement::Partition { kind, sides, edges, .. } => {
                 (kind, sides.iter().map(Vec::len).collect(), edges.len())
             }
             other => panic!("{other:?}"),

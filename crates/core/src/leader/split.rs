@@ -31,10 +31,12 @@ impl Leader {
                 let since = same.map_or(now, |split| split.since);
                 Some(Split { evidence, since, seen: now, stands: true })
             }
-            Judgement::Unknown { .. } => {
+            Judgement::Partition { missing, .. } if missing.is_empty() => None,
+            // Where a report is missing nobody knows whom its host obeys, also where a cut is proven.
+            Judgement::Unknown { .. } | Judgement::Partition { .. } => {
                 self.split.clone().map(|split| Split { stands: false, ..split })
             }
-            Judgement::Agree | Judgement::Partition { .. } => None,
+            Judgement::Agree => None,
         };
         let told = |split: &Option<Split>| split.as_ref().map(|s| (s.evidence.clone(), s.stands));
         let news = told(&split) != told(&self.split);

@@ -13,7 +13,7 @@ use crate::ids::{AgentRun, CommandId, FaultId, LogIndex, NodeId};
 use crate::message::{FaultReport, HostPhase, NotHeld, Orders};
 use crate::probe::{Expect, ProbeKind, ProbeSpec, Stage, Tally, Vantage};
 use crate::registry::{Entry, HostRecord, Outcome};
-use crate::views::{Authority, Judgement};
+use crate::views::{Authority, Judgement, PartitionKind};
 
 const LEASE: u64 = 5_000;
 
@@ -1190,6 +1190,14 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     b.wait(3_000);
     let (verdict, why) = b.verdict(1);
     assert!(verdict == Verdict::Unknown && why.contains("reports are missing since"), "{why}");
+    // Nor where a cut is proven without the report of a host; with all of them it went.
+    for (missing, verdict) in [(vec!["h3".into()], Verdict::Unknown), (vec![], Verdict::Held)] {
+        let mut b = recovering_split();
+        let (kind, sides, edges) = (PartitionKind::Partial, vec![], vec![]);
+        b.leader.handle_judgement(b.now, &Judgement::Partition { kind, sides, edges, missing });
+        b.wait(HEAL_MS);
+        assert_eq!(b.verdict(1).0, verdict);
+    }
     // Whatever comes later knows nothing of it.
     b.wait(1_000);
     b.submit(2, &[1], |_| {});

@@ -18,7 +18,7 @@ use crate::ids::HostName;
 /// *Missing rows.* Silence has no direction: where the row of `q` is missing and nobody hears `q`,
 /// it may be cut off one way, both ways, or be down. So `q` is never on a side, and a missing row
 /// alone is [`Judgement::Unknown`]. But what two hosts say of each other needs no third: a cut
-/// between two whose rows are here is a partition, whatever else is missing; and a missing host that
+/// between two whose rows are here is a partition, whatever else is missing, which it names; and a missing host that
 /// both still hear shows by that that the cut is partial. Hosts that nobody watches are missing too,
 /// and in a cohort of up to [`FULL_MESH`](super::FULL_MESH) those whose row leaves a member out.
 ///
@@ -62,12 +62,12 @@ pub fn judge(evidence: &Evidence) -> Judgement {
         let authorities = voices.into_iter().map(|v| v.said).collect();
         return Judgement::SplitBrain { authorities, sides, evidence: contradictions };
     }
-    if let Some(kind) = kind {
-        return Judgement::Partition { kind, sides, edges: edges.into_iter().collect() };
-    }
     let mut missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
     if voices.is_empty() && authority::is_spoken_of(evidence) {
         missing.push("leader".to_owned());
+    }
+    if let Some(kind) = kind {
+        return Judgement::Partition { kind, sides, edges: edges.into_iter().collect(), missing };
     }
     if missing.is_empty() && !evidence.expected.is_empty() {
         Judgement::Agree

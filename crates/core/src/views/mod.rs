@@ -115,6 +115,8 @@ pub enum Judgement {
         sides: Vec<Vec<HostName>>,
         /// Who is not heard (`from`) by whom (`to`).
         edges: Vec<(HostName, HostName)>,
+        /// Whose reports are missing: of what they would say nothing is known.
+        missing: Vec<String>,
     },
     /// Two authorities at once.
     SplitBrain {

@@ -144,12 +144,16 @@ fn show(judgement: &Judgement) -> String {
     match judgement {
         Judgement::Agree => "agree".to_owned(),
         Judgement::Unknown { missing } => format!("unknown: {}", list(missing.clone(), " ")),
-        Judgement::Partition { kind, sides, edges } => format!(
-            "partition: {}\nsides: {}\ncut: {}",
-            format!("{kind:?}").to_lowercase(),
-            show_sides(sides),
-            list(show_edges(edges), " ")
-        ),
+        Judgement::Partition { kind, sides, edges, missing } => {
+            let kind = format!("{kind:?}").to_lowercase();
+            let (sides, cut) = (show_sides(sides), list(show_edges(edges), " "));
+            let missing = if missing.is_empty() {
+                String::new()
+            } else {
+                format!("\nmissing: {}", missing.join(" "))
+            };
+            format!("partition: {kind}\nsides: {sides}\ncut: {cut}{missing}")
+        }
         Judgement::SplitBrain { authorities, sides, evidence } => {
             let of = |a: &Authority| {
                 format!("{} {} {}", a.host, a.claims, a.of.replace(" in term ", "@"))
@@ -211,7 +215,7 @@ fn graph(n: usize, cuts: &Cuts, named: impl Fn(usize) -> HostName) -> Evidence {
 
 fn partition(evidence: &Evidence) -> (PartitionKind, BTreeSet<BTreeSet<HostName>>, NamedCuts) {
     match judge(evidence) {
-        Judgement::Partition { kind, sides, edges } => {
+        Judgement::Partition { kind, sides, edges, .. } => {
             assert!(sides.windows(2).all(|w| w[0].len() >= w[1].len()), "largest first: {sides:?}");
             let sides = sides.into_iter().map(|s| s.into_iter().collect()).collect();
             (kind, sides, edges.into_iter().collect())
@@ -342,7 +346,8 @@ proptest! {
             (Judgement::Unknown { missing }, _) => {
                 prop_assert!(missing.contains(&name(lost % n).to_string()));
             }
-            (Judgement::Partition { edges, .. }, Judgement::Partition { edges: all, .. }) => {
+            (Judgement::Partition { edges, missing, .. }, Judgement::Partition { edges: all, .. }) => {
+                prop_assert!(missing.contains(&name(lost % n).to_string()));
                 prop_assert!(edges.iter().all(|e| all.contains(e)));
             }
             (other, whole) => prop_assert!(false, "{other:?} where the whole says {whole:?}"),

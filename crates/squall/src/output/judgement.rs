@@ -60,7 +60,7 @@ pub struct JudgementView {
     pub edges: Vec<EdgeView>,
     /// Who claims or obeys what, where there are two.
     pub authorities: Vec<Authority>,
-    /// Whose reports are missing, where that decides.
+    /// Whose reports are missing, where no split-brain is seen.
     pub missing: Vec<String>,
     /// In words.
     pub evidence: Vec<String>,
@@ -89,7 +89,7 @@ impl JudgementView {
                 missing: missing.clone(),
                 ..JudgementView::default()
             },
-            Judgement::Partition { kind, sides: s, edges } => JudgementView {
+            Judgement::Partition { kind, sides: s, edges, missing } => JudgementView {
                 verdict: "partition",
                 kind: Some(kind_name(*kind)),
                 sides: sides(s),
@@ -97,6 +97,7 @@ impl JudgementView {
                     .iter()
                     .map(|(from, to)| EdgeView { from: from.to_string(), to: to.to_string() })
                     .collect(),
+                missing: missing.clone(),
                 ..JudgementView::default()
             },
             Judgement::SplitBrain { authorities, sides: s, evidence } => JudgementView {

@@ -352,6 +352,7 @@ fn judgement() -> Judgement {
         kind: PartitionKind::Partial,
         sides: vec![vec![host("h1")], vec![host("h2")]],
         edges: vec![(host("h1"), host("h2"))],
+        missing: vec!["h3".into()],
     }
 }
 
