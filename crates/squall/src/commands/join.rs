@@ -104,6 +104,8 @@ pub fn join(join: &Join) -> Outcome {
     if join.config.exists() {
         stays_right(&join.config, &text)?;
     }
+    squall_wire::identity::prepare(&join.identity)
+        .map_err(|e| Failure::local(e.to_string(), "name an --identity that can be written"))?;
     let config = join.config.with_extension("toml.joined");
     files::write(&config, &text)?;
     let mark = Some(squall_core::hold::CONTROL_MARK);
@@ -243,6 +245,27 @@ mod tests {
             let refused = stays_right(&file, &new).expect_err(other);
             assert!(refused.exit == Exit::Usage && refused.what.contains(other), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_token_is_not_used_where_its_identity_has_no_place() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let token = JoinToken::create(Fingerprint([7; 32]), vec![silent.local_addr().unwrap()]);
+        let failed = join(&Join {
+            token: format!("{token}@c1"),
+            name: "h1".into(),
+            identity: dir.path().join("file/identity"),
+            config: dir.path().join("agent.toml"),
+            address: None,
+            labels: vec![],
+        })
+        .expect_err("no directory");
+        assert!(failed.exit == Exit::Broken && failed.what.contains("file/identity"), "{failed}");
+        silent.set_nonblocking(true).unwrap();
+        assert!(silent.recv(&mut [0; 1]).is_err(), "nobody was asked");
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1, "nothing was written");
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub use token::{InvalidToken, JoinToken, MAX_TOKEN_COORDINATORS};
 /// The file in an identity's directory: private key, own certificate, the authority's certificate.
 /// One file, so that a crash never leaves a key beside the certificate of another.
 pub const IDENTITY_FILE: &str = "identity.pem";
+/// Written and removed by [`prepare`].
+const TRIED_FILE: &str = ".tried";
 
 /// What somebody may do; each message is authorised by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -236,6 +238,17 @@ impl Identity {
     pub(crate) fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(self.key.clone_key())
     }
+}
+
+/// Makes `dir` where it is missing and shows that secrets can be written there: before a token is used up
+/// for one.
+///
+/// # Errors
+/// The system's.
+pub fn prepare(dir: &Path) -> Result<(), IdentityError> {
+    files::write_secret(dir, TRIED_FILE, b"")?;
+    let path = dir.join(TRIED_FILE);
+    std::fs::remove_file(&path).map_err(|source| IdentityError::Io { path, source })
 }
 
 /// SHA-256.
