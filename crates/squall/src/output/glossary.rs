@@ -84,11 +84,15 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "stop",
-        "An emergency stop (squall stop-all): every host lifts everything, latches, and answers with a receipt. It needs no quorum.",
+        "An emergency stop (squall stop-all): every host lifts everything, latches, and answers with a receipt: how many faults it lifted, what is left, and whether it latched durably. It needs no quorum. A host that did not answer is unreached, lapsing or lapsed.",
+    ),
+    word(
+        "unconfirmed",
+        "An answer of a coordinator that reached no quorum: what it knew when its log was last told something. A stop is good without a quorum, too; `committed` says whether the log has it.",
     ),
     word(
         "latch",
-        "A host that has heard a stop holds nothing until a resume names that stop. Durable: on its disk. Memory: only until it restarts.",
+        "A host that has heard a stop is latched: it holds nothing until a resume names that stop. Durable: on its disk. Memory: only until it restarts.",
     ),
     word(
         "resume",
@@ -97,7 +101,11 @@ pub const WORDS: &[Word] = &[
     word("residue", "Anything left on a host that was not there before a fault. Clean is none."),
     word(
         "lapsed",
-        "A host did not answer, and every lease that it may have held has passed since. Very likely clean, but nobody saw it.",
+        "A host did not answer, and every lease that it may have held has passed since. Very likely clean, but nobody saw it. Lapsing: not all of them have passed yet.",
+    ),
+    word(
+        "backend",
+        "How this host would hold a fault (squall doctor). Held: in kernel resources of a process, that go with it. Needs undo: a record in the journal takes it back. One shot: it is done once, and nothing is left to take back. Unsupported: this kernel cannot, and why.",
     ),
     word("unreached", "A host did not answer a stop, and held nothing when it was last heard."),
     word(
@@ -122,11 +130,11 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "armed",
-        "A host, or a cluster, on which something may start: no stop is outstanding. A host that has just started is disarmed until a leader has told it of every stop.",
+        "A host, or a cluster, on which something may start: no stop is outstanding. A host that has just started is disarmed (starting) until a leader has told it of every stop. Unconnected: the coordinator that answers does not hear it.",
     ),
     word(
         "incident",
-        "Something that an experiment did not ask for, as a split-brain. It rolls back. One that still stands 15 s after the heal says `manual intervention required`: no fault that Squall knows of is left to cause it, and squall views shows who leads whom.",
+        "Something that an experiment did not ask for, as a split-brain. It rolls back. P1 is the gravest of four severities. One that still stands 15 s after the heal says `manual intervention required`: no fault that Squall knows of is left to cause it, and squall views shows who leads whom.",
     ),
     word(
         "severed",
@@ -207,34 +215,46 @@ pub const WORDS: &[Word] = &[
     ),
 ];
 
-/// Phases that have no word of their own.
-const PHASES: [&str; 13] = [
-    "submitted",
-    "preflight",
-    "baseline",
-    "injecting",
-    "holding",
-    "lifting",
-    "recovering",
-    "settled",
-    "journaling",
-    "applying",
-    "reverting",
-    "unheard",
-    "notheld",
+/// Words that are told with another one.
+const TOLD: &[(&str, &[&str])] = &[
+    (
+        "phases",
+        &[
+            "submitted",
+            "preflight",
+            "baseline",
+            "injecting",
+            "holding",
+            "lifting",
+            "recovering",
+            "settled",
+            "journaling",
+            "applying",
+            "reverting",
+            "clean",
+            "notheld",
+            "unheard",
+        ],
+    ),
+    ("armed", &["disarmed", "starting", "unconnected"]),
+    ("latch", &["latched", "durable"]),
+    ("drained", &["drain"]),
+    ("lapsed", &["lapsing"]),
+    ("stop", &["stopall", "lifted", "receipt"]),
+    ("unconfirmed", &["committed"]),
+    ("backend", &["needsundo", "oneshot", "unsupported"]),
+    ("incident", &["p1", "p2", "p3", "p4"]),
+    ("view", &["views", "agree"]),
+    ("exitcodes", &["0", "1", "2", "3", "4", "5", "6", "7"]),
 ];
 
 /// The word as typed: case, blanks and dashes do not matter.
 #[must_use]
 pub fn find(text: &str) -> Option<Word> {
     let plain = |t: &str| t.to_lowercase().replace([' ', '_', '-'], "");
-    let asked = match plain(text) {
-        number if matches!(number.as_str(), "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7") => {
-            "exitcodes".to_owned()
-        }
-        phase if PHASES.contains(&phase.as_str()) => "phases".to_owned(),
-        other => other,
-    };
+    let asked = plain(text);
+    let told = TOLD.iter().find(|(_, words)| words.contains(&asked.as_str()));
+    let asked = told.map_or(asked.as_str(), |(word, _)| word);
     WORDS.iter().copied().find(|w| plain(w.word) == asked)
 }
 
@@ -258,6 +278,17 @@ mod tests {
         assert_eq!(find("Blast Radius").map(|w| w.word), Some("blast-radius"));
         assert_eq!(find("5").map(|w| w.word), Some("exit-codes"));
         assert_eq!(find("not-held").map(|w| w.word), Some("phases"));
+        assert_eq!(find("needs undo").map(|w| w.word), Some("backend"));
+        for (word, told) in TOLD {
+            for one in *told {
+                let apart = WORDS.iter().any(|w| w.word == *one);
+                assert!(!apart, "{one} has a meaning of its own");
+                let text = find(one).unwrap_or_else(|| panic!("{one} is told with {word}")).meaning;
+                let named =
+                    |text: &str| text.to_lowercase().replace([' ', '-', '`'], "").contains(one);
+                assert!(named(text) || matches!(one, &"p2" | &"p3" | &"p4"), "{one}: {text}");
+            }
+        }
         assert_eq!(find("nothing"), None);
         for (n, word) in WORDS.iter().enumerate() {
             assert!(WORDS[n + 1..].iter().all(|w| w.word != word.word), "{} twice", word.word);
