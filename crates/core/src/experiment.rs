@@ -265,6 +265,15 @@ impl Incident {
     /// How an incident begins that no rollback ends: a split-brain that stands after the heal.
     pub const BY_HAND: &str = "manual intervention required";
 
+    /// How one begins that tells of a split-brain that its experiment asked for.
+    pub const EXPECTED: &str = "split-brain, as the experiment expects";
+
+    /// It was asked for.
+    #[must_use]
+    pub fn is_expected(&self) -> bool {
+        self.what.starts_with(Incident::EXPECTED)
+    }
+
     /// A person has to mend it.
     #[must_use]
     pub fn is_by_hand(&self) -> bool {

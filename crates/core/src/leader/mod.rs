@@ -120,6 +120,8 @@ pub struct Leader {
     held: BTreeMap<ExperimentId, (Time, Time)>,
     proposed: VecDeque<(Command, Time)>,
     split: Option<Split>,
+    /// This leader has seen a whole picture without a split-brain.
+    clear: bool,
     /// When some fault was last known to be in place, whose ever it was.
     hurt: Time,
     /// Stops that somebody has heard and the log may lack.
@@ -150,6 +152,7 @@ impl Leader {
             held: BTreeMap::new(),
             proposed: VecDeque::new(),
             split: None,
+            clear: false,
             hurt: now,
             stops: BTreeSet::new(),
             log_stops: None,

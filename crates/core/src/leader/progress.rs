@@ -279,7 +279,8 @@ impl Leader {
             }
             // After a stop-all no host runs a probe, and whoever stopped the experiment asks for no
             // more than clean hosts.
-            let recovers = !record.experiment.probes.is_empty() || self.split.is_some();
+            let split = self.split.is_some() || self.inherits_split(record);
+            let recovers = split || !record.experiment.probes.is_empty();
             if recovers && !record.is_stopped() {
                 let to = Phase::Recovering;
                 return Some(Command::Advance { id: record.id, from: record.phase, to });

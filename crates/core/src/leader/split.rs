@@ -40,14 +40,20 @@ impl Leader {
         };
         let told = |split: &Option<Split>| split.as_ref().map(|s| (s.evidence.clone(), s.stands));
         let news = told(&split) != told(&self.split);
+        self.clear |= match judgement {
+            Judgement::Agree => true,
+            Judgement::Partition { missing, .. } => missing.is_empty(),
+            Judgement::Unknown { .. } | Judgement::SplitBrain { .. } => false,
+        };
         self.split = split;
         if news {
             self.hurry(now);
         }
     }
 
-    /// A split-brain while an experiment has faults in place, or recovers: an incident, unless it was
-    /// asked for, and the end of the experiment, unless its file says otherwise.
+    /// A split-brain while an experiment has faults in place, or recovers: an incident, and the end of the
+    /// experiment, unless its file says otherwise. One that it asked for is told while its faults are there,
+    /// also to whoever leads next: its heal has to be seen.
     /// True where the log has nothing of that yet: no verdict may come before it has.
     pub(super) fn report_split(
         &mut self,
@@ -58,8 +64,18 @@ impl Leader {
         let Some(split) = self.split.as_ref().filter(|split| split.stands) else { return false };
         let evidence = split.evidence.clone();
         let safety = &record.experiment.safety;
-        if safety.expects_split || record.phase < Phase::Injecting {
+        if record.phase < Phase::Injecting {
             return false;
+        }
+        if safety.expects_split {
+            let told = record.incidents.iter().any(Incident::is_expected);
+            if told || record.phase > Phase::Lifting {
+                return false;
+            }
+            let what = format!("{}: {evidence}", Incident::EXPECTED);
+            let incident = Incident { at: wall, severity: Severity::P4, what };
+            self.propose(now, Command::Report { id: record.id, incident });
+            return true;
         }
         let unknown = record.incidents.iter().all(|known| known.severity != Severity::P1);
         let (id, what) = (record.id, format!("split-brain: {evidence}"));
@@ -89,7 +105,9 @@ impl Leader {
         if record.phase != Phase::Recovering || record.is_stopped() || reported {
             return false;
         }
-        let Some(split) = &self.split else { return false };
+        let Some(split) = &self.split else {
+            return self.inherits_split(record) && in_phase_ms < HEAL_MS;
+        };
         let ours = self.may_be_ours(record, registry);
         let known_ms = in_phase_ms.min(now.since(split.since));
         // Whose cause nobody knows is waited for as long, and told with the verdict.
@@ -133,14 +151,24 @@ impl Leader {
         }
     }
 
+    /// Whether an earlier leader saw one that was asked for, and this one has not seen the whole since.
+    pub(super) fn inherits_split(&self, record: &ExperimentRecord) -> bool {
+        let seen = record.incidents.iter().any(Incident::is_expected);
+        seen && self.split.is_none() && !self.clear
+    }
+
     /// What keeps a verdict from being `held`: a split-brain of which no heal was seen, and that nobody can
     /// lay at a person's door.
     pub(super) fn unhealed(&self, record: &ExperimentRecord) -> Option<String> {
-        let split = self.split.as_ref()?;
         let told = record.incidents.iter().any(Incident::is_by_hand) || record.is_stopped();
         if told || record.phase != Phase::Recovering {
             return None;
         }
+        if self.inherits_split(record) {
+            let why = "an earlier leader saw a split-brain, and reports are missing since";
+            return Some(why.to_owned());
+        }
+        let split = self.split.as_ref()?;
         let why = if split.stands {
             "a fault that is in place may cause it"
         } else {

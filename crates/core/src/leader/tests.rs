@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::experiment::{
     EndReason, Ended, Experiment, ExperimentRecord, FaultState, Incident, Placement, Safety,
-    Verdict,
+    Severity, Verdict,
 };
 use crate::fault::{Cpu, Fault, Kind};
 use crate::hold::Achieved;
@@ -1085,7 +1085,9 @@ fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
         b.leader.handle_judgement(b.now, &split());
         b.wait(3_000);
         let record = b.record(1);
-        assert_eq!(record.incidents.len(), usize::from(!expected));
+        let told: Vec<_> = record.incidents.iter().map(|i| (i.severity, i.is_expected())).collect();
+        let severity = if expected { Severity::P4 } else { Severity::P1 };
+        assert_eq!(told, [(severity, expected)]);
         let ends = matches!(record.ending, Some(EndReason::SplitBrain(_)));
         assert_eq!(ends, rollback && !expected);
         let reports = |c: &&Command| matches!(c, Command::Report { .. });
@@ -1216,9 +1218,9 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     b.wait(2 * HEAL_MS);
     b.leader.handle_judgement(b.now, &split());
     b.wait(HEAL_MS - 2_000);
-    assert!(b.record(1).incidents.is_empty());
+    assert!(!by_hand(&b));
     b.wait(4_000);
-    assert_eq!(b.record(1).incidents.len(), 1);
+    assert!(by_hand(&b));
     // Gone, and back: the time begins anew, whatever the phase took.
     let mut b = held_long();
     b.wait(1_000);
@@ -1227,7 +1229,43 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     assert_eq!(b.phase(1), Phase::Recovering);
     b.leader.handle_judgement(b.now, &split());
     b.wait(HEAL_MS - 2_000);
-    assert!(b.record(1).incidents.is_empty());
+    assert!(!by_hand(&b));
+}
+
+/// Whether a person was asked for.
+fn by_hand(b: &Bench) -> bool {
+    b.record(1).incidents.iter().any(Incident::is_by_hand)
+}
+
+#[test]
+fn a_new_leader_calls_no_split_brain_healed_before_it_has_seen_the_whole() {
+    let missing = || vec!["h3".into()];
+    let cut = Judgement::Partition {
+        kind: PartitionKind::Partial,
+        sides: vec![],
+        edges: vec![],
+        missing: missing(),
+    };
+    for (seen, verdict) in [
+        (None, Verdict::Unknown),
+        (Some(Judgement::Unknown { missing: missing() }), Verdict::Unknown),
+        (Some(cut), Verdict::Unknown),
+        (Some(Judgement::Agree), Verdict::Held),
+        (Some(split()), Verdict::Broken),
+    ] {
+        let mut b = held_split(true);
+        b.leader = Leader::new(Leadership { term: 2, node: NodeId(2) }, b.now);
+        b.rounds.clear();
+        b.report_all();
+        b.tick();
+        if let Some(judgement) = &seen {
+            b.leader.handle_judgement(b.now, judgement);
+        }
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+        b.wait(HEAL_MS + 4_000);
+        let (found, why) = b.verdict(1);
+        assert_eq!(found, verdict, "{seen:?}: {why}");
+    }
 }
 
 #[test]

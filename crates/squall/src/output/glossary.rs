@@ -156,7 +156,7 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "split-brain",
-        "Two authorities at once. An experiment that did not ask for it is rolled back; see incident for one that stands after that.",
+        "Two authorities at once. An experiment that did not ask for it is rolled back; one that did (expects-split) has it among its incidents as P4, and is held only where the heal was seen; see incident for one that stands after that.",
     ),
     word(
         "steady-state",
