@@ -28,11 +28,10 @@ pub(crate) enum HolderNews {
 
 /// A holder that is being started, or runs.
 enum Slot {
-    /// Orders that came meanwhile.
+    /// Its task, and whether it was lifted meanwhile.
     Starting {
-        renew: Option<Time>,
-        lift: bool,
-        kill: bool,
+        task: Box<Hold>,
+        over: bool,
     },
     Up(Box<Holder>),
 }
@@ -68,12 +67,12 @@ impl Holders {
     /// Takes the snapshot that the proof will be held against, and starts the holder.
     pub(crate) fn start_holder(&mut self, hold: Hold) {
         let id = hold.id.clone();
-        let slot = Slot::Starting { renew: None, lift: false, kill: false };
+        let slot = Slot::Starting { task: Box::new(hold), over: false };
         self.slots.insert(id.clone(), slot);
         let (spawner, before, news) =
             (self.spawner.clone(), self.before.clone(), self.news.clone());
         tokio::task::spawn_blocking(move || {
-            let said = match begin(&spawner, &before, hold, news.clone()) {
+            let said = match begin(&spawner, &before, &id, news.clone()) {
                 Ok(holder) => HolderNews::Started(id, Box::new(holder)),
                 Err(why) => HolderNews::NotStarted(id, why),
             };
@@ -81,21 +80,21 @@ impl Holders {
         });
     }
 
-    /// A holder runs: it gets the orders that came while it was being started.
-    pub(crate) fn started(&mut self, id: FaultId, holder: Box<Holder>) {
-        let Some(slot) = self.slots.get_mut(&id) else {
+    /// A holder runs, without a task. It gets it here, in line with all that was heard: what was lifted
+    /// meanwhile never begins.
+    pub(crate) fn started(&mut self, id: &FaultId, holder: Box<Holder>) {
+        let Some(slot) = self.slots.get_mut(id) else {
             return; // dead already, and told so; dropping it ends its pipe
         };
-        if let Slot::Starting { renew, lift, kill } = *slot {
-            if let Some(until) = renew {
-                holder.renew(until);
+        match slot {
+            Slot::Starting { over: true, .. } => holder.kill(),
+            Slot::Starting { task, over: false } => {
+                if let Err(error) = holder.begin(task) {
+                    tracing::error!(fault = %id, %error, "the holder does not take its task");
+                    holder.kill();
+                }
             }
-            if lift {
-                holder.lift();
-            }
-            if kill {
-                holder.kill();
-            }
+            Slot::Up(_) => {}
         }
         *slot = Slot::Up(holder);
     }
@@ -103,7 +102,7 @@ impl Holders {
     pub(crate) fn renew(&mut self, id: &FaultId, until: Time) {
         match self.slots.get_mut(id) {
             Some(Slot::Up(holder)) => holder.renew(until),
-            Some(Slot::Starting { renew, .. }) => *renew = Some(until),
+            Some(Slot::Starting { task, .. }) => task.lease_until = until,
             None => {}
         }
     }
@@ -111,7 +110,7 @@ impl Holders {
     pub(crate) fn lift(&mut self, id: &FaultId) {
         match self.slots.get_mut(id) {
             Some(Slot::Up(holder)) => holder.lift(),
-            Some(Slot::Starting { lift, .. }) => *lift = true,
+            Some(Slot::Starting { over, .. }) => *over = true,
             None => {}
         }
     }
@@ -119,7 +118,7 @@ impl Holders {
     pub(crate) fn kill(&mut self, id: &FaultId) {
         match self.slots.get_mut(id) {
             Some(Slot::Up(holder)) => holder.kill(),
-            Some(Slot::Starting { kill, .. }) => *kill = true,
+            Some(Slot::Starting { over, .. }) => *over = true,
             None => {}
         }
     }
@@ -157,10 +156,9 @@ fn lock(snapshots: &Snapshots) -> MutexGuard<'_, BTreeMap<FaultId, Arc<Snapshot>
 fn begin(
     spawner: &Spawner,
     before: &Snapshots,
-    hold: Hold,
+    id: &FaultId,
     news: mpsc::UnboundedSender<HolderNews>,
 ) -> Result<Holder, String> {
-    let id = hold.id.clone();
     let snapshot = Snapshot::take()
         .map_err(|error| format!("no snapshot to prove the lift against: {error}"))?;
     lock(before).insert(id.clone(), Arc::new(snapshot));
@@ -172,8 +170,8 @@ fn begin(
         };
         let _ = news.send(said);
     };
-    spawner.spawn(hold, events).map_err(|error| {
-        lock(before).remove(&id);
+    spawner.spawn(id, events).map_err(|error| {
+        lock(before).remove(id);
         error.to_string()
     })
 }
@@ -206,4 +204,100 @@ fn left_of(id: &FaultId, before: Option<&Snapshot>) -> std::io::Result<Vec<Strin
         }
     }
     Ok(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use squall_core::fault::{Amount, Fault, Kill, Processes, Protocol};
+    use squall_core::hold::Protect;
+    use squall_core::ids::ExperimentId;
+    use squall_faults::clock;
+
+    use super::*;
+
+    /// A program that takes no more of its orders than its first line, and writes that down.
+    fn scribe(dir: &Path, first: &str) -> PathBuf {
+        let program = dir.join("scribe");
+        let text = format!(
+            "#!/bin/sh\n{first}\nread -r task && echo \"$task\" > {}/task\nread -r more\n",
+            dir.display()
+        );
+        std::fs::write(&program, text).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        program
+    }
+
+    /// A task with so many protected ports.
+    fn hold(ports: u16) -> Hold {
+        let now = clock::now();
+        let port = |n: u16| (Protocol::Udp, n);
+        Hold {
+            id: FaultId {
+                experiment: ExperimentId(uuid::Uuid::from_u128(1)),
+                fault: 0,
+                host: "h1".parse().unwrap(),
+            },
+            fault: Fault::Kill(Kill {
+                processes: Processes { pid: Some(1), ..Processes::default() },
+                amount: Amount::All,
+                signal: 9,
+                interval_ms: None,
+            }),
+            lease_until: now.plus(5_000),
+            deadline: now.plus(9_000),
+            protect: Protect { ports: (0..ports).map(port).collect(), ..Protect::default() },
+        }
+    }
+
+    async fn next(news: &mut mpsc::UnboundedReceiver<HolderNews>) -> HolderNews {
+        let next = tokio::time::timeout(Duration::from_secs(20), news.recv()).await;
+        next.expect("news within 20 s").expect("a sender is left")
+    }
+
+    #[tokio::test]
+    async fn what_was_lifted_before_its_holder_ran_is_never_begun() {
+        for lifted in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let (tell, mut news) = mpsc::unbounded_channel();
+            let mut holders = Holders::start(scribe(dir.path(), ""), tell).unwrap();
+            let hold = hold(0);
+            let id = hold.id.clone();
+            holders.start_holder(hold);
+            let HolderNews::Started(_, holder) = next(&mut news).await else {
+                panic!("not started")
+            };
+            if lifted {
+                holders.lift(&id);
+            }
+            holders.started(&id, holder);
+            if !lifted {
+                while !dir.path().join("task").exists() {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                holders.kill(&id);
+            }
+            assert!(matches!(next(&mut news).await, HolderNews::Gone(_)));
+            assert_eq!(dir.path().join("task").exists(), !lifted);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_holder_that_is_frozen_before_it_reads_a_long_task_is_killed_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tell, mut news) = mpsc::unbounded_channel();
+        let mut holders = Holders::start(scribe(dir.path(), "kill -STOP $$"), tell).unwrap();
+        let hold = hold(20_000);
+        let id = hold.id.clone();
+        assert!(serde_json::to_vec(&hold).unwrap().len() > 256 * 1024);
+        holders.start_holder(hold);
+        let HolderNews::Started(_, holder) = next(&mut news).await else { panic!("not started") };
+        holders.started(&id, holder);
+        holders.kill(&id);
+        assert!(matches!(next(&mut news).await, HolderNews::Gone(_)));
+        assert!(!dir.path().join("task").exists());
+    }
 }

@@ -8,6 +8,7 @@
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
+use squall_core::hold::Hold;
 use squall_faults::burner::burn_main;
 use squall_faults::holder::{HolderEvent, Spawner, hold_main};
 
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
 fn agent() -> ExitCode {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).expect("a task on stdin");
-    let task = serde_json::from_str(&line).expect("a task");
+    let task: Hold = serde_json::from_str(&line).expect("a task");
     let program = std::env::current_exe().expect("our own path");
     let spawner = Spawner::start(program, vec![]).expect("a thread");
     let say = |event| {
@@ -35,7 +36,8 @@ fn agent() -> ExitCode {
             let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
         }
     };
-    let holder = spawner.spawn(task, say).expect("a holder");
+    let holder = spawner.spawn(&task.id, say).expect("a holder");
+    holder.begin(&task).expect("it takes its task");
     println!("{}", holder.pid());
     loop {
         std::thread::park();

@@ -261,7 +261,7 @@ impl Driver {
     fn handle_holder(&mut self, news: HolderNews) {
         let now = clock::now();
         match news {
-            HolderNews::Started(id, holder) => self.holders.started(id, holder),
+            HolderNews::Started(id, holder) => self.holders.started(&id, holder),
             HolderNews::Said(id, report) => {
                 match &report {
                     HolderReport::Measured(_) => tracing::debug!(fault = %id, ?report, "holder"),

@@ -9,12 +9,16 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, mpsc};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use squall_core::hold::{Hold, HolderOrder, HolderReport};
+use squall_core::ids::FaultId;
 use squall_core::time::Time;
 
 use crate::residue;
 
+/// Bytes of a pipe that are left to orders, behind a task.
+const ORDERS: usize = 16 * 1024;
 /// A longer line is not a report.
 const MAX_LINE: u64 = 64 * 1024;
 
@@ -59,13 +63,14 @@ impl Spawner {
         Ok(Spawner { program, args, requests: Mutex::new(requests) })
     }
 
-    /// Starts a holder for `hold`. `events` is called from a thread of its own.
+    /// Starts a holder that will be told its task by [`Holder::begin`]. `events` is called from a thread of
+    /// its own.
     ///
     /// # Errors
     /// The holder could not be started; nothing was touched.
     pub fn spawn(
         &self,
-        hold: Hold,
+        id: &FaultId,
         events: impl Fn(HolderEvent) + Send + 'static,
     ) -> io::Result<Holder> {
         let mut command = Command::new(&self.program);
@@ -73,7 +78,7 @@ impl Spawner {
             .args(&self.args)
             .arg(std::process::id().to_string())
             // For whoever looks for the fault's processes; the holder itself does not read it.
-            .arg(residue::word(&hold.id))
+            .arg(residue::word(id))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -86,14 +91,13 @@ impl Spawner {
         let stopped = || io::Error::other("the holders' thread has ended");
         self.requests.lock().map_err(|_| stopped())?.send(request).map_err(|_| stopped())?;
         let mut child = answered.recv().map_err(|_| stopped())??;
-        // Before it has its task: one that nobody follows must not have touched anything.
         let (hand, handed) = mpsc::channel();
         let followed = std::thread::Builder::new().name("holder".into()).spawn(move || {
             if let Ok(child) = handed.recv() {
                 follow(child, &events);
             }
         });
-        let holder = followed.and_then(|_| Holder::of(&mut child, &hold));
+        let holder = followed.and_then(|_| Holder::of(&mut child));
         match holder {
             Ok(holder) => {
                 // It waits for it.
@@ -143,15 +147,14 @@ pub struct Holder {
 }
 
 impl Holder {
-    fn of(child: &mut Child, hold: &Hold) -> io::Result<Holder> {
+    fn of(child: &mut Child) -> io::Result<Holder> {
         let stdin = child.stdin.take();
-        let mut stdin = stdin.ok_or_else(|| io::Error::other("the holder has no stdin"))?;
+        let stdin = stdin.ok_or_else(|| io::Error::other("the holder has no stdin"))?;
         let pid = child.id();
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let number = number.ok_or_else(|| io::Error::other("the holder has no number"))?;
         let pidfd = pidfd_open(number, PidfdFlags::empty())?;
-        write_line(&mut stdin, hold)?;
-        // From here on a holder that does not read must not hold up the agent.
+        // A holder that does not read must not hold up the agent.
         fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
         Ok(Holder { pid, pidfd, stdin: Mutex::new(stdin) })
     }
@@ -160,6 +163,21 @@ impl Holder {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Gives it its task, once and first of all: what is decided before that, nothing was touched. Neither
+    /// this nor an order waits for the holder.
+    ///
+    /// # Errors
+    /// The pipe is closed, or has no room for the task: kill it then.
+    pub fn begin(&self, hold: &Hold) -> io::Result<()> {
+        let mut stdin = self.stdin.lock().map_err(|_| io::Error::other("the pipe is lost"))?;
+        let line = line(hold)?;
+        let room = line.len() + ORDERS;
+        if fcntl_getpipe_size(&*stdin)? < room {
+            fcntl_setpipe_size(&*stdin, room)?;
+        }
+        stdin.write_all(&line)
     }
 
     /// Moves the end of its lease.
@@ -183,14 +201,15 @@ impl Holder {
     /// both.
     fn order(&self, order: HolderOrder) {
         let Ok(mut stdin) = self.stdin.lock() else { return };
-        if let Err(error) = write_line(&mut stdin, &order) {
+        let written = line(&order).and_then(|line| stdin.write_all(&line));
+        if let Err(error) = written {
             tracing::debug!(pid = self.pid, %error, "the holder does not take orders");
         }
     }
 }
 
-fn write_line(stdin: &mut ChildStdin, value: &impl serde::Serialize) -> io::Result<()> {
+fn line(value: &impl serde::Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
-    stdin.write_all(&line)
+    Ok(line)
 }

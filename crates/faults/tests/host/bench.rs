@@ -199,7 +199,8 @@ impl Held {
         let (tell, events) = mpsc::channel();
         let (spawner, holder) = host.run(move || {
             let spawner = Spawner::start(example("hold"), vec![]).unwrap();
-            let holder = spawner.spawn(hold, move |e| drop(tell.send(e))).unwrap();
+            let holder = spawner.spawn(&hold.id, move |e| drop(tell.send(e))).unwrap();
+            holder.begin(&hold).unwrap();
             (spawner, holder)
         });
         Held { holder, events, spawner }
