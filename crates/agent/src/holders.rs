@@ -264,7 +264,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let (tell, mut news) = mpsc::unbounded_channel();
             let mut holders = Holders::start(scribe(dir.path(), ""), tell).unwrap();
-            let hold = hold(0);
+            let hold = hold(20_000);
             let id = hold.id.clone();
             holders.start_holder(hold);
             let HolderNews::Started(_, holder) = next(&mut news).await else {
@@ -275,9 +275,12 @@ mod tests {
             }
             holders.started(&id, holder);
             if !lifted {
-                while !dir.path().join("task").exists() {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
+                let taken = async {
+                    while !dir.path().join("task").exists() {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                };
+                tokio::time::timeout(Duration::from_secs(20), taken).await.expect("it is taken");
                 holders.kill(&id);
             }
             assert!(matches!(next(&mut news).await, HolderNews::Gone(_)));
