@@ -73,13 +73,13 @@ fn send_to<A>(fd: &OwnedFd, bytes: &[u8], address: &A) -> isize {
     }
 }
 
-/// The packet with its network header. Transport checksums are left zero: nothing but a fault's
-/// rules is meant to read it.
+/// The packet with its network header. Nothing but a fault's rules is to read it: a datagram that says to be
+/// longer than it is, and a segment whose checksum is wrong, are dropped by whoever gets them.
 fn bytes(packet: &Packet) -> Vec<u8> {
     let port = packet.port.to_be_bytes();
     let (number, transport) = match packet.protocol {
         Protocol::Udp => {
-            let mut header = [port, port, 16u16.to_be_bytes(), [0, 0]].concat();
+            let mut header = [port, port, u16::MAX.to_be_bytes(), [0xff, 0xff]].concat();
             header.extend([0; 8]);
             (17u8, header)
         }

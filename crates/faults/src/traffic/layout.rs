@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use squall_core::fault::{Direction, Ports, Protocol};
 use squall_core::hold::{CONTROL_MARK, Protect};
 
-use super::{CUT, Loss, SEVER};
+use super::{CUT, LOST, Loss, SEVER};
 use crate::sys::nft::{Base, Change, Compare, Family, Hook, Meta, Rule, Table};
 
 /// The chain that a hook calls, with a number behind it.
@@ -15,6 +15,8 @@ const HOOK: &str = "hook";
 /// The chain that every hook's chain jumps to.
 const RULES: &str = "rules";
 const ICMPV6: u8 = 58;
+/// The fragment header of IPv6.
+const FRAGMENT: u8 = 44;
 /// The sets of this host's own addresses, which come and go while a table is there.
 const OWN_V4: &str = "own4";
 const OWN_V6: &str = "own6";
@@ -85,7 +87,9 @@ impl Layout {
         lease_ms: u64,
     ) -> Vec<Change> {
         let inbound = matches!(hook, Hook::Prerouting);
-        let mut changes = vec![table.create(), table.chain(CUT), table.chain(RULES)];
+        let mut changes =
+            vec![table.create(), table.chain(LOST), table.chain(CUT), table.chain(RULES)];
+        changes.push(table.rule(LOST, &self.lost(table)));
         let cut = self.sets(inbound);
         for (number, set) in (1..).zip(cut.iter().chain(&self.spared)) {
             changes.push(table.address_set(&set.name, if set.v4 { 4 } else { 16 }, number));
@@ -97,10 +101,11 @@ impl Layout {
         }
         changes.extend(self.control(table, inbound));
         for rule in self.gates() {
-            changes.push(table.rule(RULES, &rule.jump(CUT)));
+            changes.push(table.rule(RULES, &rule.goto(CUT)));
         }
         for set in self.peers(inbound) {
-            changes.push(table.rule(CUT, &self.cut(table, set, inbound)));
+            let peers = far_end(table, inbound, set).lookup(&set.name);
+            changes.push(table.rule(CUT, &peers.goto(LOST)));
         }
         changes.extend(attach(table, 0, hook, priority));
         changes
@@ -119,10 +124,11 @@ impl Layout {
         }
         let mut changes = vec![table.chain(SEVER)];
         for set in &self.severed {
-            changes.push(table.rule(SEVER, &self.cut(table, set, inbound)));
+            let coordinators = far_end(table, inbound, set).lookup(&set.name);
+            changes.push(table.rule(SEVER, &coordinators.goto(LOST)));
         }
         changes.push(table.rule(RULES, &Rule::new().jump(SEVER)));
-        changes.push(table.rule(RULES, &marked.jump(CUT)));
+        changes.push(table.rule(RULES, &marked.goto(CUT)));
         changes
     }
 
@@ -135,6 +141,10 @@ impl Layout {
                 let ports = transport(*protocol).payload(Base::Transport, offset, 2);
                 rules.push(ports.cmp(Compare::Equal, &port));
             }
+        }
+        let of = |one: &Protocol| self.protected.iter().any(|(protocol, _)| protocol == one);
+        for protocol in [Protocol::Tcp, Protocol::Udp].iter().filter(|one| of(one)) {
+            rules.extend(later_fragments(table, *protocol));
         }
         rules.extend(self.spared.iter().map(|s| far_end(table, inbound, s).lookup(&s.name)));
         rules
@@ -163,10 +173,11 @@ impl Layout {
         rules
     }
 
-    /// Packets of one set of peers: counted, drawn by lot and counted as lost, lost. Where all are
-    /// lost one counter does: two would differ by what passes while they are read.
-    fn cut(&self, table: &Table, set: &PeerSet, inbound: bool) -> Rule {
-        let mut rule = far_end(table, inbound, set).lookup(&set.name).counter();
+    /// Packets of peers: counted, drawn by lot and counted as lost, lost. Where all are lost one counter
+    /// does: two would differ by what passes while they are read. A packet comes here once, however many
+    /// gates and sets it matches: it is drawn once.
+    fn lost(&self, table: &Table) -> Rule {
+        let mut rule = Rule::new().counter();
         if let Some(per_million) = self.per_million.filter(|n| *n < 1_000_000) {
             rule = rule.by_chance(per_million).counter();
         }
@@ -203,14 +214,26 @@ pub(crate) fn detach(table: &Table, number: usize) -> [Change; 2] {
     [table.chain(&chain), table.delete_chain(&chain)]
 }
 
+/// Fragments behind the first have no ports to know a protected one by. Without the first, which the rules
+/// see, they are of no use to anybody.
+fn later_fragments(table: &Table, protocol: Protocol) -> [Rule; 2] {
+    let v4 = of_family(transport(protocol), table, true).payload(Base::Network, 6, 2);
+    let v6 = of_family(transport(protocol), table, false).extension(FRAGMENT, 2, 2);
+    [v4.mask(&[0x1f, 0xff]), v6.mask(&[0xff, 0xf8])].map(|at| at.cmp(Compare::Other, &[0, 0]))
+}
+
+fn of_family(rule: Rule, table: &Table, v4: bool) -> Rule {
+    match (table.is_netdev(), v4) {
+        (true, true) => rule.meta(Meta::Protocol).cmp(Compare::Equal, &[0x08, 0x00]),
+        (true, false) => rule.meta(Meta::Protocol).cmp(Compare::Equal, &[0x86, 0xdd]),
+        (false, true) => rule.meta(Meta::Family).cmp(Compare::Equal, &[2]),
+        (false, false) => rule.meta(Meta::Family).cmp(Compare::Equal, &[10]),
+    }
+}
+
 /// Loads the far end's address, masked to the set's prefix.
 fn far_end(table: &Table, inbound: bool, set: &PeerSet) -> Rule {
-    let family = match (table.is_netdev(), set.v4) {
-        (true, true) => Rule::new().meta(Meta::Protocol).cmp(Compare::Equal, &[0x08, 0x00]),
-        (true, false) => Rule::new().meta(Meta::Protocol).cmp(Compare::Equal, &[0x86, 0xdd]),
-        (false, true) => Rule::new().meta(Meta::Family).cmp(Compare::Equal, &[2]),
-        (false, false) => Rule::new().meta(Meta::Family).cmp(Compare::Equal, &[10]),
-    };
+    let family = of_family(Rule::new(), table, set.v4);
     let (source, target, len) = if set.v4 { (12, 16, 4) } else { (8, 24, 16) };
     let rule = family.payload(Base::Network, if inbound { source } else { target }, len);
     if u32::from(set.prefix) == len * 8 { rule } else { rule.mask(&mask(set.prefix, len)) }

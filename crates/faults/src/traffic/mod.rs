@@ -28,11 +28,13 @@ use layout::{Layout, PeerSet};
 
 /// Runs before connection tracking (-200) and the raw table (-300).
 const PRIORITY: i32 = -350;
-/// The chain in which packets of peers are counted and lost.
+/// The chain in which packets are counted and lost.
+const LOST: &str = "lost";
+/// The chain that looks whether a packet is one of peers.
 const CUT: &str = "cut";
 /// Behind the tag, in the name of the second table of the family `inet`.
 pub(crate) const OUT_SUFFIX: char = 'o';
-/// The chain in which packets of severed coordinators are counted and lost.
+/// The chain that looks whether a packet is one of severed coordinators.
 const SEVER: &str = "sever";
 
 const LOOPBACK_V4: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8));

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use squall_core::fault::{Ports, Protocol, Traffic};
 use squall_core::hold::Protect;
 
-use super::{CUT, Loss, SEVER};
+use super::{LOST, Loss};
 use crate::sys::nft::{Nft, Table};
 use crate::sys::raw::{self, Packet};
 
@@ -101,9 +101,7 @@ fn plausible(asked_ppm: u32, matched: u64, lost: u64) -> bool {
 
 /// Packets that matched so far, and packets that were lost.
 pub(super) fn totals(nft: &mut Nft, table: &Table) -> io::Result<(u64, u64)> {
-    let mut rules = nft.counters(table, CUT)?;
-    // A chain that is not there, where nothing is severed, has no counters.
-    rules.extend(nft.counters(table, SEVER)?);
+    let rules = nft.counters(table, LOST)?;
     let sum = |pick: fn(&[u64]) -> Option<&u64>| rules.iter().filter_map(|r| pick(r)).sum();
     Ok((sum(|r| r.first()), sum(|r| r.last())))
 }

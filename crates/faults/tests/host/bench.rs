@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
-use squall_core::fault::Fault;
+use squall_core::fault::{Direction, Fault, Traffic};
 use squall_core::hold::{Achieved, CONTROL_MARK, Failure, Hold, HolderReport, Protect};
 use squall_core::ids::{ExperimentId, FaultId};
 use squall_core::time::Time;
@@ -177,6 +177,12 @@ pub fn example(name: &str) -> PathBuf {
     path.pop();
     path.pop();
     path.join("examples").join(name)
+}
+
+/// Packets of these peers, all of them.
+pub fn traffic(peers: &[&str], direction: Direction) -> Traffic {
+    let peers = peers.iter().map(|p| p.parse().unwrap()).collect();
+    Traffic { peers, direction, ports: vec![], protocol: None }
 }
 
 pub fn task(fault: Fault, number: u128, lease_ms: u64, length_ms: u64) -> Hold {

@@ -1,15 +1,10 @@
 //! Packets are said to be lost only where some were seen to be, each way that was asked for.
 
-use squall_core::fault::{Direction, Fault, Loss, Partition, Traffic};
+use squall_core::fault::{Direction, Fault, Loss, Partition};
 use squall_core::hold::{Achieved, HolderReport};
 use squall_faults::holder::HolderEvent;
 
-use crate::bench::{Held, Pair, task, until};
-
-fn traffic(peers: &[&str], direction: Direction) -> Traffic {
-    let peers = peers.iter().map(|p| p.parse().unwrap()).collect();
-    Traffic { peers, direction, ports: vec![], protocol: None }
-}
+use crate::bench::{Held, Pair, task, traffic, until};
 
 fn cut(peers: &[&str], direction: Direction) -> Fault {
     Fault::Partition(Partition { traffic: traffic(peers, direction), severed: vec![] })

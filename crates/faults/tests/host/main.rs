@@ -12,4 +12,5 @@ mod kill;
 mod network;
 mod pause;
 mod rising;
+mod rules;
 mod victim;

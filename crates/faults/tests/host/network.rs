@@ -10,12 +10,7 @@ use squall_core::fault::{Direction, Fault, Loss, Partition, Ports, Protocol, Tra
 use squall_core::hold::HolderReport;
 use squall_faults::holder::HolderEvent;
 
-use crate::bench::{Held, Pair, mark, soon, task, until};
-
-fn traffic(peers: &[&str], direction: Direction) -> Traffic {
-    let peers = peers.iter().map(|p| p.parse().unwrap()).collect();
-    Traffic { peers, direction, ports: vec![], protocol: None }
-}
+use crate::bench::{Held, Pair, mark, soon, task, traffic, until};
 
 fn cut(peers: &[&str], direction: Direction) -> Fault {
     Fault::Partition(Partition { traffic: traffic(peers, direction), severed: vec![] })

@@ -25,6 +25,8 @@ pub enum Base {
 pub enum Compare {
     /// `NFT_CMP_EQ`.
     Equal = 0,
+    /// `NFT_CMP_NEQ`.
+    Other = 1,
     /// `NFT_CMP_LT`.
     Less = 2,
 }
@@ -73,6 +75,14 @@ impl Rule {
     pub fn payload(self, base: Base, offset: u32, len: u32) -> Rule {
         self.add("payload", |p| {
             p.u32_be(1, REG).u32_be(2, base as u32).u32_be(3, offset).u32_be(4, len);
+        })
+    }
+
+    /// Loads bytes of an IPv6 extension header; ends the rule where there is none.
+    #[must_use]
+    pub fn extension(self, header: u8, offset: u32, len: u32) -> Rule {
+        self.add("exthdr", |p| {
+            p.u32_be(1, REG).attr(2, &[header]).u32_be(3, offset).u32_be(4, len);
         })
     }
 
@@ -163,7 +173,13 @@ impl Rule {
         self.verdict(0, None)
     }
 
-    /// Goes on in another chain.
+    /// Goes on in another chain, and does not come back.
+    #[must_use]
+    pub fn goto(self, chain: &str) -> Rule {
+        self.verdict(-4, Some(chain))
+    }
+
+    /// Goes on in another chain, and comes back where that decides nothing.
     #[must_use]
     pub fn jump(self, chain: &str) -> Rule {
         self.verdict(-3, Some(chain))
