@@ -47,6 +47,7 @@ impl Hello {
     pub fn clip(&mut self) {
         let Hello { run: _, host, version, capabilities, policy } = self;
         clip_labels(&mut host.labels);
+        host.address = host.address.to_canonical();
         clip_also(&mut host.also);
         cut(version, MAX_TEXT);
         policy.take_if(|json| json.len() > MAX_POLICY);
@@ -61,6 +62,7 @@ impl Hello {
 }
 
 fn clip_also(also: &mut Vec<IpAddr>) {
+    also.iter_mut().for_each(|address| *address = address.to_canonical());
     also.retain(|address| leads_somewhere(*address));
     also.truncate(MAX_ALSO);
 }
@@ -257,7 +259,8 @@ mod tests {
 
     #[test]
     fn addresses_that_lead_nowhere_are_left_out_and_only_so_many_stay() {
-        let mut also: Vec<IpAddr> = ["127.0.0.1", "fe80::1"].map(|a| a.parse().unwrap()).into();
+        let mut also: Vec<IpAddr> =
+            ["127.0.0.1", "fe80::1", "::ffff:127.0.0.1"].map(|a| a.parse().unwrap()).into();
         also.extend((0..40).map(|n| IpAddr::from([10, 0, 0, n])));
         let mut words = FromAgent::Addresses(also);
         words.clip();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::hold::Achieved;
 use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
-use crate::policy::Policy;
+use crate::policy::{Beside, Policy};
 use crate::probe::{ProbeKind, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::time::WallTime;
 
@@ -336,10 +336,10 @@ pub struct ExperimentRecord {
 
 impl Experiment {
     /// The first host whose policy would refuse a fault of this, or a probe's program, and why. `known`
-    /// says the policy of a host and how many faults are alive there; `None` leaves it to the host.
+    /// says the policy of a host and what is alive there; `None` leaves it to the host.
     pub fn refused_by(
         &self,
-        mut known: impl FnMut(&HostName) -> Option<(Policy, usize)>,
+        mut known: impl FnMut(&HostName) -> Option<(Policy, Beside)>,
     ) -> Option<(HostName, String)> {
         let mut hosts = BTreeMap::new();
         for Placement { host, spec, .. } in &self.faults {
@@ -348,7 +348,7 @@ impl Experiment {
                 if let Err(why) = policy.check(spec, self.duration_ms, *alive) {
                     return Some((host.clone(), why.chars().take(MAX_REASON).collect()));
                 }
-                *alive += 1;
+                alive.add(Some(spec));
             }
         }
         self.probes.iter().find_map(|probe| {

@@ -17,6 +17,7 @@ pub mod ids;
 pub mod leader;
 pub mod lives;
 pub mod message;
+pub mod net;
 pub mod policy;
 pub mod probe;
 pub mod radius;

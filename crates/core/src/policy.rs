@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::experiment::MAX_DURATION_MS;
 use crate::fault::{Cpu, Fault, Kind, Memory, MemoryAmount, Processes, Protocol, Traffic};
 use crate::hold::Protect;
+use crate::net;
 use crate::spec::{Millis, Size};
 
 /// Faults on one host at the same time, where the policy does not say.
@@ -42,12 +43,12 @@ pub struct Policy {
     /// begins.
     #[schemars(with = "Vec<String>")]
     pub protect_paths: Vec<ProtectedPath>,
-    /// The largest share of this host's processors that a cpu fault may burn. With one below 100 the
+    /// The largest share of this host's processors that its cpu faults may burn together. With one below 100 the
     /// number of burners must be left open, since only then the load is the share; and a memory fault
     /// may name no touch-rate, which may burn a whole processor (nor where `allow` leaves cpu out).
     pub max_cpu_percent: Option<u8>,
-    /// The largest share of the memory available that a memory fault may take. With one the fault
-    /// must be asked for in percent.
+    /// The largest share of the memory available that memory faults may take, by the sum of theirs. With
+    /// one they must be asked for in percent.
     pub max_memory_percent: Option<u8>,
     /// Free memory that a memory fault must leave.
     pub memory_floor: Size,
@@ -117,9 +118,8 @@ pub struct Net(pub IpNet);
 impl TryFrom<String> for Net {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let address = text.parse::<std::net::IpAddr>().map(IpNet::from).ok();
-        let net = address.or_else(|| text.parse::<IpNet>().ok());
-        net.map(|n| Net(n.trunc()))
+        net::read(&text)
+            .map(Net)
             .ok_or_else(|| format!("`{text}` is not an address: write 10.0.0.2 or 10.0.0.0/24"))
     }
 }
@@ -155,13 +155,46 @@ impl From<ProtectedPath> for String {
     }
 }
 
+/// What is held on a host already, as its limits count it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    faults: usize,
+    cpu_percent: u32,
+    memory_percent: u32,
+}
+
+impl Beside {
+    /// So many faults, of which nothing else is known.
+    #[must_use]
+    pub fn some(faults: usize) -> Beside {
+        Beside { faults, ..Beside::default() }
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn faults(&self) -> usize {
+        self.faults
+    }
+
+    /// And one more; `None` where nobody knows what it is.
+    pub fn add(&mut self, fault: Option<&Fault>) {
+        self.faults += 1;
+        match fault {
+            Some(Fault::Cpu(cpu)) => self.cpu_percent += u32::from(cpu.load_percent),
+            Some(Fault::Memory(Memory { amount: MemoryAmount::PercentOfAvailable(n), .. })) => {
+                self.memory_percent += u32::from(*n);
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
 impl Policy {
-    /// Whether this host lets `fault` begin, to be held for `duration_ms`, while `held_now` others
-    /// are held.
+    /// Whether this host lets `fault` begin, to be held for `duration_ms`, beside those that are held.
     ///
     /// # Errors
     /// The first rule against it, in words. Nothing changes.
-    pub fn check(&self, fault: &Fault, duration_ms: u64, held_now: usize) -> Result<(), String> {
+    pub fn check(&self, fault: &Fault, duration_ms: u64, beside: Beside) -> Result<(), String> {
         fault.validate().map_err(|invalid| invalid.to_string())?;
         let kind = fault.kind();
         if !self.allow.contains(&kind) {
@@ -169,10 +202,10 @@ impl Policy {
             let allowed = if allowed.is_empty() { "nothing".into() } else { allowed.join(", ") };
             return Err(format!("policy: {kind} is not allowed on this host (allowed: {allowed})"));
         }
-        if held_now >= self.max_faults {
+        if beside.faults >= self.max_faults {
             return Err(format!(
                 "policy: {} faults would be held here at once, and at most {} may be",
-                held_now + 1,
+                beside.faults + 1,
                 self.max_faults
             ));
         }
@@ -191,8 +224,8 @@ impl Policy {
         }
         match fault {
             Fault::Partition(partition) => self.check_peers(&partition.severed),
-            Fault::Cpu(cpu) => self.check_cpu(cpu),
-            Fault::Memory(memory) => self.check_memory(memory),
+            Fault::Cpu(cpu) => self.check_cpu(cpu, beside.cpu_percent),
+            Fault::Memory(memory) => self.check_memory(memory, beside.memory_percent),
             Fault::Loss(_) | Fault::Kill(_) | Fault::Pause(_) => Ok(()),
         }
     }
@@ -268,14 +301,15 @@ impl Policy {
         }
     }
 
-    fn check_cpu(&self, cpu: &Cpu) -> Result<(), String> {
+    fn check_cpu(&self, cpu: &Cpu, beside: u32) -> Result<(), String> {
         let Some(limit) = self.max_cpu_percent.filter(|limit| *limit < 100) else {
             return Ok(());
         };
-        if cpu.load_percent > limit {
+        let load = beside + u32::from(cpu.load_percent);
+        if load > limit.into() {
             return Err(format!(
-                "policy: a load of {} percent is more than the {limit} that this host allows",
-                cpu.load_percent
+                "policy: a load of {load} percent{} is more than the {limit} that this host allows",
+                together(beside)
             ));
         }
         if cpu.workers.is_some() {
@@ -287,7 +321,7 @@ impl Policy {
         Ok(())
     }
 
-    fn check_memory(&self, memory: &Memory) -> Result<(), String> {
+    fn check_memory(&self, memory: &Memory, beside: u32) -> Result<(), String> {
         let spares = self.max_cpu_percent.is_some_and(|limit| limit < 100);
         if memory.touch_rate.is_some() && (spares || !self.allow.contains(&Kind::Cpu)) {
             let what = "policy: touching memory at a rate may burn a whole processor, more than this \
@@ -296,15 +330,25 @@ impl Policy {
         }
         match (self.max_memory_percent, memory.amount) {
             (None, _) => Ok(()),
-            (Some(limit), MemoryAmount::PercentOfAvailable(percent)) if percent <= limit => Ok(()),
-            (Some(limit), MemoryAmount::PercentOfAvailable(percent)) => Err(format!(
-                "policy: {percent} percent of memory is more than the {limit} that this host allows"
-            )),
+            (Some(limit), MemoryAmount::PercentOfAvailable(percent)) => {
+                let all = beside + u32::from(percent);
+                if all <= limit.into() {
+                    return Ok(());
+                }
+                Err(format!(
+                    "policy: {all} percent of memory{} is more than the {limit} that this host allows",
+                    together(beside)
+                ))
+            }
             (Some(limit), MemoryAmount::Bytes(_)) => Err(format!(
                 "policy: this host allows {limit} percent of its memory; ask for percent, not bytes"
             )),
         }
     }
+}
+
+fn together(beside: u32) -> String {
+    if beside == 0 { String::new() } else { format!(", {beside} of them held already,") }
 }
 
 #[cfg(test)]
@@ -339,7 +383,31 @@ mod tests {
     }
 
     fn refusal(policy: &Policy, fault: &Fault) -> String {
-        policy.check(fault, 1_000, 0).expect_err("it must be refused")
+        policy.check(fault, 1_000, Beside::default()).expect_err("it must be refused")
+    }
+
+    #[test]
+    fn limits_hold_for_all_that_is_held_together() {
+        let policy =
+            Policy { max_cpu_percent: Some(30), max_memory_percent: Some(50), ..Policy::default() };
+        let memory = |percent| Fault::Memory(Memory::percent(percent));
+        let mut beside = Beside::default();
+        for (fault, refused) in [
+            (cpu(20, None), None),
+            (cpu(10, None), None),
+            (cpu(1, None), Some("31 percent, 30 of them held already, is more than the 30")),
+            (memory(50), None),
+            (memory(1), Some("51 percent of memory, 50 of them held already, is more than the 50")),
+        ] {
+            let said = policy.check(&fault, 1_000, beside);
+            match refused {
+                None => assert_eq!(said, Ok(())),
+                Some(words) => assert!(said.clone().is_err_and(|s| s.contains(words)), "{said:?}"),
+            }
+            if said.is_ok() {
+                beside.add(Some(&fault));
+            }
+        }
     }
 
     #[test]
@@ -380,7 +448,7 @@ mod tests {
             cpu(100, Some(4)),
             Fault::Memory(Memory::bytes(1 << 30)),
         ] {
-            assert_eq!(policy.check(&fault, MAX_DURATION_MS, 0), Ok(()), "{fault:?}");
+            assert_eq!(policy.check(&fault, MAX_DURATION_MS, Beside::some(0)), Ok(()), "{fault:?}");
         }
     }
 
@@ -402,13 +470,13 @@ mod tests {
         )
         .unwrap();
         let cut = partition(&["10.0.0.2"], &[], None);
-        assert_eq!(policy.check(&cut, 60_000, 1), Ok(()));
+        assert_eq!(policy.check(&cut, 60_000, Beside::some(1)), Ok(()));
         assert_eq!(
-            policy.check(&cut, 60_000, 2).unwrap_err(),
+            policy.check(&cut, 60_000, Beside::some(2)).unwrap_err(),
             "policy: 3 faults would be held here at once, and at most 2 may be"
         );
         assert_eq!(
-            policy.check(&cut, 60_001, 0).unwrap_err(),
+            policy.check(&cut, 60_001, Beside::some(0)).unwrap_err(),
             "policy: 60001ms is longer than the 1m that this host allows"
         );
         let kill = |name| {
@@ -444,13 +512,13 @@ mod tests {
             kill("sshd"),
             partition(&["10.0.0.0/8"], &[], None),
         ] {
-            assert_eq!(policy.check(&fault, 1, 0), Ok(()), "{fault:?}");
+            assert_eq!(policy.check(&fault, 1, Beside::some(0)), Ok(()), "{fault:?}");
         }
         let policy = Policy { max_cpu_percent: None, ..policy };
-        assert_eq!(policy.check(&touched, 1, 0), Ok(()));
+        assert_eq!(policy.check(&touched, 1, Beside::some(0)), Ok(()));
         let policy = Policy { allow: [Kind::Memory].into(), ..policy };
         assert!(refusal(&policy, &touched).contains("may burn a whole processor"));
-        assert_eq!(policy.check(&Fault::Memory(Memory::percent(40)), 1, 0), Ok(()));
+        assert_eq!(policy.check(&Fault::Memory(Memory::percent(40)), 1, Beside::some(0)), Ok(()));
         assert_eq!(policy.protect().memory_floor, 1 << 30);
         assert_eq!(policy.protect().peers.len(), 2);
         assert_eq!(policy.protect().paths, ["/usr/lib/postgresql/"]);

@@ -52,6 +52,8 @@ struct Killing {
     signalled: u64,
     dead: u64,
     unwatched: u64,
+    /// Picked, and could not be signalled, with the first reason.
+    spared: Option<(u64, String)>,
     /// Signalled and dead, as last told.
     told: (u64, u64),
 }
@@ -68,6 +70,7 @@ impl Killing {
             signalled: 0,
             dead: 0,
             unwatched: 0,
+            spared: None,
             told: (0, 0),
         }
     }
@@ -90,10 +93,15 @@ impl Killing {
         let mut refused = None;
         let before = self.signalled;
         for target in self.dice.pick(&picked.targets, count) {
-            match self.signal(&target) {
-                Ok(()) => self.signalled += 1,
-                Err(error) => refused = Some(format!("{} ({}): {error}", target.pid, target.comm)),
+            let Err(error) = self.signal(&target) else {
+                self.signalled += 1;
+                continue;
+            };
+            let why = format!("{} ({}): {error}", target.pid, target.comm);
+            if target.is_same() {
+                self.spared.get_or_insert((0, why.clone())).0 += 1;
             }
+            refused = Some(why);
         }
         match refused {
             Some(why) if self.signalled == before => Err(Failure::System(why)),
@@ -147,7 +155,12 @@ impl Killing {
         if self.unwatched > 0 {
             notes.push(format!("{} too many to watch", self.unwatched));
         }
-        let bit = if self.is_meant_to_end() { self.dead > 0 } else { self.signalled > 0 };
+        if let Some((spared, why)) = &self.spared {
+            notes.push(format!("{spared} could not be signalled, the first: {why}"));
+        }
+        let some = if self.is_meant_to_end() { self.dead > 0 } else { self.signalled > 0 };
+        // Less than was asked for is not what was asked for.
+        let bit = some && self.spared.is_none();
         Achieved { bit, requested, measured, note: notes.join("; ") }
     }
 }
@@ -194,12 +207,61 @@ fn seed(id: &FaultId) -> u128 {
 mod tests {
     use super::*;
 
+    fn id(fault: u16, host: &str) -> FaultId {
+        let experiment = "12345678-9000-0000-0000-000000000000".parse().unwrap();
+        FaultId { experiment, fault, host: host.parse().unwrap() }
+    }
+
+    #[test]
+    fn who_cannot_be_signalled_is_told_of() {
+        use std::os::unix::process::CommandExt;
+        use std::process::{Command, Stdio};
+        const NOBODY: u32 = 65_534;
+        let sleeper = |uid| {
+            let mut sleep = Command::new("sleep");
+            sleep.args(["30", "0.0417"]).uid(uid).stdin(Stdio::null()).spawn().unwrap()
+        };
+        let mut sleepers = [sleeper(0), sleeper(NOBODY)];
+        let processes = squall_core::fault::Processes {
+            cmdline: Some("0.0417".into()),
+            ..squall_core::fault::Processes::default()
+        };
+        let kill = Kill { processes, amount: Amount::All, signal: 9, interval_ms: None };
+        let now = squall_core::time::Time(0);
+        let hold = Hold {
+            id: id(0, "h1"),
+            fault: squall_core::fault::Fault::Kill(kill.clone()),
+            lease_until: now,
+            deadline: now,
+            protect: squall_core::hold::Protect::default(),
+        };
+        // A thread that may signal nobody's processes and no others.
+        let seen = std::thread::spawn(move || {
+            // SAFETY: it takes numbers, and changes this thread alone.
+            let changed = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
+            assert_eq!(changed, 0, "this test is run by root");
+            let mut killing = Killing::new(&hold, &kill);
+            let round = killing.round();
+            killing.look(5_000);
+            (round, killing.achieved())
+        })
+        .join()
+        .unwrap();
+        for sleeper in &mut sleepers {
+            let _ = sleeper.kill();
+            let _ = sleeper.wait();
+        }
+        assert_eq!(seen.0, Ok(()));
+        let achieved = seen.1;
+        assert!(
+            !achieved.bit && achieved.measured.starts_with("1 signalled, 1 seen"),
+            "{achieved:?}"
+        );
+        assert!(achieved.note.contains("1 could not be signalled"), "{achieved:?}");
+    }
+
     #[test]
     fn a_fault_draws_the_same_lots_again_and_another_draws_others() {
-        let id = |fault, host: &str| {
-            let experiment = "12345678-9000-0000-0000-000000000000".parse().unwrap();
-            FaultId { experiment, fault, host: host.parse().unwrap() }
-        };
         let pids: Vec<u32> = (100..200).collect();
         let draw = |id| Dice::new(seed(&id)).pick(&pids, 10);
         assert_eq!(draw(id(0, "h1")), draw(id(0, "h1")));

@@ -9,6 +9,7 @@ use squall_core::experiment::{Experiment, ExperimentRecord};
 use squall_core::hold::Capability;
 use squall_core::ids::{ExperimentId, HostName};
 use squall_core::message::{HostStatus, Plan, Report, Response, Shown, Status, ViewsAnswer};
+use squall_core::policy::Beside;
 use squall_core::registry::{Refusal, Registry};
 use squall_core::spec::File;
 use squall_core::views::{self, Evidence, Judgement, Liveness, Row};
@@ -233,7 +234,7 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         experiment.refused_by(|host| {
             let session = sessions.get(host)?;
             let alive = session.report.as_ref().map_or(0, |(report, _)| report.alive());
-            Some((policy_of(&session.hello)?, alive))
+            Some((policy_of(&session.hello)?, Beside::some(alive)))
         })
     };
     node.applied.read(|registry| {

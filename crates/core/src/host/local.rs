@@ -57,7 +57,7 @@ impl Host {
         if let Some(refusal) = self.disarmed() {
             return Err(refusal);
         }
-        if let Some(reason) = self.why_not(&fault, duration_ms, self.live.len()) {
+        if let Some(reason) = self.why_not(&fault, duration_ms, self.beside()) {
             return Err(LocalRefusal::Refused(reason));
         }
         let lease_until = now.plus(lease_ms);

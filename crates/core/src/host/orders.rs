@@ -7,6 +7,7 @@ use super::{Host, LocalRefusal, MAX_LIVE, Record, Token, Why};
 use crate::fault::Fault;
 use crate::ids::{ExperimentId, FaultId, Leadership, LogIndex, StopId};
 use crate::message::{Apply, Orders, Sync};
+use crate::policy::Beside;
 use crate::time::Time;
 
 impl Host {
@@ -73,18 +74,28 @@ impl Host {
         for apply in applies.iter().filter(new) {
             wanted.entry(apply.id.experiment).or_default().push(apply);
         }
-        let mut alive = self.live.len();
+        let mut beside = self.beside();
         let mut refused = BTreeMap::new();
         for (experiment, applies) in wanted {
-            let why_not = |(before, a): (usize, &&Apply)| {
-                self.why_not(&a.fault, a.duration_ms, alive + before)
+            let mut with = beside;
+            let why_not = |a: &&Apply| {
+                let reason = self.why_not(&a.fault, a.duration_ms, with);
+                with.add(Some(&a.fault));
+                reason
             };
-            match applies.iter().enumerate().find_map(why_not) {
+            match applies.iter().find_map(why_not) {
                 Some(reason) => drop(refused.insert(experiment, reason)),
-                None => alive += applies.len(),
+                None => beside = with,
             }
         }
         refused
+    }
+
+    /// What is alive here.
+    pub(super) fn beside(&self) -> Beside {
+        let mut beside = Beside::default();
+        self.live.values().for_each(|live| beside.add(live.spec.as_ref()));
+        beside
     }
 
     /// Whether the sender's leadership is at least the highest seen, which it then is.
@@ -166,14 +177,20 @@ impl Host {
         (!outstanding.is_empty()).then_some(LocalRefusal::Latched(outstanding))
     }
 
-    /// Why this host will not do such a thing beside so many that are alive, where it will not.
-    pub(super) fn why_not(&self, fault: &Fault, duration_ms: u64, alive: usize) -> Option<String> {
-        if alive >= MAX_LIVE {
-            return Some(format!("{} faults would be alive here: {MAX_LIVE} may be", alive + 1));
+    /// Why this host will not do such a thing beside what is alive, where it will not.
+    pub(super) fn why_not(
+        &self,
+        fault: &Fault,
+        duration_ms: u64,
+        beside: Beside,
+    ) -> Option<String> {
+        if beside.faults() >= MAX_LIVE {
+            let all = beside.faults() + 1;
+            return Some(format!("{all} faults would be alive here: {MAX_LIVE} may be"));
         }
         if let Err(invalid) = fault.validate() {
             return Some(invalid.to_string());
         }
-        self.policy.check(fault, duration_ms, alive).err()
+        self.policy.check(fault, duration_ms, beside).err()
     }
 }

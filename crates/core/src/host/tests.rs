@@ -507,6 +507,22 @@ fn of_an_experiment_that_the_policy_refuses_in_part_nothing_is_begun() {
 }
 
 #[test]
+fn what_burns_here_is_counted_together_whoever_asked_for_it() {
+    let mut b = Bench::fresh();
+    let policy = Policy { max_cpu_percent: Some(50), ..Policy::default() };
+    b.host = Host::new(me(), run(1), policy, &[], false, b.now);
+    b.sync(1, &[], &[]);
+    let load = |percent| Fault::Cpu(Cpu::new(None, percent));
+    let own = FaultId { experiment: ExperimentId::local(7), ..id(7) };
+    b.host.handle_local(b.now, own, load(30), LEASE, 60_000, None).expect("it is begun");
+    b.settle();
+    for (experiment, percent, begins) in [(8, 30, false), (9, 20, true), (10, 1, false)] {
+        b.obey(&b.apply(experiment, 3, load(percent)));
+        assert_eq!(b.holders.contains(&id(experiment)), begins, "{percent}");
+    }
+}
+
+#[test]
 fn what_a_person_injected_is_told_however_much_has_ended_here() {
     let mut b = Bench::synced();
     for n in 1..=MAX_ENDED as u128 {

@@ -6,7 +6,7 @@ use super::{FRESH_MS, Leader, NOT_AFTER_MS, PATIENCE_MS};
 use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase};
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
-use crate::policy::Policy;
+use crate::policy::{Beside, Policy};
 use crate::probe::{MIN_SAMPLES, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::radius::{self, HEALTHY_PPM};
 use crate::registry::{Command, Registry};
@@ -179,7 +179,7 @@ impl Leader {
         // What others hold there may go by itself.
         match record.experiment.refused_by(|host| {
             let alive = self.fresh(now, host)?.report.alive();
-            Some((self.policy(host)?, alive))
+            Some((self.policy(host)?, Beside::some(alive)))
         }) {
             Some((host, why)) => Err(format!("{host} refuses: {why}")),
             None => Ok(None),
@@ -188,9 +188,9 @@ impl Leader {
 
     /// A host that would refuse whatever else is held there.
     fn refused_by_host(&self, now: Time, record: &ExperimentRecord) -> Option<(HostName, String)> {
-        record
-            .experiment
-            .refused_by(|host| self.fresh(now, host).and(Some((self.policy(host)?, 0))))
+        record.experiment.refused_by(|host| {
+            self.fresh(now, host).and(Some((self.policy(host)?, Beside::default())))
+        })
     }
 
     fn policy(&self, host: &HostName) -> Option<Policy> {

@@ -1,7 +1,6 @@
 //! Who the far ends are, as addresses.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -9,6 +8,7 @@ use super::problem::{Problems, suggest};
 use super::targets::check_label;
 use super::{Fleet, Many, Peer, Selector};
 use crate::ids::HostName;
+use crate::net;
 use crate::registry::HostRecord;
 
 /// Far ends after every name was looked up.
@@ -63,7 +63,7 @@ pub(super) fn look_up(
             Peer::Name(name) => {
                 if let Some(host) = fleet.host(name) {
                     ends.hosts.insert(host.name.clone());
-                } else if let Some(net) = read_net(name) {
+                } else if let Some(net) = net::read(name) {
                     add_net(&path, name, net, &mut ends, problems);
                 } else if looks_like_an_address(name) {
                     not_an_address(&path, name, problems);
@@ -90,7 +90,7 @@ pub(super) fn addresses_only(
             Peer::Name(name) => name.as_str(),
             Peer::Where(_) => "a group",
         };
-        match read_net(name) {
+        match net::read(name) {
             Some(net) => add_net(&path, name, net, &mut ends, problems),
             None if looks_like_an_address(name) => not_an_address(&path, name, problems),
             None => problems.add(
@@ -129,11 +129,6 @@ fn by_labels(
         problems.add(path, "no host has all of these labels", "leave some of them out");
     }
     ends.hosts.extend(found);
-}
-
-fn read_net(text: &str) -> Option<IpNet> {
-    let address = text.parse::<IpAddr>().map(IpNet::from).ok();
-    address.or_else(|| text.parse::<IpNet>().ok()).map(|net| net.trunc())
 }
 
 fn add_net(path: &str, text: &str, net: IpNet, ends: &mut FarEnds, problems: &mut Problems) {
