@@ -104,7 +104,7 @@ pub async fn run(
     let identity = Identity::load(&config.identity_dir)?;
     check(&identity, &config)?;
     let key = GossipKey::load(&config.identity_dir)?;
-    let parts = recover(&config.state_dir, config.name.clone(), policy, false)?;
+    let parts = recover(&config.state_dir, config.name.clone(), policy, false, writer::DYING)?;
     let run = parts.run;
     let (heard, relayed) = mpsc::channel(QUEUE);
     let neighbours = Neighbours::start(&config, identity.clone(), key, heard)
@@ -188,7 +188,8 @@ fn any_address(config: &Config) -> SocketAddr {
 
 /// Runs an agent without a cluster, for `squall inject` and `squall lift` on a host where none
 /// runs. It ends once nothing is alive and nobody is connected to its socket any more; for the
-/// first guest it waits ten seconds.
+/// first guest it waits ten seconds. On a `member` of a cluster nothing begins by it: no leader tells it of
+/// stops, and none that is made later would reach it.
 ///
 /// # Errors
 /// Why it cannot start.
@@ -197,9 +198,11 @@ pub async fn lone(
     run_dir: &Path,
     me: HostName,
     policy: Policy,
+    member: bool,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), AgentError> {
-    let parts = recover(state_dir, me.clone(), policy, true)?;
+    // A person's command looks for the other agent again by itself.
+    let parts = recover(state_dir, me.clone(), policy, !member, Duration::ZERO)?;
     let mut driver = assemble(parts, &me, run_dir, this_program()?)?;
     driver.ends_when_idle = true;
     driver.run(shutdown).await;
@@ -216,11 +219,10 @@ pub(crate) fn recover(
     me: HostName,
     policy: Policy,
     standalone: bool,
+    patience: Duration,
 ) -> Result<Parts, AgentError> {
     std::fs::create_dir_all(state_dir)
         .map_err(io_error(format!("the state directory {}", state_dir.display())))?;
-    // Without a cluster it is a person's command, which looks for the other agent again by itself.
-    let patience = if standalone { Duration::ZERO } else { writer::DYING };
     let mut opened = writer::open(state_dir, patience)?;
     let run = AgentRun(Uuid::from_u128(rand::random()));
     let host = Host::new(me, run, policy.clone(), &opened.records, standalone, clock::now());

@@ -193,7 +193,7 @@ async fn there_is_one_agent_a_journal_and_one_a_socket() {
     let (home, other) = (Home::new(), Home::new());
     let agent = alone(&home);
     let client = connect(&home).await;
-    let locked = recover(&home.state(), me(), Policy::default(), true).err();
+    let locked = recover(&home.state(), me(), Policy::default(), true, Duration::ZERO).err();
     assert!(matches!(locked, Some(AgentError::Journal(_))), "{locked:?}");
     let taken = assemble(other.recover(true), &me(), &home.run_dir(), home.program()).err();
     let taken = taken.map(|e| e.to_string()).unwrap_or_default();

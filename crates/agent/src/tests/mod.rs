@@ -106,7 +106,7 @@ impl Home {
 
     fn recover(&self, standalone: bool) -> Parts {
         let policy = Policy { probe_programs: vec!["/bin/true".to_owned()], ..Policy::default() };
-        recover(&self.state(), me(), policy, standalone).unwrap()
+        recover(&self.state(), me(), policy, standalone, Duration::ZERO).unwrap()
     }
 }
 

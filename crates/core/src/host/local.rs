@@ -12,9 +12,10 @@ pub enum LocalRefusal {
     /// The host is latched.
     #[error("this host is stopped by {}: `squall resume` must name it first", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Latched(Vec<StopId>),
-    /// The agent has just started and no leader has told it of stops.
+    /// The agent has just started, or stands in for one that does not run, and no leader has told it of
+    /// stops.
     #[error(
-        "this agent has not heard from a leader since it started, so it does not know whether the cluster is stopped"
+        "no leader has told this host of stops since its agent started, or its agent does not run"
     )]
     NotSynced,
     /// The agent is being stopped.

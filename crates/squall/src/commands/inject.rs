@@ -141,7 +141,7 @@ async fn hold(
                 } else {
                     (
                         Exit::Broken,
-                        "try again in a moment; squall status shows when this host is armed",
+                        "see that the agent runs (squall agent) and is armed (squall nodes), then try again",
                     )
                 };
                 let what = format!("refused: {reason}");
@@ -274,8 +274,14 @@ async fn with_agent(
         }
         let (state, run, end) = (&places.state, &places.run, end.clone());
         let ending = async move { end.notified().await };
-        let mut alone =
-            Box::pin(squall_agent::lone(state, run, this_host(), policy.clone(), ending));
+        let mut alone = Box::pin(squall_agent::lone(
+            state,
+            run,
+            this_host(),
+            policy.clone(),
+            places.member,
+            ending,
+        ));
         tokio::select! {
             agent = opened(places) => break (agent?, alone),
             ended = &mut alone => match ended {

@@ -65,6 +65,8 @@ pub struct Places {
     pub run: PathBuf,
     /// The host's policy file, where one is named.
     pub policy: Option<PathBuf>,
+    /// This host has joined a cluster.
+    pub member: bool,
 }
 
 impl Places {
@@ -111,6 +113,7 @@ impl Places {
             state: dirs.state().map_or(state, Path::to_owned),
             run: dirs.run().map_or(run, Path::to_owned),
             policy: dirs.policy.clone().or(policy),
+            member: may_be_there(Path::new(AGENT_FILE)),
         }
     }
 }

@@ -116,7 +116,10 @@ impl StopView {
         }
         let lapsed = self.named(|h| h.state == StopState::Lapsed);
         if !lapsed.is_empty() {
-            parts.push(format!("{}: lapsed by time, not seen", lapsed.join(", ")));
+            parts.push(format!(
+                "{}: lapsed by time, not seen; what a person injected there may last longer",
+                lapsed.join(", ")
+            ));
         }
         let lapsing = self.hosts.iter().filter(|h| h.state == StopState::Lapsing);
         parts.extend(lapsing.map(|h| {

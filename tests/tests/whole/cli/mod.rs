@@ -306,6 +306,12 @@ fn each_exit_code_means_what_it_says() {
     let said = running.end().ended(5);
     assert!(said.err.contains("NOT CLEAN: h1 (lapsed by time, not seen)"), "{said:#?}");
     assert!(said.err.contains("squall lift"), "{said:#?}");
+
+    // Nobody begins anything there that no stop would reach; lifting needs no agent.
+    let inject = ["squall", "inject", "cpu", "--load", "5", "--for", "1s"];
+    let said = fleet.on("h1", &inject).ended(1);
+    assert!(said.err.contains("its agent does not run"), "{said:#?}");
+    let _ = fleet.on("h1", &["squall", "lift"]).ended(0);
 }
 
 #[test]
