@@ -105,16 +105,31 @@ fn read_batch(bytes: &[u8], at: usize) -> Option<(Vec<std::ops::Range<usize>>, u
 /// Whether any whole batch begins behind `at`. A torn write leaves none: batches are written one at
 /// a time, each durable before the next begins.
 fn has_batch_after(bytes: &[u8], at: usize) -> bool {
-    // Only lengths that fit are hashed, and hashing stops at a limit, so that a large torn batch
-    // costs no quadratic time.
-    let mut budget = MAX_BATCH;
+    // Where only its content is damaged, it says itself where the next one is.
+    let next = word(bytes, at).and_then(|len| at.checked_add(8)?.checked_add(len));
+    if next.is_some_and(|next| read_batch(bytes, next).is_some()) {
+        return true;
+    }
+    // Else one may begin anywhere. Only lengths that fit, around records that fit, are hashed.
+    let mut budget = 4 * MAX_BATCH;
     for start in at + 1..bytes.len().saturating_sub(8) {
         let Some(len) = word(bytes, start) else { return false };
-        if len == 0 || len > bytes.len() - start - 8 || len > budget {
+        if len == 0 || len > MAX_BATCH || len > bytes.len() - start - 8 {
             continue;
         }
-        budget -= len;
-        if read_batch(bytes, start).is_some() {
+        let (end, mut cursor) = (start + 8 + len, start + 8);
+        while cursor < end && budget > 0 {
+            budget -= 1;
+            let record = word(&bytes[..end], cursor);
+            cursor =
+                record.and_then(|len| cursor.checked_add(4)?.checked_add(len)).unwrap_or(end + 1);
+        }
+        let fits = cursor == end;
+        // Whoever does not know calls nothing torn: that would be cut off, and be lost.
+        let left = budget.checked_sub(if fits { len } else { 0 }).filter(|left| *left > 0);
+        let Some(left) = left else { return true };
+        budget = left;
+        if fits && read_batch(bytes, start).is_some() {
             return true;
         }
     }

@@ -61,6 +61,37 @@ fn damage_before_the_end_is_refused_and_named() {
 }
 
 #[test]
+fn damage_in_a_large_batch_is_refused_for_what_stands_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    // Bytes of which four in a row may well be a length that fits.
+    let record =
+        |n: u64| [&n.to_le_bytes()[..], &[1, 0, 0, 0, 2, 3, 1, 0], &n.to_be_bytes()].concat();
+    journal.append(&(0..8_192).map(record).collect::<Vec<_>>()).unwrap();
+    let large = fs::metadata(dir.path().join(FILE)).unwrap().len() as usize;
+    journal.append(&[b"a stop".to_vec()]).unwrap();
+    drop(journal);
+    let bytes = fs::read(dir.path().join(FILE)).unwrap();
+    let first = frame::HEADER.len();
+    // Its length, its sum, the first record's length, and content.
+    for damaged in [first, first + 2, first + 5, first + 8, first + 20, large / 2, large - 1] {
+        let mut bad = bytes.clone();
+        bad[damaged] ^= 4;
+        fs::write(dir.path().join(FILE), &bad).unwrap();
+        match Journal::open(dir.path()) {
+            Err(JournalError::Corrupt { offset, .. }) => assert_eq!(offset, first as u64),
+            other => panic!("byte {damaged}: {other:?}"),
+        }
+    }
+    // Torn in it, with nothing behind, it is a tail.
+    for end in [first + 4, large / 3, large - 1] {
+        fs::write(dir.path().join(FILE), &bytes[..end]).unwrap();
+        let (_, found) = Journal::open(dir.path()).unwrap();
+        assert_eq!((found.records.len(), found.torn_bytes as usize), (0, end - first), "{end}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_ours_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join(FILE), b"hello").unwrap();
