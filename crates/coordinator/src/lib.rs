@@ -169,7 +169,6 @@ async fn serve(
     tracing::info!(name = node.config.name, address = %endpoint.local_addr(), "coordinator is up");
 
     let result = async {
-        raft::initialise(&raft, &node.config).await?;
         drop(node);
         // On one of the runtime's own threads, not on the one that waits here: what agents say wakes it
         // there without a call into the kernel.

@@ -55,6 +55,8 @@ pub(crate) enum Call {
     Confirm,
     /// To the leader, from one that began with an empty disk.
     TakeIn,
+    /// Whether nothing was ever acknowledged there.
+    IsEmpty,
 }
 
 /// The answer to it.
@@ -69,6 +71,7 @@ pub(crate) enum Answer {
     Confirmed(LogIndex),
     Failed(String),
     TakenIn(LogId),
+    Empty(bool),
 }
 
 /// Makes raft's network out of the links.
@@ -147,6 +150,7 @@ impl RaftNetworkV2<C> for Peer {
         rpc: VoteRequest<C>,
         option: RPCOption,
     ) -> Result<VoteResponse<C>, RPCError<C>> {
+        self.campaign()?;
         match self.ask(&Call::Vote(rpc), option.hard_ttl()).await? {
             Answer::Vote(answer) => Ok(answer),
             _ => Err(strange()),
@@ -159,6 +163,7 @@ impl RaftNetworkV2<C> for Peer {
         rpc: VoteRequest<C>,
         option: RPCOption,
     ) -> Result<VoteResponse<C>, RPCError<C>> {
+        self.campaign()?;
         match self.ask(&Call::PreVote(rpc), option.hard_ttl()).await? {
             Answer::PreVote(answer) => Ok(answer),
             _ => Err(strange()),
@@ -180,6 +185,14 @@ impl RaftNetworkV2<C> for Peer {
 }
 
 impl Peer {
+    /// Whoever has forgotten what it acknowledged is no candidate.
+    fn campaign(&self) -> Result<(), RPCError<C>> {
+        if self.newcomer.may_campaign() {
+            return Ok(());
+        }
+        Err(NetworkError::from_string("it began with an empty disk and is no candidate").into())
+    }
+
     async fn send_parts(
         &self,
         vote: Vote,
@@ -276,6 +289,7 @@ pub(crate) async fn answer(node: &Node, from: &str, call: Call) -> Answer {
         Call::TakeIn => {
             newcomer::take_in(node, from).await.map_or_else(Answer::Failed, Answer::TakenIn)
         }
+        Call::IsEmpty => Answer::Empty(newcomer::is_empty(node)),
     }
 }
 
@@ -288,6 +302,6 @@ async fn may_answer(node: &Node, call: &Call) -> bool {
         Call::Part { vote, .. } => newcomer.may_follow(vote),
         Call::PreVote(rpc) => newcomer.may_pre_vote(rpc, last()),
         Call::Vote(rpc) => newcomer.may_vote(rpc, last()).await,
-        Call::Propose(_) | Call::Confirm | Call::TakeIn => true,
+        Call::Propose(_) | Call::Confirm | Call::TakeIn | Call::IsEmpty => true,
     }
 }

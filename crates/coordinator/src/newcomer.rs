@@ -6,7 +6,10 @@
 //! so all that the newcomer may have acknowledged; whoever led before is refused. Once it has the entry
 //! itself, it counts again.
 //!
-//! Of a candidate with nothing but the first membership it is taken that the cluster begins just now.
+//! A cluster begins where every coordinator of the list says that it has nothing: only then the first of the
+//! list writes the first membership and asks for votes. One that has lost its disk cannot found a second
+//! cluster with others that have not begun, while one that remembers the first is away.
+//!
 //! A disk that comes back with an older state is not noticed: such a copy must never be restored.
 
 use std::io;
@@ -14,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::select_ok;
+use futures_util::future::{join_all, select_ok};
 use openraft::raft::VoteRequest;
 use squall_core::registry::Command;
 use tokio::time::{sleep, timeout};
@@ -38,6 +41,8 @@ enum State {
     /// It remembers what it has promised.
     Member,
     New,
+    /// Nobody has anything, and this is the first of the list.
+    Founder,
     /// By the leader of this entry's term; it counts once it has the entry.
     TakenIn(LogId),
 }
@@ -71,6 +76,18 @@ impl Newcomer {
         Ok(())
     }
 
+    fn founds(&self) {
+        let mut state = self.state();
+        if *state == State::New {
+            *state = State::Founder;
+        }
+    }
+
+    /// Whether it may ask for votes.
+    pub(crate) fn may_campaign(&self) -> bool {
+        matches!(*self.state(), State::Member | State::Founder)
+    }
+
     fn taken_in(&self, by: LogId) {
         let mut state = self.state();
         if *state != State::Member {
@@ -86,7 +103,9 @@ impl Newcomer {
     ) -> bool {
         match *self.state() {
             State::Member => true,
-            State::New => begins_cluster(request.last_log_id.map(|id| id.index), last),
+            State::New | State::Founder => {
+                begins_cluster(request.last_log_id.map(|id| id.index), last)
+            }
             State::TakenIn(_) => false,
         }
     }
@@ -104,7 +123,7 @@ impl Newcomer {
     pub(crate) fn may_follow(&self, leader: &Vote) -> bool {
         match *self.state() {
             State::Member => true,
-            State::New => false,
+            State::New | State::Founder => false,
             State::TakenIn(by) => leader.leader_id.term >= *by.leader_id,
         }
     }
@@ -119,9 +138,16 @@ fn begins_cluster(candidate: Option<u64>, voter: Option<u64>) -> bool {
 pub(crate) async fn run(node: Arc<Node>) {
     if node.links.is_empty() {
         // Nobody could have heard a promise.
-        return node.newcomer.join().await.unwrap_or_else(cannot_note);
+        node.newcomer.join().await.unwrap_or_else(cannot_note);
+        return if is_empty(&node) {
+            begin(&node).await
+        };
     }
+    let mut waits_for = None;
     while !node.newcomer.is_member() {
+        if node.config.is_first() && is_empty(&node) && !node.newcomer.may_campaign() {
+            found(&node, &mut waits_for).await;
+        }
         let asks = node.links.all().iter().map(|link| ask(&node, link.member.id).boxed());
         if let Ok((by, _)) = select_ok(asks).await {
             node.newcomer.taken_in(by);
@@ -129,6 +155,42 @@ pub(crate) async fn run(node: Arc<Node>) {
             fill(&node, by).await;
         }
         sleep(AGAIN).await;
+    }
+}
+
+/// Whether nothing was ever acknowledged here: there is no entry but the first membership.
+pub(crate) fn is_empty(node: &Node) -> bool {
+    node.metrics().last_log_index.is_none_or(|last| last == 0)
+}
+
+/// Begins the cluster where everybody says that there is none; else notes who does not.
+async fn found(node: &Node, waits_for: &mut Option<Vec<String>>) {
+    let asks = node.links.all().iter().map(async |link| {
+        let asked = network::ask(&node.links, link.member.id, &Call::IsEmpty);
+        match timeout(ANSWER, asked).await {
+            Ok(Ok(Answer::Empty(empty))) => (empty, None),
+            _ => (false, Some(link.member.name.clone())),
+        }
+    });
+    let (empty, silent): (Vec<bool>, Vec<_>) = join_all(asks).await.into_iter().unzip();
+    if empty.iter().all(|empty| *empty) {
+        node.newcomer.founds();
+        return begin(node).await;
+    }
+    let silent: Vec<String> = silent.into_iter().flatten().collect();
+    if !silent.is_empty() && waits_for.as_ref() != Some(&silent) {
+        let names = silent.join(", ");
+        tracing::warn!(
+            names,
+            "no answer: a cluster begins once all its coordinators have said that they have nothing"
+        );
+        *waits_for = Some(silent);
+    }
+}
+
+async fn begin(node: &Node) {
+    if let Err(error) = raft::initialise(&node.raft, &node.config).await {
+        tracing::error!(error, "the cluster cannot begin");
     }
 }
 

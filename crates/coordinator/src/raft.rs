@@ -55,11 +55,8 @@ pub(crate) fn config(cluster: &str) -> openraft::Config {
 }
 
 /// Writes the first membership where the log is empty. All coordinators of the configuration are
-/// members; only the one with the lowest id does this, the others wait to be told.
+/// members.
 pub(crate) async fn initialise(raft: &Raft, config: &Config) -> Result<(), String> {
-    if !config.is_first() || raft.is_initialized().await.map_err(|e| e.to_string())? {
-        return Ok(());
-    }
     let member = |m: &crate::config::Member| {
         (m.id.0, Member { name: m.name.clone(), address: m.address.to_string() })
     };

@@ -73,6 +73,7 @@ fn calls() -> Vec<Call> {
         Call::Propose(Box::new(entry())),
         Call::Confirm,
         Call::TakeIn,
+        Call::IsEmpty,
     ]
 }
 
@@ -90,6 +91,7 @@ fn answers() -> Vec<Answer> {
         Answer::Confirmed(LogIndex(11)),
         Answer::Failed("why".into()),
         Answer::TakenIn(log_id(13)),
+        Answer::Empty(true),
     ]
 }
 
@@ -104,6 +106,7 @@ fn calls_and_answers_have_the_bytes_that_they_had() {
         Call::Propose(_) => "Propose",
         Call::Confirm => "Confirm",
         Call::TakeIn => "TakeIn",
+        Call::IsEmpty => "IsEmpty",
     };
     let answer = |answer: &Answer| match answer {
         Answer::Append(AppendEntriesResponse::Success) => "Append::Success",
@@ -117,10 +120,11 @@ fn calls_and_answers_have_the_bytes_that_they_had() {
         Answer::Confirmed(_) => "Confirmed",
         Answer::Failed(_) => "Failed",
         Answer::TakenIn(_) => "TakenIn",
+        Answer::Empty(_) => "Empty",
     };
     let mut lines = file::Lines::new();
     calls().iter().for_each(|c| file::add(&mut lines, &format!("Call::{}", call(c)), c));
     answers().iter().for_each(|a| file::add(&mut lines, &format!("Answer::{}", answer(a)), a));
-    assert_eq!(lines.len(), 7 + 11);
+    assert_eq!(lines.len(), 8 + 12);
     file::compare(concat!(env!("CARGO_MANIFEST_DIR"), "/src/tests/golden.txt"), &lines);
 }

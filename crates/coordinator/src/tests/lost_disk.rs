@@ -12,6 +12,40 @@ impl Cluster {
         self.stop(i).await;
         std::fs::remove_dir_all(self.state_dir(i)).unwrap();
     }
+
+    async fn nobody_leads(&mut self, among: &[usize]) {
+        let end = Instant::now() + Duration::from_secs(8);
+        while Instant::now() < end {
+            for i in among {
+                let status = self.status(*i).await;
+                assert!(!status.confirmed, "a majority without what was written: {status:#?}");
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_of_the_list_founds_no_second_cluster_with_one_that_has_lost_its_disk_too() {
+    let mut cluster = Cluster::new(3).await;
+    cluster.start(0).await;
+    cluster.start(1).await;
+    // A cluster begins where all say that they have nothing.
+    cluster.nobody_leads(&[0, 1]).await;
+    cluster.start(2).await;
+    let acknowledged = token();
+    let outcome = cluster.write(&acknowledged).await;
+    assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+
+    // Two of three: more than raft can lose. It must say so, and found nothing anew.
+    cluster.wipe(1).await;
+    cluster.wipe(0).await;
+    cluster.stop(2).await;
+    cluster.start(0).await;
+    cluster.start(1).await;
+    cluster.nobody_leads(&[0, 1]).await;
+    cluster.start(2).await;
+    cluster.nobody_leads(&[0, 1, 2]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,14 +93,7 @@ async fn one_that_lost_its_disk_elects_nobody_who_lacks_what_was_acknowledged() 
     // Nor after a restart.
     cluster.stop(lost).await;
     cluster.start(lost).await;
-    let end = Instant::now() + Duration::from_secs(8);
-    while Instant::now() < end {
-        for i in [lost, lags] {
-            let status = cluster.status(i).await;
-            assert!(!status.confirmed, "a majority without the write: {status:#?}");
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
+    cluster.nobody_leads(&[lost, lags]).await;
     let answer = cluster.ask(lags, &token()).await;
     assert!(!matches!(answer, Response::Outcome(_)), "{answer:?}");
 

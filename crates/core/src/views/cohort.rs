@@ -29,7 +29,7 @@ type Links<'a> = BTreeMap<(&'a HostName, &'a HostName), bool>;
 /// Judges the fresh `rows` of one cohort. Entries on hosts that are not `expected` say nothing.
 pub(super) fn find(rows: &Rows<'_>, expected: &BTreeSet<HostName>) -> Finding {
     let links = links(rows, expected);
-    let reporters: Vec<&HostName> = rows.keys().copied().collect();
+    let reporters = Reporters::new(rows, &links);
     let cut = |a, b| links.get(&(a, b)) == Some(&false);
     let heard = |a, b| links.get(&(a, b)) == Some(&true);
 
@@ -37,7 +37,7 @@ pub(super) fn find(rows: &Rows<'_>, expected: &BTreeSet<HostName>) -> Finding {
     let mut proven = false;
     for (&(from, to), _) in links.iter().filter(|(_, heard)| !**heard) {
         // A host that has just started, as its row shows, may have been silent until now.
-        proven |= rows.contains_key(from) && is_full(&reporters, &links, from);
+        proven |= rows.contains_key(from) && reporters.is_full(&links, from);
         if from < to && cut(to, from) {
             both_ways.push((from, to));
         }
@@ -55,7 +55,7 @@ pub(super) fn find(rows: &Rows<'_>, expected: &BTreeSet<HostName>) -> Finding {
             (true, true, false) => Some(PartitionKind::Simplex),
         };
     let strong = Groups::new(
-        reporters.iter().map(|h| (*h, *h)).chain(
+        rows.keys().map(|h| (*h, *h)).chain(
             links
                 .keys()
                 .filter(|(a, b)| rows.contains_key(a) && rows.contains_key(b))
@@ -71,7 +71,7 @@ pub(super) fn find(rows: &Rows<'_>, expected: &BTreeSet<HostName>) -> Finding {
             .filter(|(_, heard)| !**heard)
             .map(|((from, to), _)| ((*from).clone(), (*to).clone()))
             .collect(),
-        missing: unknown(&reporters, &links).into_iter().chain(moving).collect(),
+        missing: reporters.unknown(&links).into_iter().chain(moving).collect(),
     }
 }
 
@@ -141,30 +141,43 @@ impl<'a> Groups<'a> {
     }
 }
 
-/// Whether the row of `to` speaks of all reporters, where all are to be watched.
-fn is_full(reporters: &[&HostName], links: &Links<'_>, to: &HostName) -> bool {
-    reporters.len() > FULL_MESH
-        || reporters.iter().all(|from| *from == to || links.contains_key(&(*from, to)))
+/// The members of a cohort whose rows are here.
+struct Reporters<'a> {
+    all: Vec<&'a HostName>,
+    /// Each is to watch every other: as the agents see it, by all members that anybody knows.
+    mesh: bool,
 }
 
-/// Reporters that watch nobody or are watched by nobody, whose row leaves a member out where all
-/// are to be watched, or that no watched link joins to the largest part.
-fn unknown(reporters: &[&HostName], links: &Links<'_>) -> Vec<HostName> {
-    if reporters.len() < 2 {
-        return Vec::new();
+impl<'a> Reporters<'a> {
+    fn new(rows: &Rows<'a>, links: &Links<'a>) -> Self {
+        let all: Vec<&HostName> = rows.keys().copied().collect();
+        let heard = links.keys().flat_map(|(from, to)| [*from, *to]);
+        let members: BTreeSet<&HostName> = all.iter().copied().chain(heard).collect();
+        Reporters { all, mesh: members.len() <= FULL_MESH }
     }
-    let watched: BTreeSet<&HostName> = links.keys().map(|(from, _)| *from).collect();
-    let watching: BTreeSet<&HostName> = links.keys().map(|(_, to)| *to).collect();
-    let parts = Groups::new(links.keys().copied()).all;
-    let largest = parts.iter().max_by_key(|p| p.len());
-    reporters
-        .iter()
-        .filter(|h| {
+
+    /// Whether the row of `to` speaks of all of them, where all are to be watched.
+    fn is_full(&self, links: &Links<'_>, to: &HostName) -> bool {
+        let watched = |from: &&HostName| *from == to || links.contains_key(&(*from, to));
+        !self.mesh || self.all.iter().all(watched)
+    }
+
+    /// Those that watch nobody or are watched by nobody, whose row leaves a member out where all
+    /// are to be watched, or that no watched link joins to the largest part.
+    fn unknown(&self, links: &Links<'_>) -> Vec<HostName> {
+        if self.all.len() < 2 {
+            return Vec::new();
+        }
+        let watched: BTreeSet<&HostName> = links.keys().map(|(from, _)| *from).collect();
+        let watching: BTreeSet<&HostName> = links.keys().map(|(_, to)| *to).collect();
+        let parts = Groups::new(links.keys().copied()).all;
+        let largest = parts.iter().max_by_key(|p| p.len());
+        let unknown = |h: &&&HostName| {
             !watched.contains(**h)
                 || !watching.contains(**h)
-                || !is_full(reporters, links, h)
+                || !self.is_full(links, h)
                 || largest.is_none_or(|l| !l.contains(**h))
-        })
-        .map(|h| (*h).clone())
-        .collect()
+        };
+        self.all.iter().filter(unknown).map(|h| (*h).clone()).collect()
+    }
 }

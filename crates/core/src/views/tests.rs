@@ -376,3 +376,25 @@ fn a_large_cohort_is_judged_by_its_neighbours() {
     };
     assert_eq!(sides.iter().map(Vec::len).collect::<Vec<_>>(), [n - 30, 30]);
 }
+
+#[test]
+fn a_large_cohort_stays_one_where_some_are_silent() {
+    let n = FULL_MESH + 16;
+    let near = |a: usize, b: usize| (a + n - b) % n <= 3 || (b + n - a) % n <= 3;
+    let cut = |a: usize, b: usize| (a, b) == (3, 4) || (a, b) == (4, 3);
+    for silent in [0, 2, 15, 16, 17] {
+        let mut evidence = graph(n, &Cuts::new(), name);
+        for (to, (_, (row, _))) in evidence.rows.iter_mut().enumerate() {
+            let watched = (0..n).filter(|from| *from != to && near(*from, to));
+            row.heard = watched.map(|from| (name(from), (!cut(from, to)).then_some(10))).collect();
+        }
+        // Apart from each other, so that each is watched by somebody who is not.
+        for number in 0..silent {
+            evidence.rows.remove(&name(10 + 4 * number % (n - 12)));
+        }
+        let Judgement::Partition { missing, .. } = judge(&evidence) else {
+            panic!("{silent}: {:?}", judge(&evidence));
+        };
+        assert_eq!(missing.len(), silent, "{missing:?}");
+    }
+}
