@@ -147,7 +147,9 @@ impl Driver {
             && now >= leading.next_judgement
         {
             leading.next_judgement = now.plus(JUDGE_MS);
-            leading.machine.handle_judgement(now, &views::judge(&self.node.evidence(now)));
+            let evidence = self.node.evidence(now);
+            let spoke = views::spoke(&evidence);
+            leading.machine.handle_judgement(now, &views::judge(&evidence), &spoke);
             self.node.refresh_statuses();
         }
     }

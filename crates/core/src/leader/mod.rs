@@ -120,7 +120,7 @@ pub struct Leader {
     held: BTreeMap<ExperimentId, (Time, Time)>,
     proposed: VecDeque<(Command, Time)>,
     split: Option<Split>,
-    /// This leader has seen a whole picture without a split-brain.
+    /// This leader has seen a whole picture without a split-brain, or the heal of one.
     clear: bool,
     /// When some fault was last known to be in place, whose ever it was.
     hurt: Time,

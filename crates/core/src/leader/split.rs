@@ -1,5 +1,7 @@
 //! Two authorities at once: what becomes of the experiments that run.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{HEAL_MS, Leader, MAX_EVIDENCE};
 use crate::clip::cut;
 use crate::experiment::{EndReason, ExperimentRecord, FaultState, Incident, Phase, Severity};
@@ -14,37 +16,50 @@ pub(super) struct Split {
     since: Time,
     /// When it was seen last.
     seen: Time,
-    /// By the last judgement; else that one lacked reports, and nobody knows.
+    /// By the last judgement; else nobody knows: not all witnesses have spoken since.
     stands: bool,
+    /// Hosts and coordinators that led or obeyed while it was seen.
+    witnesses: BTreeSet<String>,
 }
 
 impl Leader {
-    /// What the views say now.
-    pub fn handle_judgement(&mut self, now: Time, judgement: &Judgement) {
+    /// What the views say now, and who has spoken for them how many milliseconds ago. A split-brain is healed
+    /// once every witness of it has spoken since it was seen last, and none is seen; who else is silent does
+    /// not matter.
+    pub fn handle_judgement(
+        &mut self,
+        now: Time,
+        judgement: &Judgement,
+        spoke: &BTreeMap<String, u64>,
+    ) {
         let split = match judgement {
-            Judgement::SplitBrain { evidence, .. } => {
+            Judgement::SplitBrain { evidence, authorities, .. } => {
                 let mut evidence = evidence.join("; ");
                 // Of a large fleet it names every host.
                 cut(&mut evidence, MAX_EVIDENCE);
                 // One that was not seen for so long may be another one.
                 let same = self.split.as_ref().filter(|split| now.since(split.seen) < HEAL_MS);
                 let since = same.map_or(now, |split| split.since);
-                Some(Split { evidence, since, seen: now, stands: true })
+                let mut witnesses = same.map(|split| split.witnesses.clone()).unwrap_or_default();
+                witnesses.extend(authorities.iter().map(|authority| authority.host.clone()));
+                Some(Split { evidence, since, seen: now, stands: true, witnesses })
             }
-            Judgement::Partition { missing, .. } if missing.is_empty() => None,
-            // Where a report is missing nobody knows whom its host obeys, also where a cut is proven.
-            Judgement::Unknown { .. } | Judgement::Partition { .. } => {
-                self.split.clone().map(|split| Split { stands: false, ..split })
+            Judgement::Unknown { .. } | Judgement::Partition { .. } | Judgement::Agree => {
+                let unhealed = self.split.clone().filter(|split| {
+                    let after = |w| spoke.get(w).is_some_and(|age| *age < now.since(split.seen));
+                    !split.witnesses.iter().all(after)
+                });
+                unhealed.map(|split| Split { stands: false, ..split })
             }
-            Judgement::Agree => None,
         };
         let told = |split: &Option<Split>| split.as_ref().map(|s| (s.evidence.clone(), s.stands));
         let news = told(&split) != told(&self.split);
-        self.clear |= match judgement {
+        let whole = match judgement {
             Judgement::Agree => true,
             Judgement::Partition { missing, .. } => missing.is_empty(),
             Judgement::Unknown { .. } | Judgement::SplitBrain { .. } => false,
         };
+        self.clear |= whole || (split.is_none() && self.split.is_some());
         self.split = split;
         if news {
             self.hurry(now);
@@ -172,7 +187,7 @@ impl Leader {
         let why = if split.stands {
             "a fault that is in place may cause it"
         } else {
-            "reports are missing since"
+            "not all who saw it have reported since"
         };
         Some(format!("a split-brain was seen, and no heal of it ({why}): {}", split.evidence))
     }

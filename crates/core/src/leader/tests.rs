@@ -1061,6 +1061,20 @@ fn without_a_steady_baseline_nothing_is_injected() {
     }
 }
 
+impl Bench {
+    /// What the views say; where nothing is missing, the one witness has spoken just now.
+    fn judge(&mut self, judgement: &Judgement) {
+        let whole = match judgement {
+            Judgement::Agree | Judgement::SplitBrain { .. } => true,
+            Judgement::Partition { missing, .. } | Judgement::Unknown { missing } => {
+                missing.is_empty()
+            }
+        };
+        let spoke = BTreeMap::from_iter(whole.then(|| ("c1".to_owned(), 0)));
+        self.leader.handle_judgement(self.now, judgement, &spoke);
+    }
+}
+
 fn split() -> Judgement {
     let authority = Authority { host: "c1".into(), claims: "leads".into(), of: "c1".into() };
     Judgement::SplitBrain {
@@ -1082,7 +1096,7 @@ fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
             b.tick();
         }
         b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
-        b.leader.handle_judgement(b.now, &split());
+        b.judge(&split());
         b.wait(3_000);
         let record = b.record(1);
         let told: Vec<_> = record.incidents.iter().map(|i| (i.severity, i.is_expected())).collect();
@@ -1092,7 +1106,7 @@ fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
         assert_eq!(ends, rollback && !expected);
         let reports = |c: &&Command| matches!(c, Command::Report { .. });
         assert!(b.proposed.iter().filter(reports).count() <= 1, "an incident is one entry");
-        b.leader.handle_judgement(b.now, &Judgement::Agree);
+        b.judge(&Judgement::Agree);
         b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
         let (verdict, why) = b.verdict(1);
         assert_eq!(verdict == Verdict::Broken, !expected, "{why}");
@@ -1109,9 +1123,9 @@ fn no_verdict_comes_before_a_split_that_is_seen_is_in_the_log() {
     while b.record(1).phase < Phase::Lifting {
         b.tick();
     }
-    b.leader.handle_judgement(b.now, &split());
+    b.judge(&split());
     b.wait(1_000);
-    b.leader.handle_judgement(b.now, &Judgement::Agree);
+    b.judge(&Judgement::Agree);
     let (verdict, why) = b.verdict(1);
     assert_eq!(verdict, Verdict::Broken, "{why}");
 }
@@ -1124,7 +1138,7 @@ fn a_split_brain_that_stands_after_the_heal_asks_for_a_person() {
         b.wait(HEAL_MS - 2_000);
         assert_eq!((b.phase(1), &b.record(1).verdict), (Phase::Recovering, &None));
         if goes {
-            b.leader.handle_judgement(b.now, &Judgement::Agree);
+            b.judge(&Judgement::Agree);
         } else {
             b.wait(3_000);
         }
@@ -1144,7 +1158,7 @@ fn held_split(expected: bool) -> Bench {
     b.submit(1, &[1], |e| e.safety.expects_split = expected);
     b.wait(1_000);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
-    b.leader.handle_judgement(b.now, &split());
+    b.judge(&split());
     b.wait(1_000);
     b
 }
@@ -1178,25 +1192,28 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     let missing = Judgement::Unknown { missing: vec!["h3".into()] };
     // Seen again, after judgements that lacked reports.
     let mut b = recovering_split();
-    b.leader.handle_judgement(b.now, &missing);
+    b.judge(&missing);
     b.wait(HEAL_MS - 5_000);
-    b.leader.handle_judgement(b.now, &split());
+    b.judge(&split());
     b.wait(5_000);
     assert!(b.verdict(1).1.contains(Incident::BY_HAND));
     // Not seen again: nobody knows, and nothing else is said of it.
     let mut b = recovering_split();
-    b.leader.handle_judgement(b.now, &missing);
+    b.judge(&missing);
     b.wait(HEAL_MS - 3_000);
     assert_eq!(b.record(1).verdict, None);
-    b.leader.handle_judgement(b.now, &missing);
+    b.judge(&missing);
     b.wait(3_000);
     let (verdict, why) = b.verdict(1);
-    assert!(verdict == Verdict::Unknown && why.contains("reports are missing since"), "{why}");
+    assert!(
+        verdict == Verdict::Unknown && why.contains("not all who saw it have reported since"),
+        "{why}"
+    );
     // Nor where a cut is proven without the report of a host; with all of them it went.
     for (missing, verdict) in [(vec!["h3".into()], Verdict::Unknown), (vec![], Verdict::Held)] {
         let mut b = recovering_split();
         let (kind, sides, edges) = (PartitionKind::Partial, vec![], vec![]);
-        b.leader.handle_judgement(b.now, &Judgement::Partition { kind, sides, edges, missing });
+        b.judge(&Judgement::Partition { kind, sides, edges, missing });
         b.wait(HEAL_MS);
         assert_eq!(b.verdict(1).0, verdict);
     }
@@ -1211,12 +1228,12 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     assert_eq!(b.verdict(2).0, Verdict::Held);
     // Where the first is not seen for so long, the next may be another one.
     let mut b = held_long();
-    b.leader.handle_judgement(b.now, &split());
+    b.judge(&split());
     b.wait(1_000);
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
-    b.leader.handle_judgement(b.now, &missing);
+    b.judge(&missing);
     b.wait(2 * HEAL_MS);
-    b.leader.handle_judgement(b.now, &split());
+    b.judge(&split());
     b.wait(HEAL_MS - 2_000);
     assert!(!by_hand(&b));
     b.wait(4_000);
@@ -1227,7 +1244,7 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
     b.wait(2 * HEAL_MS);
     assert_eq!(b.phase(1), Phase::Recovering);
-    b.leader.handle_judgement(b.now, &split());
+    b.judge(&split());
     b.wait(HEAL_MS - 2_000);
     assert!(!by_hand(&b));
 }
@@ -1235,6 +1252,27 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
 /// Whether a person was asked for.
 fn by_hand(b: &Bench) -> bool {
     b.record(1).incidents.iter().any(Incident::is_by_hand)
+}
+
+#[test]
+fn a_split_brain_is_healed_once_its_witnesses_have_spoken_since() {
+    let missing = Judgement::Unknown { missing: vec!["h9".into()] };
+    let spoke = |who: &str, age_ms| BTreeMap::from([(who.to_owned(), age_ms)]);
+    for (judgement, spoke, verdict) in [
+        // All hosts agree, but the coordinator that led has said nothing since, or not for itself.
+        (&Judgement::Agree, spoke("h1", 0), Verdict::Unknown),
+        (&Judgement::Agree, spoke("c1", 5_000), Verdict::Unknown),
+        (&Judgement::Agree, spoke("c1", 100), Verdict::Held),
+        // Somebody is silent who had nothing to do with it.
+        (&missing, spoke("c1", 100), Verdict::Held),
+        (&missing, spoke("h1", 100), Verdict::Unknown),
+    ] {
+        let mut b = recovering_split();
+        b.leader.handle_judgement(b.now, judgement, &spoke);
+        b.wait(HEAL_MS);
+        let (found, why) = b.verdict(1);
+        assert_eq!(found, verdict, "{judgement:?} {spoke:?}: {why}");
+    }
 }
 
 #[test]
@@ -1259,7 +1297,7 @@ fn a_new_leader_calls_no_split_brain_healed_before_it_has_seen_the_whole() {
         b.report_all();
         b.tick();
         if let Some(judgement) = &seen {
-            b.leader.handle_judgement(b.now, judgement);
+            b.judge(judgement);
         }
         b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
         b.wait(HEAL_MS + 4_000);
@@ -1321,7 +1359,7 @@ fn whoever_stops_an_experiment_waits_for_no_heal() {
         samples(&mut b, Stage::Before, 10);
         b.wait(1_000);
         b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
-        b.leader.handle_judgement(b.now, &split());
+        b.judge(&split());
         let stop = Command::End { id: experiment_id(1), why: EndReason::Operator("ann".into()) };
         if stopped_in == Phase::Injecting {
             b.commit(stop.clone());
@@ -1360,7 +1398,7 @@ fn the_evidence_of_a_large_fleet_is_cut_to_what_an_entry_holds() {
     let mut b = Bench::injecting(&[1]);
     let Judgement::SplitBrain { authorities, sides, .. } = split() else { unreachable!() };
     let evidence = (0..20_000).map(|n| format!("host-{n} obeys c1")).collect();
-    b.leader.handle_judgement(b.now, &Judgement::SplitBrain { authorities, sides, evidence });
+    b.judge(&Judgement::SplitBrain { authorities, sides, evidence });
     b.wait(3_000);
     let incidents = &b.record(1).incidents;
     assert_eq!(incidents.len(), 1);

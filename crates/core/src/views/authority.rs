@@ -38,7 +38,7 @@ pub(super) fn voices(evidence: &Evidence) -> Vec<Voice> {
     claims.chain(hosts).filter(|v| v.age_ms <= STALE_MS).collect()
 }
 
-fn name(evidence: &Evidence, node: NodeId) -> String {
+pub(super) fn name(evidence: &Evidence, node: NodeId) -> String {
     evidence.names.get(&node).map_or_else(|| node.to_string(), Clone::clone)
 }
 

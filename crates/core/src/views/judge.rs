@@ -76,6 +76,19 @@ pub fn judge(evidence: &Evidence) -> Judgement {
     }
 }
 
+/// Who says something, fresh enough to count, and how many milliseconds ago it was said: hosts and
+/// coordinators, by name.
+#[must_use]
+pub fn spoke(evidence: &Evidence) -> BTreeMap<String, u64> {
+    let rows = evidence.expected.iter().filter_map(|host| {
+        let (_, age_ms) = fresh_row(evidence, host)?;
+        Some((host.to_string(), age_ms))
+    });
+    let claims = evidence.claims.iter().filter(|(_, age_ms)| *age_ms <= STALE_MS);
+    let claims = claims.map(|(claim, age_ms)| (authority::name(evidence, claim.node), *age_ms));
+    rows.chain(claims).collect()
+}
+
 /// The row of an expected host, where it still says something.
 pub(super) fn fresh_row<'a>(evidence: &'a Evidence, host: &HostName) -> Option<(&'a Row, u64)> {
     let (row, age_ms) = evidence.rows.get(host)?;

@@ -14,7 +14,7 @@ use crate::ids::{HostName, Leadership, NodeId};
 
 pub use authority::SUCCESSION_MS;
 pub use cohort::FULL_MESH;
-pub use judge::judge;
+pub use judge::{judge, spoke};
 
 /// A row or claim older than this says nothing.
 pub const STALE_MS: u64 = 3_500;
