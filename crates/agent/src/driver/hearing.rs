@@ -88,17 +88,19 @@ impl Driver {
 
     /// A stop came with its record. Where the stop was known without one, it can be relayed now.
     fn heard(&mut self, stop: StopId, record: Vec<u8>) {
-        let known = self.host.fence().knows(stop);
-        if self.kept.keep_record(stop, record) && known {
+        let outstanding = self.host.fence().is_outstanding(stop);
+        if self.kept.keep_record(stop, record) && outstanding {
             self.relay(stop);
         }
         self.host.handle_stop(clock::now(), stop);
     }
 
-    /// The same from another host, which waits for no answer: a stop that is known needs none.
+    /// The same from another host, which waits for no answer: a stop that is known needs none. Of one that
+    /// was resumed nobody needs to hear any more, whoever repeats it.
     pub(super) fn heard_by_relay(&mut self, stop: StopId, record: Vec<u8>) {
         if self.host.fence().knows(stop) {
-            if self.kept.keep_record(stop, record) {
+            let outstanding = self.host.fence().is_outstanding(stop);
+            if outstanding && self.kept.keep_record(stop, record) {
                 self.relay(stop);
             }
         } else {

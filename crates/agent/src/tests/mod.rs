@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use squall_core::fault::{Cpu, Fault};
+use squall_core::fence::Resume;
 use squall_core::host::Host;
 use squall_core::ids::{
     AgentRun, ExperimentId, FaultId, HostName, Leadership, LogIndex, NodeId, StopId,
@@ -285,13 +286,17 @@ impl Stream {
 
     /// Arms the agent, as a leader does.
     async fn sync(&mut self) {
+        self.sync_with(Vec::new(), Vec::new()).await;
+    }
+
+    async fn sync_with(&mut self, stops: Vec<StopId>, resumes: Vec<Resume>) {
         let report = self.report(|_| true).await;
         let sync = Sync {
             run: self.hello.run,
             echo: report.t,
             leadership: self.leadership,
-            stops: Vec::new(),
-            resumes: Vec::new(),
+            stops,
+            resumes,
         };
         self.say(&ToAgent::Sync(sync)).await;
         self.report(|r| r.synced).await;

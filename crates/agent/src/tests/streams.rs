@@ -263,7 +263,29 @@ async fn a_relayed_stop_is_a_stop_and_is_relayed_on_as_soon_as_there_is_a_record
     let second = signer.sign_stop(stop_id(2));
     s1.say(&ToAgent::Stop { stop: stop_id(2), record: second.clone() }).await;
     relayed(&other, &second).await;
+
+    // Of one that was resumed nobody is told, however often somebody repeats it.
+    let old = signer.sign_stop(stop_id(3));
+    let resume = Resume { index: LogIndex(5), cleared: [stop_id(3)].into() };
+    s1.sync_with(vec![stop_id(3)], vec![resume]).await;
+    s1.report(|r| r.newest_resume == LogIndex(5)).await;
+    other.send_to(&old, relay).await.unwrap();
+    let third = signer.sign_stop(stop_id(4));
+    other.send_to(&third, relay).await.unwrap();
+    assert!(!seen_before(&other, &old, &third).await);
     agent.end().await;
+}
+
+/// Whether `early` arrives before `late` does.
+async fn seen_before(other: &UdpSocket, early: &[u8], late: &[u8]) -> bool {
+    let mut buffer = [0; 2048];
+    loop {
+        let arrives = timeout(PATIENCE, other.recv_from(&mut buffer)).await;
+        let (length, _) = arrives.expect("one of them arrives").unwrap();
+        if buffer[..length] == *early || buffer[..length] == *late {
+            return buffer[..length] == *early;
+        }
+    }
 }
 
 /// Waits until `record` arrives, among gossip that is none of our business.
