@@ -224,29 +224,40 @@ impl Peer {
 
 /// Parts of snapshots that have not come whole yet, by who sends them.
 #[derive(Default)]
-pub(crate) struct Incoming(Mutex<BTreeMap<String, Vec<u8>>>);
+pub(crate) struct Incoming(Mutex<BTreeMap<String, Partial>>);
+
+/// The beginning of a snapshot.
+struct Partial {
+    of: (Vote, SnapshotMeta),
+    bytes: Vec<u8>,
+}
 
 impl Incoming {
-    /// Adds a part; gives the whole where it was the last one.
+    /// Adds a part; gives the whole where it was the last one. A late part of another snapshot, which its
+    /// sender has given up, does not belong to it.
     fn add(
         &self,
         from: &str,
+        of: (Vote, SnapshotMeta),
         offset: u64,
         bytes: &[u8],
         last: bool,
     ) -> Result<Option<Vec<u8>>, String> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let so_far = all.entry(from.to_owned()).or_default();
         if offset == 0 {
-            so_far.clear();
+            all.insert(from.to_owned(), Partial { of: of.clone(), bytes: Vec::new() });
         }
+        let known = all.get_mut(from).filter(|partial| partial.of == of);
+        let Some(Partial { bytes: so_far, .. }) = known else {
+            return Err("the part of a snapshot whose beginning is not here".into());
+        };
         if so_far.len() as u64 != offset || so_far.len() + bytes.len() > MAX_SNAPSHOT {
             let had = so_far.len();
             all.remove(from);
             return Err(format!("a snapshot's part at {offset} does not follow on {had}"));
         }
         so_far.extend_from_slice(bytes);
-        Ok(if last { all.remove(from) } else { None })
+        Ok(if last { all.remove(from).map(|whole| whole.bytes) } else { None })
     }
 }
 
@@ -264,7 +275,8 @@ pub(crate) async fn answer(node: &Node, from: &str, call: Call) -> Answer {
         Call::Vote(rpc) => raft.vote(rpc).await.map_or_else(|e| failed(&e), Answer::Vote),
         Call::PreVote(rpc) => raft.pre_vote(rpc).await.map_or_else(|e| failed(&e), Answer::PreVote),
         Call::Part { vote, meta, offset, bytes, last } => {
-            let whole = match node.incoming.add(from, offset, &bytes, last) {
+            let of = (vote, meta.clone());
+            let whole = match node.incoming.add(from, of, offset, &bytes, last) {
                 Ok(None) => return Answer::Part(None),
                 Ok(Some(whole)) => whole,
                 Err(why) => return Answer::Failed(why),
@@ -303,5 +315,28 @@ async fn may_answer(node: &Node, call: &Call) -> bool {
         Call::PreVote(rpc) => newcomer.may_pre_vote(rpc, last()),
         Call::Vote(rpc) => newcomer.may_vote(rpc, last()).await,
         Call::Propose(_) | Call::Confirm | Call::TakeIn | Call::IsEmpty => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::types::StoredMembership;
+
+    #[test]
+    fn a_snapshot_is_made_of_its_own_parts_alone() {
+        let of = |index| {
+            let last_log_id = Some(LogId { leader_id: 1.into(), index });
+            let meta = SnapshotMeta { last_log_id, last_membership: StoredMembership::default() };
+            (Vote::new_committed(1, 1), meta)
+        };
+        let incoming = Incoming::default();
+        assert_eq!(incoming.add("c1", of(7), 0, b"ab", false), Ok(None));
+        // A newer one; then what was on its way of the older one.
+        assert_eq!(incoming.add("c1", of(9), 0, b"AB", false), Ok(None));
+        assert!(incoming.add("c1", of(7), 2, b"cd", true).is_err());
+        assert!(incoming.add("c2", of(9), 2, b"CD", true).is_err(), "of another sender");
+        assert_eq!(incoming.add("c1", of(9), 2, b"CD", true), Ok(Some(b"ABCD".to_vec())));
+        assert!(incoming.add("c1", of(9), 4, b"EF", true).is_err(), "it is whole already");
     }
 }
