@@ -23,8 +23,8 @@ pub struct Broadcast {
     began: Time,
     lapses_at: Time,
     committed: bool,
-    /// A host is connected that the registry does not know.
-    strangers: bool,
+    /// The registry may not know all hosts.
+    lacking: bool,
     /// A resume has named the stop: what hosts hold since is not its affair.
     released: bool,
     /// Hosts without a receipt, counted: a receipt must not cost a look at the whole fleet.
@@ -81,7 +81,7 @@ impl Broadcast {
             began: now,
             lapses_at: now.plus(longest_lease_ms + SLACK_MS),
             committed: false,
-            strangers: false,
+            lacking: false,
             released: false,
             missing: hosts.len(),
             answered_at: hosts.is_empty().then_some(now),
@@ -181,10 +181,15 @@ impl Broadcast {
         }
     }
 
+    /// The registry here may lack hosts, as that of a coordinator that has yet to be filled.
+    pub fn may_lack_hosts(&mut self) {
+        self.lacking = true;
+    }
+
     /// A host is connected that the registry here does not know, so that there may be others. Until
     /// the stop is in the log it may have been there before it, and must answer too.
     pub fn handle_stranger(&mut self, now: Time, host: &HostName) {
-        self.strangers = true;
+        self.lacking = true;
         if !self.committed && !self.hosts.contains_key(host) {
             self.hosts.insert(host.clone(), Target::new(now, None));
             self.missing += 1;
@@ -234,7 +239,7 @@ impl Broadcast {
         StopProgress {
             stop: self.stop,
             committed: self.committed,
-            whole: !self.strangers && !self.hosts.is_empty(),
+            whole: !self.lacking && !self.hosts.is_empty(),
             released: self.released,
             hosts: hosts.collect(),
             last: self.is_over(now),
@@ -395,9 +400,13 @@ mod tests {
         let none = Broadcast::new(BEGAN, stop(), std::iter::empty(), 5_000);
         let mut strange = broadcast();
         strange.handle_stranger(BEGAN, &host(1));
-        strange.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
-        strange.handle_receipt(BEGAN, &host(2), receipt(Latched::Durable, &[]));
-        for mut b in [none, strange] {
+        let mut unfilled = broadcast();
+        unfilled.may_lack_hosts();
+        for b in [&mut strange, &mut unfilled] {
+            b.handle_receipt(BEGAN, &host(1), receipt(Latched::Durable, &[]));
+            b.handle_receipt(BEGAN, &host(2), receipt(Latched::Durable, &[]));
+        }
+        for mut b in [none, strange, unfilled] {
             let at = BEGAN.plus(COMMIT_GRACE_MS);
             let alone = b.progress(at);
             assert!(b.is_over(at) && all_answered(&alone) && !is_done(&alone));

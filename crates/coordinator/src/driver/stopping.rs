@@ -319,6 +319,9 @@ impl Driver {
             for (host, _) in sessions.iter().filter(|(h, _)| !registry.hosts.contains_key(*h)) {
                 machine.handle_stranger(now, host);
             }
+            if !self.node.newcomer.is_member() {
+                machine.may_lack_hosts();
+            }
             machine
         })
     }
