@@ -8,6 +8,7 @@
 mod channel;
 mod config;
 mod connection;
+mod guests;
 mod hello;
 mod join;
 mod judge;

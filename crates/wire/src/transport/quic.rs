@@ -9,6 +9,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::config::{self, ALPN, ALPN_JOIN, Allowance};
+use super::guests::Guests;
 use super::judge::{Expected, Finding, Judge};
 use super::{
     Connection, EndpointOptions, HANDSHAKE, JoinRequest, MAX_ACCEPTED, Reason, Refusals, greet,
@@ -57,6 +58,7 @@ struct Door {
     connections: mpsc::Sender<Connection>,
     joins: mpsc::Sender<JoinRequest>,
     joining: Arc<Semaphore>,
+    guests: Arc<Guests>,
 }
 
 impl QuicEndpoint {
@@ -85,6 +87,7 @@ impl QuicEndpoint {
             connections,
             joins,
             joining: Arc::new(Semaphore::new(MAX_JOINING)),
+            guests: Arc::default(),
         };
         let acceptor = serves.then(|| tokio::spawn(accept_all(quinn.clone(), door)).abort_handle());
         Ok(QuicEndpoint {
@@ -265,6 +268,7 @@ impl Door {
         let connection = Connection::from_quic(quinn.clone(), peer);
         welcome(&connection, self.version).await?;
         Allowance::of(role).grant(&quinn);
+        self.guests.add(&connection);
         self.connections.try_send(connection).map_err(|_| {
             quinn.close(VarInt::from_u32(1), b"overloaded");
             let address = quinn.remote_address();

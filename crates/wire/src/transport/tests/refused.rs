@@ -111,6 +111,33 @@ async fn an_expired_certificate_is_refused_by_the_server_too() {
 }
 
 #[tokio::test]
+async fn of_too_many_connections_by_one_certificate_the_oldest_is_closed() {
+    let cluster = Cluster::new(World::Quic);
+    let (h2, h3) = (cluster.issue(Role::Agent, "h2"), cluster.issue(Role::Agent, "h3"));
+    let (h2, h3) = (cluster.world.bind(&h2), cluster.world.bind(&h3));
+    let at = cluster.c1.local_addr();
+    let other = h3.connect(at, Role::Coordinator, "c1").await.unwrap();
+    let mut here = vec![cluster.c1.accept().await.unwrap()];
+    let mut there = Vec::new();
+    for _ in 0..5 {
+        there.push(h2.connect(at, Role::Coordinator, "c1").await.unwrap());
+        here.push(cluster.c1.accept().await.unwrap());
+    }
+    let why = there[0].closed().await;
+    assert!(why.contains("too many connections by one certificate"), "{why}");
+    for alive in there[1..].iter().chain([&other]) {
+        let closed = tokio::time::timeout(Duration::from_millis(50), alive.closed()).await;
+        assert!(closed.is_err(), "{closed:?}");
+    }
+    // Those that have gone do not count.
+    drop((here.split_off(3), there.split_off(2)));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let second = there.pop().expect("it is alive");
+    let _third = h2.connect(at, Role::Coordinator, "c1").await.unwrap();
+    assert!(tokio::time::timeout(Duration::from_millis(50), second.closed()).await.is_err());
+}
+
+#[tokio::test]
 async fn another_protocol_is_refused() {
     let cluster = Cluster::new(World::Quic);
     let h2 = cluster.issue(Role::Agent, "h2");
