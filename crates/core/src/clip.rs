@@ -35,7 +35,7 @@ impl FromAgent {
         match self {
             FromAgent::Hello(hello) => hello.clip(),
             FromAgent::Report(report) => report.clip(),
-            FromAgent::Stops(stops) => stops.truncate(MAX_STOPS),
+            FromAgent::Stops(stops) => keep(stops, MAX_STOPS),
             FromAgent::Receipt(receipt) => receipt.clip(),
             FromAgent::Addresses(also) => clip_also(also),
         }
@@ -51,9 +51,9 @@ impl Hello {
         clip_also(&mut host.also);
         cut(version, MAX_TEXT);
         policy.take_if(|json| json.len() > MAX_POLICY);
-        capabilities.truncate(MAX_CAPABILITIES);
+        keep(capabilities, MAX_CAPABILITIES);
         for Capability { fault: _, backend, fallbacks, held: _, reason } in capabilities {
-            fallbacks.truncate(MAX_FALLBACKS);
+            keep(fallbacks, MAX_FALLBACKS);
             for text in fallbacks.iter_mut().chain(backend).chain([reason]) {
                 cut(text, MAX_TEXT);
             }
@@ -61,10 +61,18 @@ impl Hello {
     }
 }
 
+/// The first of them, and no room for more: a decoded list may be much larger than what is kept of it.
+fn keep<T>(list: &mut Vec<T>, most: usize) {
+    if list.len() > most {
+        list.truncate(most);
+        list.shrink_to_fit();
+    }
+}
+
 fn clip_also(also: &mut Vec<IpAddr>) {
     also.iter_mut().for_each(|address| *address = address.to_canonical());
     also.retain(|address| leads_somewhere(*address));
-    also.truncate(MAX_ALSO);
+    keep(also, MAX_ALSO);
 }
 
 fn clip_labels(labels: &mut BTreeMap<String, String>) {
@@ -94,7 +102,7 @@ impl Report {
             probes,
             row,
         } = self;
-        faults.truncate(MAX_LIVE + MAX_ENDED);
+        keep(faults, MAX_LIVE + MAX_ENDED);
         for FaultReport {
             id: _,
             kind: _,
@@ -116,18 +124,18 @@ impl Report {
                 cut(reason, MAX_TEXT);
             }
         }
-        probes.truncate(MAX_PROBES);
+        keep(probes, MAX_PROBES);
         for ProbeReport { experiment: _, name, stages } in probes {
             cut(name, MAX_TEXT);
-            stages.truncate(STAGES);
+            keep(stages, STAGES);
             for (_, tally) in stages {
                 cut(&mut tally.last_error, MAX_TEXT);
             }
         }
         if let Some(Row { cohort, members, heard, authority: _ }) = row {
             cut(cohort, MAX_LABELS);
-            members.truncate(MAX_HOSTS);
-            heard.truncate(MAX_HOSTS);
+            keep(members, MAX_HOSTS);
+            keep(heard, MAX_HOSTS);
         }
     }
 }
@@ -177,6 +185,7 @@ impl FaultState {
 /// Cuts a text to so many bytes, between two characters.
 pub(crate) fn cut(text: &mut String, bytes: usize) {
     text.truncate(text.floor_char_boundary(bytes));
+    text.shrink_to_fit();
 }
 
 /// Cuts lines to so many bytes in all, and says that there were more.

@@ -149,7 +149,8 @@ impl Expect {
     /// sample a bad one.
     #[must_use]
     pub fn judge(&self, tally: &Tally) -> Steadiness {
-        let (sent, failed) = (tally.sent + tally.hanging, tally.failed + tally.hanging);
+        let with = |n: u64| n.saturating_add(tally.hanging);
+        let (sent, failed) = (with(tally.sent), with(tally.failed));
         let at_worst = self.judge_decided(&Tally { sent, failed, ..tally.clone() });
         match (self.judge_decided(tally), at_worst) {
             (Steadiness::Steady, Steadiness::Deviated) => Steadiness::Unknown,
@@ -190,7 +191,7 @@ impl Expect {
     /// has seen only a part of it.
     #[must_use]
     pub fn covers(tally: &Tally, every_ms: u64, wanted_ms: u64) -> bool {
-        let seen_ms = (tally.sent + tally.hanging).saturating_mul(every_ms);
+        let seen_ms = tally.sent.saturating_add(tally.hanging).saturating_mul(every_ms);
         seen_ms + wanted_ms / 10 + crate::leader::FRESH_MS >= wanted_ms
     }
 

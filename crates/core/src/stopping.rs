@@ -51,7 +51,7 @@ impl Target {
         });
         let deadlines = held
             .filter(|(fault, _)| fault.id.experiment.is_local())
-            .map(|(fault, arrived)| arrived.plus(fault.remaining_ms + SLACK_MS));
+            .map(|(fault, arrived)| arrived.plus(fault.remaining_ms.saturating_add(SLACK_MS)));
         Target {
             may_hold: last.is_none_or(|(report, arrived)| {
                 let old = now.since(arrived) >= crate::leader::FRESH_MS;
