@@ -111,13 +111,22 @@ fn snapshot_of_two_hosts() -> Vec<u8> {
     snapshot::encode(registry).unwrap()
 }
 
-/// A script that goes on asking while half of a large fleet is taken.
+/// A script that goes on asking while half of a large group is taken.
 #[test]
 fn refusals_that_are_remembered_leave_room_for_a_snapshot() {
-    let hosts: Vec<_> = (0..1_000).map(|n| host(&format!("host-{n:04}"))).collect();
-    let on = |targets: &[HostRecord]| registry::Command::Submit {
-        id: ExperimentId(uuid::Uuid::from_u128(targets.len() as u128)),
-        experiment: Box::new(experiment(targets)),
+    let group = "g".repeat(1_900);
+    let mut hosts: Vec<_> = (0..1_000).map(|n| host(&format!("host-{n:04}"))).collect();
+    for host in &mut hosts {
+        host.labels = [("group".to_owned(), group.clone())].into();
+    }
+    let on = |targets: &[HostRecord]| {
+        let mut experiment = experiment(targets);
+        experiment.safety.of_group = Some(group.clone());
+        experiment.safety.max_radius_ppm = 500_000;
+        registry::Command::Submit {
+            id: ExperimentId(uuid::Uuid::from_u128(targets.len() as u128)),
+            experiment: Box::new(experiment),
+        }
     };
     let mut registry = Registry::default();
     let mut index = 0;
@@ -126,15 +135,20 @@ fn refusals_that_are_remembered_leave_room_for_a_snapshot() {
         let EntryPayload::Normal(p) = entry(index, command).payload else { unreachable!() };
         registry.apply(LogIndex(index), &p.0)
     };
+    for n in 0..1_000 {
+        say(&mut registry, registry::Command::Register(host(&format!("other-{n:04}"))));
+    }
     for host in &hosts {
         say(&mut registry, registry::Command::Register(host.clone()));
     }
     assert!(matches!(say(&mut registry, on(&hosts[..500])), Outcome::Done(_)));
     for _ in 0..registry::MAX_REMEMBERED {
-        let Outcome::Refused(Refusal::Radius(over)) = say(&mut registry, on(&hosts[..501])) else {
-            panic!("more than half of the fleet");
+        let Outcome::Refused(Refusal::Radius(over)) = say(&mut registry, on(&hosts[500..501]))
+        else {
+            panic!("more than half of the group");
         };
         assert_eq!(over.holders[0].2.len(), 500, "the answer names who holds the rest");
+        assert!(over.scope.contains(&group), "and of what");
     }
     let bytes = snapshot::encode(registry.clone()).expect("it fits");
     assert_eq!(snapshot::decode(&bytes).unwrap(), registry);

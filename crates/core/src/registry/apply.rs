@@ -4,12 +4,13 @@ use super::{
     Command, Entry, HostRecord, MAX_HOSTS, MAX_REMEMBERED, MAX_TOKENS, Outcome, Refusal, Registry,
     StopRecord, Token,
 };
+use crate::clip::cut;
 use crate::experiment::EndReason;
 use crate::fence::{MAX_STOPS, Resume};
 use crate::ids::{CommandId, LogIndex, StopId};
 use crate::radius::OverRadius;
 
-/// Stops and hosts that a remembered refusal names, and characters of its text, at most.
+/// Stops and hosts that a remembered refusal names, and bytes of its text, at most.
 const MAX_NAMED: usize = 8;
 const MAX_TEXT: usize = 200;
 
@@ -135,12 +136,20 @@ impl Registry {
     }
 }
 
+fn short(mut text: String) -> String {
+    cut(&mut text, MAX_TEXT);
+    text
+}
+
 /// An outcome as it is remembered: ten thousand of them go into one section of a snapshot, so that a
 /// refusal keeps its kind and its numbers, and loses the lists that it names.
 fn brief(outcome: Outcome) -> Outcome {
     let Outcome::Refused(refusal) = outcome else { return outcome };
     Outcome::Refused(match refusal {
-        Refusal::Radius(over) => Refusal::Radius(OverRadius { holders: Vec::new(), ..over }),
+        Refusal::Radius(over) => {
+            let scope = short(over.scope);
+            Refusal::Radius(OverRadius { holders: Vec::new(), scope, ..over })
+        }
         Refusal::Disarmed(mut stops) => {
             stops.truncate(MAX_NAMED);
             Refusal::Disarmed(stops)
@@ -149,10 +158,10 @@ fn brief(outcome: Outcome) -> Outcome {
             hosts.truncate(MAX_NAMED);
             Refusal::NotStopped(hosts)
         }
-        Refusal::Full(text) => Refusal::Full(text.chars().take(MAX_TEXT).collect()),
-        Refusal::Invalid(text) => Refusal::Invalid(text.chars().take(MAX_TEXT).collect()),
-        Refusal::OutOfService(text) => Refusal::OutOfService(text.chars().take(MAX_TEXT).collect()),
-        Refusal::Host(host, why) => Refusal::Host(host, why.chars().take(MAX_TEXT).collect()),
+        Refusal::Full(text) => Refusal::Full(short(text)),
+        Refusal::Invalid(text) => Refusal::Invalid(short(text)),
+        Refusal::OutOfService(text) => Refusal::OutOfService(short(text)),
+        Refusal::Host(host, why) => Refusal::Host(host, short(why)),
         refusal @ (Refusal::TooMany { .. }
         | Refusal::UnknownHost(_)
         | Refusal::Drained(_)
