@@ -51,3 +51,27 @@ fn without_etcd_the_leader_of_squalls_own_consensus_is_cut_off() {
     tells(&said, &["settled: held"]);
     tells(&said, &END);
 }
+
+#[test]
+fn a_signal_ends_it_and_leaves_nothing_behind() {
+    let root = tempfile::tempdir().expect("a directory for the lab");
+    let mut command = Command::new(program().expect("the program"));
+    command.arg("demo").env("SQUALL_LAB_ROOT", root.path()).env_remove("SQUALL_CLUSTER");
+    let mut running = command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut told = std::io::BufReader::new(running.stderr.take().expect("it was asked for"));
+    let mut said = String::new();
+    while !said.contains("holding") {
+        assert!(std::io::BufRead::read_line(&mut told, &mut said).expect("it talks") > 0, "{said}");
+    }
+    let pid = running.id().to_string();
+    let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
+    assert!(sent.success());
+    std::io::Read::read_to_string(&mut told, &mut said).expect("it talks to its end");
+    assert_eq!(running.wait().expect("it ends").code(), Some(7), "{said}");
+    assert!(said.contains("ended by a signal"), "{said}");
+    assert_eq!(std::fs::read_dir(root.path()).expect("it is there").count(), 0, "{said}");
+}

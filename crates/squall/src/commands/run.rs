@@ -55,11 +55,20 @@ pub async fn run(client: &Client, file: &str, detach: bool, format: Format) -> O
     let mut interrupts = Interrupts::new()?;
     let id = ExperimentId(Uuid::new_v4());
     let request = Request::Submit { command: command_id(), id, file: file.to_owned() };
-    client.write(&request).await.map_err(|failure| match failure.exit {
-        Exit::Unreachable => {
-            let next = format!("squall show {id}; squall stop {id} ends it; {}", failure.next);
-            Failure { next, ..failure }
+    let unknown = |what: String, next: String| {
+        let next = format!("squall show {id}; squall stop {id} ends it; {next}");
+        Failure::new(Exit::Unreachable, what, next)
+            .with_hosts("nobody knows yet whether it was begun")
+    };
+    let submitted = tokio::select! {
+        submitted = client.write(&request) => submitted,
+        () = interrupts.next() => {
+            let what = "left before a coordinator had answered".to_owned();
+            return Err(unknown(what, "squall stop-all needs no quorum".into()));
         }
+    };
+    submitted.map_err(|failure| match failure.exit {
+        Exit::Unreachable => unknown(failure.what, failure.next),
         _ => failure,
     })?;
     talk(format!("experiment {id}"));
@@ -109,7 +118,11 @@ async fn interrupted(
     talk("stopping the experiment, waiting for its hosts (again: leave it)");
     let mut commentary = Commentary::skipping();
     let end = async {
-        order_end(client, id).await?;
+        let ordered = order_end(client, id).await;
+        ordered.map_err(|failure| {
+            let next = format!("squall stop {id}, or squall stop-all; {}", failure.next);
+            Failure { next, ..failure }
+        })?;
         follow(client, id, &mut commentary, is_settled).await
     };
     tokio::select! {

@@ -18,8 +18,10 @@ use crate::output::{self, summary, talk, words};
 
 /// How often the log is read while something is followed.
 const POLL: Duration = Duration::from_millis(250);
-/// How long the coordinators may be silent before following ends.
+/// How long no coordinator may answer, or none with a quorum, before following ends.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How long an election may take before a word is lost over it.
+const ELECTION: Duration = Duration::from_secs(4);
 
 /// Ctrl-C and the polite end of a process.
 pub struct Interrupts {
@@ -86,11 +88,24 @@ pub async fn follow(
     loop {
         match ask_show(client, id).await {
             Ok(shown) => {
-                heard = Instant::now();
-                commentary.silent = false;
                 commentary.tell(&shown.record);
+                // What is in the log stays there, confirmed or not.
                 if enough(&shown.record) {
                     return Ok(shown);
+                }
+                if shown.confirmed {
+                    heard = Instant::now();
+                    commentary.silent = false;
+                } else if heard.elapsed() >= SILENCE {
+                    return Err(Failure::new(
+                        Exit::Unreachable,
+                        format!("no quorum for {} s", SILENCE.as_secs()),
+                        format!("squall show {id} once there is one; squall stop-all needs none"),
+                    )
+                    .with_hosts("leases run out by themselves; nobody has seen how it ended"));
+                } else if heard.elapsed() >= ELECTION && !commentary.silent {
+                    commentary.silent = true;
+                    talk("no quorum confirms anything; leases run out by themselves; trying again");
                 }
             }
             Err(failure) if failure.exit == Exit::Unreachable && heard.elapsed() < SILENCE => {

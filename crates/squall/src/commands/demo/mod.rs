@@ -18,9 +18,10 @@ const LAB: &str = "demo";
 /// `squall demo`.
 pub fn demo() -> Outcome {
     let before = Machine::look()?;
-    let stage = Stage::new(LAB)?;
+    let mut stage = Stage::new(LAB)?;
     let told = story::tell(&stage);
     // Whatever came of it: nothing is left behind.
+    stage.close();
     stage.heading("everything is taken down");
     let down = stage.run(&["lab", "down", LAB]);
     told?;

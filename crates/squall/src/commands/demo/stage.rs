@@ -6,7 +6,11 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::commands::runtime;
+use crate::commands::watch::Interrupts;
 use crate::exit::{Exit, Failure};
 use crate::output::{data, talk};
 
@@ -22,6 +26,8 @@ pub struct Stage {
     scene: std::cell::Cell<u32>,
     cluster: std::cell::RefCell<Option<PathBuf>>,
     spaces: std::cell::RefCell<Vec<Space>>,
+    /// A signal came: nothing more is shown.
+    ending: Arc<AtomicBool>,
 }
 
 /// What a command printed and ended with.
@@ -46,7 +52,27 @@ impl Stage {
             scene: std::cell::Cell::new(0),
             cluster: std::cell::RefCell::default(),
             spaces: std::cell::RefCell::default(),
+            ending: heed_signals()?,
         })
+    }
+
+    /// What comes from here on is done whatever signals came.
+    pub fn close(&mut self) {
+        self.ending = Arc::default();
+    }
+
+    fn hear(&self, args: &[&str], errors: Stdio) -> Result<Said, Failure> {
+        let ended = || self.ending.load(Ordering::Relaxed);
+        let left = || Failure::new(Exit::Stopped, "ended by a signal", "squall demo");
+        if ended() {
+            return Err(left());
+        }
+        let output = self.command(args).stderr(errors).output().map_err(|e| failed(args, &e))?;
+        if ended() {
+            return Err(left());
+        }
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Ok(Said { text, code: code(output.status) })
     }
 
     /// A line that says what comes.
@@ -120,10 +146,7 @@ impl Stage {
     /// # Errors
     /// It could not be started.
     pub fn ask(&self, args: &[&str]) -> Result<Said, Failure> {
-        let output =
-            self.command(args).stderr(Stdio::inherit()).output().map_err(|e| failed(args, &e))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(Said { text, code: code(output.status) })
+        self.hear(args, Stdio::inherit())
     }
 
     /// Asks for JSON.
@@ -159,11 +182,7 @@ impl Stage {
     /// # Errors
     /// It could not be started.
     pub fn on_host(&self, host: &str, argv: &[&str]) -> Result<Said, Failure> {
-        let args = self.exec(host, argv);
-        let output =
-            self.command(&args).stderr(Stdio::null()).output().map_err(|e| failed(&args, &e))?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Ok(Said { text, code: code(output.status) })
+        self.hear(&self.exec(host, argv), Stdio::null())
     }
 
     /// Starts a program on a host that stays until the host goes or the value is dropped.
@@ -186,6 +205,23 @@ impl Stage {
         args.extend(argv);
         args
     }
+}
+
+/// From now on a signal ends no process: it is noted, and what is under way ends first.
+fn heed_signals() -> Result<Arc<AtomicBool>, Failure> {
+    let came = Arc::new(AtomicBool::new(false));
+    let (runtime, note) = (runtime()?, came.clone());
+    let mut interrupts = runtime.block_on(async { Interrupts::new() })?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            loop {
+                interrupts.next().await;
+                note.store(true, Ordering::Relaxed);
+                talk("ending: after this step everything is taken down");
+            }
+        });
+    });
+    Ok(came)
 }
 
 /// A program on a host. Dropping it ends it.
