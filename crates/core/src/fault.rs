@@ -489,6 +489,9 @@ impl Traffic {
     }
 }
 
+/// Bytes of a command's name, at most: `TASK_COMM_LEN` less its zero.
+const MAX_COMM: usize = 15;
+
 impl Processes {
     /// Whether no condition is given at all.
     #[must_use]
@@ -506,6 +509,19 @@ impl Processes {
         }
         if self.pid == Some(1) || self.pid == Some(0) {
             return Err("pid 0 and pid 1 are protected: choose another process".into());
+        }
+        if self.port == Some(0) {
+            return Err("port 0 is nobody's: write 1 to 65535".into());
+        }
+        if let Some(name) = &self.name {
+            if name.len() > MAX_COMM {
+                return Err(format!(
+                    "name: the kernel keeps {MAX_COMM} bytes of a command's name, so `{name}` matches nothing: shorten it, or use cmdline"
+                ));
+            }
+            if self.exclude.contains(name) {
+                return Err(format!("`{name}` is named and excluded: leave one out"));
+            }
         }
         if self.cgroup.as_ref().is_some_and(|c| c.trim_matches('/').is_empty()) {
             return Err("cgroup / holds every process: name one below it".into());

@@ -90,10 +90,16 @@ pub fn resolve_local(form: &FaultForm, length: Millis) -> Result<Fault, Vec<Prob
 }
 
 fn check_names(file: &File, problems: &mut Problems) {
-    let printable = !file.name.chars().any(char::is_control);
-    if file.name.trim().is_empty() || file.name.chars().count() > MAX_NAME || !printable {
-        let remedy = format!("write 1 to {MAX_NAME} printable characters");
-        problems.add("name", "it is empty, too long or not printable", remedy);
+    let remedy = format!("write 1 to {MAX_NAME} printable characters");
+    if file.name.trim().is_empty() {
+        problems.add("name", "it is empty", remedy);
+    } else if file.name.chars().count() > MAX_NAME {
+        problems.add("name", "it is too long", remedy);
+    } else if file.name.chars().any(char::is_control) {
+        problems.add("name", "it is not printable", remedy);
+    }
+    if file.objective.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        problems.add("objective", "it is not printable", "write text and lines");
     }
     if file.objective.chars().count() > 10 * MAX_NAME {
         problems.add("objective", "it is too long", format!("write at most {}", 10 * MAX_NAME));

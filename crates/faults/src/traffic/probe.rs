@@ -52,7 +52,8 @@ pub(super) fn run(
         return Ok(seen);
     }
     let partial = loss.per_million.filter(|n| *n < 1_000_000);
-    let (mut words, mut notes) = (Vec::new(), Vec::new());
+    let mut words = Vec::new();
+    let mut notes: Vec<String> = spared(loss.traffic, &protect.ports).into_iter().collect();
     for ((table, inbound), bit) in sides.iter().zip(&mut seen.bit) {
         let way = if *inbound { "in" } else { "out" };
         let mut prober = Prober { nft, table, inbound: *inbound, protect, loss, notes: Vec::new() };
@@ -247,6 +248,20 @@ impl Prober<'_> {
     }
 }
 
+/// Which of the ports that were asked for nothing happens to, in words.
+fn spared(traffic: &Traffic, protected: &[(Protocol, u16)]) -> Option<String> {
+    let asked = |(protocol, port): &&(Protocol, u16)| {
+        traffic.protocol.is_none_or(|one| one == *protocol)
+            && traffic.ports.iter().any(|ports| (ports.from..=ports.to).contains(port))
+    };
+    let word = |(protocol, port): &(Protocol, u16)| match protocol {
+        Protocol::Tcp => format!("tcp/{port}"),
+        Protocol::Udp => format!("udp/{port}"),
+    };
+    let ports: Vec<String> = protected.iter().filter(asked).map(word).collect();
+    (!ports.is_empty()).then(|| format!("the policy spares {}", ports.join(", ")))
+}
+
 /// What a probe may be that the fault matches and nothing protects; where all is protected, one that is
 /// spared like the rest.
 fn unprotected(traffic: &Traffic, protected: &[(Protocol, u16)]) -> (Protocol, u16) {
@@ -318,6 +333,27 @@ mod tests {
                 protocol,
             };
             assert_eq!(unprotected(&traffic, protected), probe, "{ports:?} {protected:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_policy_spares_of_the_ports_asked_for_is_told() {
+        let traffic = |from, to, protocol| Traffic {
+            peers: vec![],
+            direction: squall_core::fault::Direction::Both,
+            ports: vec![Ports { from, to }],
+            protocol,
+        };
+        let protected = [(Protocol::Tcp, 22), (Protocol::Udp, 53)];
+        for (traffic, told) in [
+            (traffic(1, 100, None), Some("the policy spares tcp/22, udp/53")),
+            (traffic(22, 22, None), Some("the policy spares tcp/22")),
+            (traffic(1, 100, Some(Protocol::Udp)), Some("the policy spares udp/53")),
+            (traffic(54, 100, None), None),
+            // Nobody asked for a port by name.
+            (Traffic { ports: vec![], ..traffic(1, 1, None) }, None),
+        ] {
+            assert_eq!(spared(&traffic, &protected).as_deref(), told, "{traffic:?}");
         }
     }
 

@@ -16,6 +16,7 @@ pub mod summary;
 pub mod table;
 pub mod words;
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -46,7 +47,7 @@ pub fn render<T: Serialize>(
 ) -> Result<String, Failure> {
     let bad = |e: String| Failure::local(format!("output: {e}"), "try another -o");
     let mut text = match format {
-        Format::Table => table(value),
+        Format::Table => visible(&table(value)).into_owned(),
         Format::Json => serde_json::to_string_pretty(value).map_err(|e| bad(e.to_string()))?,
         Format::Yaml => serde_saphyr::to_string(value).map_err(|e| bad(e.to_string()))?,
     };
@@ -73,5 +74,35 @@ pub fn data(text: &str) -> Result<(), Failure> {
 /// Prints talk.
 pub fn talk(text: impl AsRef<str>) {
     // Nobody is left to tell where stderr is closed.
-    let _ = writeln!(io::stderr().lock(), "{}", text.as_ref());
+    let _ = writeln!(io::stderr().lock(), "{}", visible(text.as_ref()));
+}
+
+/// What others wrote (names, labels, errors) as text that moves no cursor and paints nothing.
+fn visible(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))
+}
+
+/// `text` with those characters written as `\u{1b}`.
+fn escaped(text: &str, is_hidden: fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(is_hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        if is_hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_others_wrote_reaches_the_terminal_as_an_order() {
+        assert_eq!(visible("a\u{1b}[31mb\u{9b}2J\r\nc\td"), "a\\u{1b}[31mb\\u{9b}2J\\r\nc\td");
+        let rows = vec![["h1\nh2  armed".to_owned(), "x".to_owned()]];
+        let table = table::table(["HOST", "STATE"], rows);
+        assert_eq!(table.lines().count(), 2, "{table}");
+    }
 }

@@ -114,7 +114,7 @@ impl PlanView {
     fn heading(&self) -> String {
         let mut lines = vec![self.name.clone()];
         if !self.objective.is_empty() {
-            lines.push(format!("objective:    {}", self.objective));
+            lines.push(format!("objective:    {}", words::indented(&self.objective, 14)));
         }
         lines.push(format!(
             "duration:     {}, lease {}",

@@ -24,7 +24,7 @@ fn heading(view: &ExperimentView) -> String {
     let id: String = view.id.chars().take(8).collect();
     let mut lines = vec![format!("{} ({id}): {}", view.name, view.r#type)];
     if !view.objective.is_empty() {
-        lines.push(format!("objective: {}", view.objective));
+        lines.push(format!("objective: {}", words::indented(&view.objective, 11)));
     }
     lines.push(format!(
         "targets:   {} of {} hosts affected, blast radius {} of at most {}",

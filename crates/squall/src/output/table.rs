@@ -12,7 +12,8 @@ pub fn table<const N: usize>(heading: [&str; N], rows: Vec<[String; N]>) -> Stri
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(heading);
     for row in rows {
-        table.add_row(row);
+        // A cell is one line, whoever wrote it.
+        table.add_row(row.map(|cell| super::escaped(&cell, char::is_control).into_owned()));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

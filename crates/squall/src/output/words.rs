@@ -194,6 +194,12 @@ fn processes(p: &squall_core::fault::Processes) -> String {
     named.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
+/// Text whose further lines stand below its first.
+#[must_use]
+pub fn indented(text: &str, by: usize) -> String {
+    text.trim_end().replace('\n', &format!("\n{}", " ".repeat(by)))
+}
+
 /// Of an answer that no quorum stands behind.
 #[must_use]
 pub fn unconfirmed(as_of: u64) -> String {
