@@ -8,6 +8,7 @@ mod early;
 mod exit;
 mod files;
 mod output;
+mod places;
 
 use std::process::ExitCode;
 

@@ -18,18 +18,41 @@ use crate::output::experiment::ExperimentView;
 use crate::output::plan::PlanView;
 use crate::output::status::ExperimentRow;
 use crate::output::{self, summary, talk};
+use crate::places::Places;
 
-/// Reads an experiment file: refused with file, line and column. What comes back is the same as
-/// JSON, for the coordinators.
-pub fn read_file(path: &Path) -> Result<String, Failure> {
-    parse(path).map_err(|failure| failure.with_hosts("no host was asked for anything"))
+/// An experiment file.
+pub struct Experiment {
+    /// As JSON, for the coordinators.
+    json: String,
+    places: Option<Places>,
 }
 
-fn parse(path: &Path) -> Result<String, Failure> {
-    let text = files::read(path)?;
+impl Experiment {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// It is refused, with file, line and column.
+    pub fn read(path: &Path) -> Result<Experiment, Failure> {
+        let read = files::read(path).and_then(|text| {
+            let json = to_json(path, &text)?;
+            Ok(Experiment { json, places: Places::new(path, &text) })
+        });
+        read.map_err(|failure| failure.with_hosts("no host was asked for anything"))
+    }
+
+    /// What the coordinators refuse of it has its places.
+    fn point(&self, failure: Failure) -> Failure {
+        match &self.places {
+            Some(places) => places.point(failure),
+            None => failure,
+        }
+    }
+}
+
+fn to_json(path: &Path, text: &str) -> Result<String, Failure> {
     let file: File = files::yaml(
         path,
-        &text,
+        text,
         "squall explain experiment shows the shape; squall schema has it all",
     )?;
     serde_json::to_string(&file)
@@ -37,24 +60,24 @@ fn parse(path: &Path) -> Result<String, Failure> {
 }
 
 /// `squall plan`.
-pub async fn plan(client: &Client, file: &str, format: Format) -> Outcome {
-    let request = Request::Plan(file.to_owned());
-    let plan = match client.read(&request).await? {
+pub async fn plan(client: &Client, file: &Experiment, format: Format) -> Outcome {
+    let request = Request::Plan(file.json.clone());
+    let plan = match client.read(&request).await.map_err(|f| file.point(f))? {
         Response::Plan(plan) => *plan,
         other => return Err(odd(&request, &other)),
     };
     output::emit(format, &PlanView::new(&plan), PlanView::table)?;
     match &plan.refusal {
-        Some(refusal) => Err(Failure::refused(refusal)),
+        Some(refusal) => Err(file.point(Failure::refused(refusal))),
         None => Ok(Exit::Held),
     }
 }
 
 /// `squall run`.
-pub async fn run(client: &Client, file: &str, detach: bool, format: Format) -> Outcome {
+pub async fn run(client: &Client, file: &Experiment, detach: bool, format: Format) -> Outcome {
     let mut interrupts = Interrupts::new()?;
     let id = ExperimentId(Uuid::new_v4());
-    let request = Request::Submit { command: command_id(), id, file: file.to_owned() };
+    let request = Request::Submit { command: command_id(), id, file: file.json.clone() };
     let unknown = |what: String, next: String| {
         let next = format!("squall show {id}; squall stop {id} ends it; {next}");
         Failure::new(Exit::Unreachable, what, next)
@@ -69,7 +92,7 @@ pub async fn run(client: &Client, file: &str, detach: bool, format: Format) -> O
     };
     submitted.map_err(|failure| match failure.exit {
         Exit::Unreachable => unknown(failure.what, failure.next),
-        _ => failure,
+        _ => file.point(failure),
     })?;
     talk(format!("experiment {id}"));
     let mut commentary = Commentary::default();
