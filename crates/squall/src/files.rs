@@ -56,6 +56,9 @@ fn position(text: &str, byte: usize) -> String {
     format!(":{line}:{column}")
 }
 
+/// How the parser begins the line that says where the lines are from that it shows.
+const SHOWN: &str = "--> <input>:";
+
 /// A YAML (or JSON) document; keys with nothing behind them are refused, unknown ones where the type
 /// refuses them; anchors and depth are bounded.
 ///
@@ -75,11 +78,26 @@ pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<
         // The place is said once, and nothing of the parser's own settings.
         let said =
             said.trim_start_matches(&format!("error: line {} column {}: ", l.line(), l.column()));
-        let said = said.replace(", set DuplicateKeyPolicy in Options if acceptable", "").replace(
-            "multiple YAML documents detected; use from_str_multiple or from_str_multiple_with_options",
-            "a second document begins here; write one file for each",
-        );
-        let what = format!("{}:{}:{}: {}", path.display(), l.line(), l.column(), said.trim_end());
+        // The parser's words for what a person would say otherwise.
+        let words = [
+            (", set DuplicateKeyPolicy in Options if acceptable", ""),
+            (
+                "multiple YAML documents detected; use from_str_multiple or from_str_multiple_with_options",
+                "a second document begins here; write one file for each",
+            ),
+            ("expected mapping start", "keys belong here: write {key: value}, or key: value below it"),
+            ("expected sequence start", "a list belongs here: write [a, b], or - a below it"),
+            ("invalid u16", "a whole number from 0 to 65535 belongs here"),
+            ("invalid u32", "a whole number from 0 to 4294967295 belongs here"),
+            ("rejected by the configured policy", "no number that is one"),
+        ];
+        let said = words.iter().fold(said.to_owned(), |said, (from, to)| said.replace(from, to));
+        // Where lines are shown, they know the place best.
+        let shown = |line: &&str| line.trim_start().starts_with(SHOWN);
+        let place = said.lines().find(shown).map(|line| line.trim_start()[SHOWN.len()..].trim());
+        let place = place.map_or_else(|| format!("{}:{}", l.line(), l.column()), str::to_owned);
+        let said = said.lines().filter(|line| !shown(line)).collect::<Vec<_>>().join("\n");
+        let what = format!("{}:{place}: {}", path.display(), said.trim_end());
         Failure::usage(what, next)
     })
 }
@@ -170,6 +188,23 @@ mod tests {
             "targets: {{hosts: h1}}\nfaults: [{{cpu: {{}}}}]\n\
              steady-state: [{{name: a, exec: [x], expect: {{{bound}}}}}]"
         )
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_once_with_its_place_and_a_remedy() {
+        for (text, said) in [
+            (
+                "name: x\ntargets: {count: -1}",
+                "f:2:18: a whole number from 0 to 4294967295 belongs here",
+            ),
+            ("name: x\ntargets: [h1]", "f:2:10: keys belong here: write {key: value}"),
+            ("faults: {cpu: {}}", "f:1:9: a list belongs here: write [a, b]"),
+            ("{\"name\": \"x\", \"duration\": \"0s\"}", "f:1:27: `0s` is zero"),
+        ] {
+            let refused = yaml::<File>(Path::new("f"), text, "next").expect_err("it is wrong");
+            assert!(refused.what.starts_with(said), "{refused}");
+            assert!(!refused.what.contains("<input>"), "{refused}");
+        }
     }
 
     #[test]

@@ -383,13 +383,13 @@ impl Leader {
 
 /// A tally in words.
 pub(super) fn describe(tally: &Tally) -> String {
-    let mut text = format!(
-        "{} of {} samples failed, p50 {:.1} ms, p99 {:.1} ms",
-        tally.failed,
-        tally.sent,
-        tally.p50_us as f64 / 1000.0,
-        tally.p99_us as f64 / 1000.0
-    );
+    let mut text = format!("{} of {} samples failed", tally.failed, tally.sent);
+    // Of none that answered there is no latency.
+    if tally.ok > 0 {
+        let ms = |us: u64| us as f64 / 1000.0;
+        let (p50, p99) = (ms(tally.p50_us), ms(tally.p99_us));
+        text.push_str(&format!(", p50 {p50:.1} ms, p99 {p99:.1} ms"));
+    }
     if tally.sent < MIN_SAMPLES {
         text.push_str(&format!(", and fewer than {MIN_SAMPLES} samples say nothing"));
     }

@@ -181,6 +181,9 @@ impl Scalar for Millis {
         if text.starts_with('-') {
             return Err(format!("`{text}` is negative: a length of time is more than 0, as 30s"));
         }
+        if decimal(text, 9) == Some(0) {
+            return Err(format!("`{text}` is zero: write more, as 30s"));
+        }
         if decimal(text, 9).is_some() {
             return Err(format!("`{text}` has no unit: write {text}s for seconds, or ms, m, h"));
         }
@@ -248,6 +251,9 @@ impl Scalar for Size {
     fn from_text(text: &str) -> Result<Self, String> {
         if text.starts_with('-') {
             return Err(format!("`{text}` is negative: an amount is more than 0, as 64MiB"));
+        }
+        if decimal(text, 9) == Some(0) {
+            return Err(format!("`{text}` is zero: write more, as 64MiB"));
         }
         if decimal(text, 9).is_some() {
             return Err(format!("`{text}` has no unit: write {text}MiB, or B, KiB, GiB, k, M, G"));
@@ -425,6 +431,7 @@ mod tests {
             ("-5s", "is negative"),
             ("-5", "is negative"),
             ("0s", "is zero"),
+            ("0", "is zero"),
             ("0h0m", "is zero"),
             ("", "is not a length of time"),
             ("5d", "units are ms, s, m and h"),

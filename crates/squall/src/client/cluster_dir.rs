@@ -1,5 +1,6 @@
 //! The directory that says which cluster is meant: `cluster.toml` and the operator's identity.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -55,8 +56,7 @@ impl ClusterDir {
     /// None is named, or its file cannot be used.
     pub fn open(named: Option<&Path>) -> Result<ClusterDir, Failure> {
         let Some(path) = named else {
-            return Err(Failure::new(
-                Exit::Unreachable,
+            return Err(Failure::usage(
                 "no cluster is named",
                 "name one: --cluster DIR or SQUALL_CLUSTER=DIR, as squall init or squall lab up \
                  wrote it",
@@ -64,11 +64,14 @@ impl ClusterDir {
         };
         let file = path.join(CLUSTER_FILE);
         let text = std::fs::read_to_string(&file).map_err(|e| {
-            Failure::new(
-                Exit::Unreachable,
-                format!("{}: {e}", file.display()),
-                "name the directory that squall init or squall lab up wrote",
-            )
+            let what = format!("{}: {e}", file.display());
+            match e.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => Failure::usage(
+                    what,
+                    "name the directory that squall init or squall lab up wrote",
+                ),
+                _ => Failure::new(Exit::Unreachable, what, "run as root, or as whoever made it"),
+            }
         })?;
         let parsed: ClusterFile = crate::files::toml(&file, &text)?;
         if parsed.coordinators.is_empty() {

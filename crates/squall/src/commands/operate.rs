@@ -226,7 +226,9 @@ pub async fn drain(client: &Client, host: &str, drained: bool, format: Format) -
     client.write(&request).await?;
     let mut done = Drained { host: host.to_string(), drained, faults: Vec::new(), whole: None };
     if drained {
-        talk(format!("{host} takes no more faults of experiments; those that it holds are lifted"));
+        talk(format!(
+            "{host} takes no more faults of experiments; waiting until those that it holds are lifted"
+        ));
         let began = Instant::now();
         while done.whole.is_none() {
             // Whoever does not answer now may do so later; the drain is in the log.
@@ -261,7 +263,12 @@ struct Resumed {
 
 /// `squall resume`.
 pub async fn resume(client: &Client, resume: &Resume, format: Format) -> Outcome {
-    let despite = resume.despite.iter().map(|h| host_name(h)).collect::<Result<_, _>>()?;
+    let despite: BTreeSet<HostName> =
+        resume.despite.iter().map(|h| host_name(h)).collect::<Result<_, _>>()?;
+    if let Some(strange) = unregistered(client, &despite).await {
+        let what = format!("--despite {strange}: no such host is registered");
+        return Err(Failure::usage(what, "squall nodes lists the hosts"));
+    }
     let stop = |text: &String| {
         text.parse().map_err(|_| {
             Failure::usage(format!("`{text}` is not the id of a stop"), "squall status lists them")
@@ -306,6 +313,14 @@ pub async fn resume(client: &Client, resume: &Resume, format: Format) -> Outcome
             format!("released {resumed}; no quorum says whether others are outstanding\n")
         }
     })
+}
+
+/// One of these that the cluster does not know, where it answers.
+async fn unregistered(client: &Client, named: &BTreeSet<HostName>) -> Option<HostName> {
+    named.first()?;
+    let status = ask_status(client).await.ok().filter(|status| status.confirmed)?;
+    let known = |host: &HostName| status.hosts.iter().any(|h| h.host.name == *host);
+    named.iter().find(|host| !known(host)).cloned()
 }
 
 /// A resume clears only what its operator was shown, so without names a person is asked.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use squall_core::hold::{Capability, Holding};
 
-use super::table::table;
+use super::table::{NONE, table};
 
 /// `doctor`.
 #[derive(Debug, Serialize)]
@@ -47,7 +47,8 @@ impl DoctorView {
         let rows = self.faults.iter().map(|c| {
             let backend = c.backend.clone().unwrap_or_else(|| format!("unsupported: {}", c.reason));
             let limits = if c.backend.is_some() { c.reason.clone() } else { String::new() };
-            [c.fault.clone(), holding(c.held).to_owned(), backend, c.fallbacks.join(", "), limits]
+            let held = if c.backend.is_some() { holding(c.held) } else { NONE };
+            [c.fault.clone(), held.to_owned(), backend, c.fallbacks.join(", "), limits]
         });
         table(["FAULT", "HELD", "BACKEND", "FALLBACKS", "LIMITS"], rows.collect())
     }

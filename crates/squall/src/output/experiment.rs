@@ -203,12 +203,15 @@ fn deviations(probe: &ProbeOutcome) -> impl Iterator<Item = DeviationView> + '_ 
         probe: probe.name.clone(),
         stage: words::stage(*stage).to_owned(),
         finding: words::steadiness(*steadiness).to_owned(),
-        what: format!(
-            "{} of {} samples failed, p99 {}",
-            tally.failed,
-            tally.sent,
-            words::millis(tally.p99_us)
-        ),
+        what: match tally.ok {
+            0 => format!("{} of {} samples failed", tally.failed, tally.sent),
+            _ => format!(
+                "{} of {} samples failed, p99 {}",
+                tally.failed,
+                tally.sent,
+                words::millis(tally.p99_us)
+            ),
+        },
     })
 }
 

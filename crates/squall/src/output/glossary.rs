@@ -22,7 +22,7 @@ pub const WORDS: &[Word] = &[
         "Packets between the target and its peers vanish. Parameters: peers (hosts, each at all its \
          addresses, {group: …}, addresses, networks, all), direction in|out|both, ports, protocol tcp|udp, control \
          exempt|severed, or a shape (isolate, simplex, halves, majority, minority-third, bridge, \
-         ring, random, groups). Held in an nft table that the kernel removes with the holder's \
+         ring, random, or {groups: [[h1], [h2, h3]]}). Held in an nft table that the kernel removes with the holder's \
          socket, and by element time-outs of at most the lease. What the target sends to multicast and \
          broadcast addresses, and to link-local ones, still reaches its peers.\n\
          Example: - partition: { peers: [h2, 10.0.0.0/24], direction: in }\n\
