@@ -117,7 +117,7 @@ impl Gossip {
             cohort,
             sealer,
             opener,
-            foca: Foca::new(me, config(), rand::make_rng(), GossipCodec),
+            foca: Foca::new(me, config(), rand::make_rng(), GossipCodec::default()),
             work: AccumulatingRuntime::new(),
             timers: BTreeMap::new(),
             timer_seq: 0,

@@ -1,5 +1,6 @@
 //! Who a member of the gossip is, and how foca's messages become bytes.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use bytes::{Buf, BufMut};
@@ -7,6 +8,7 @@ use foca::{Codec, Header, Identity, Member};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use squall_core::ids::HostName;
+use squall_core::registry::MAX_HOSTS;
 use squall_wire::codec::{self, CodecError};
 
 /// One life of one host in the gossip.
@@ -43,12 +45,30 @@ pub(super) enum GossipError {
     Short,
     #[error("no room for an item of {0} bytes")]
     NoRoom(usize),
+    #[error("`{0}` would be one host more than a cluster has")]
+    TooMany(HostName),
 }
 
 /// Our codec, each item behind two bytes of length: foca puts items next to each other, and the
-/// codec must be given exactly its own bytes.
-#[derive(Debug)]
-pub(super) struct GossipCodec;
+/// codec must be given exactly its own bytes. It knows the names that it has let in, as many as a cluster
+/// has hosts: foca keeps what it is told of, and whoever has the cluster's key may invent names.
+#[derive(Debug, Default)]
+pub(super) struct GossipCodec {
+    names: BTreeSet<HostName>,
+}
+
+impl GossipCodec {
+    fn admit(&mut self, name: &HostName) -> Result<(), GossipError> {
+        if self.names.contains(name) {
+            return Ok(());
+        }
+        if self.names.len() >= MAX_HOSTS {
+            return Err(GossipError::TooMany(name.clone()));
+        }
+        self.names.insert(name.clone());
+        Ok(())
+    }
+}
 
 const LENGTH: usize = 2;
 
@@ -86,7 +106,9 @@ impl Codec<MemberId> for GossipCodec {
     }
 
     fn decode_header(&mut self, buf: impl Buf) -> Result<Header<MemberId>, GossipError> {
-        take(buf)
+        let header: Header<MemberId> = take(buf)?;
+        self.admit(&header.src.name)?;
+        Ok(header)
     }
 
     fn encode_member(
@@ -98,7 +120,9 @@ impl Codec<MemberId> for GossipCodec {
     }
 
     fn decode_member(&mut self, buf: impl Buf) -> Result<Member<MemberId>, GossipError> {
-        take(buf)
+        let member: Member<MemberId> = take(buf)?;
+        self.admit(&member.id().name)?;
+        Ok(member)
     }
 }
 
@@ -125,21 +149,37 @@ mod tests {
         let members: Vec<Member<MemberId>> = [("h1", 3), ("h2", 4)]
             .map(|(name, run)| Member::new(id(name, run), 9, State::Suspect))
             .into();
+        let mut codec = GossipCodec::default();
         let mut bytes = Vec::new();
         for member in &members {
-            GossipCodec.encode_member(member, &mut bytes).unwrap();
+            codec.encode_member(member, &mut bytes).unwrap();
         }
         let mut rest = bytes.as_slice();
         for member in &members {
-            assert_eq!(GossipCodec.decode_member(&mut rest).unwrap(), *member);
+            assert_eq!(codec.decode_member(&mut rest).unwrap(), *member);
         }
         assert!(rest.is_empty());
         for cut in 0..bytes.len() / 2 {
-            assert!(GossipCodec.decode_member(&bytes[..cut]).is_err());
+            assert!(codec.decode_member(&bytes[..cut]).is_err());
         }
         let mut narrow = [0_u8; 4];
         let mut room = narrow.as_mut_slice();
-        assert!(GossipCodec.encode_member(&members[0], &mut room).is_err());
+        assert!(codec.encode_member(&members[0], &mut room).is_err());
         assert_eq!((room.len(), narrow), (4, [0; 4]));
+    }
+
+    #[test]
+    fn no_more_names_are_let_in_than_a_cluster_has_hosts() {
+        let mut codec = GossipCodec::default();
+        let mut tell = |name: &str| {
+            let mut bytes = Vec::new();
+            put(&Member::new(id(name, 1), 1, State::Alive), &mut bytes).unwrap();
+            codec.decode_member(bytes.as_slice()).map(drop)
+        };
+        for n in 0..MAX_HOSTS {
+            tell(&format!("h{n}")).unwrap();
+        }
+        assert!(matches!(tell("one-more"), Err(GossipError::TooMany(_))));
+        tell("h7").unwrap();
     }
 }

@@ -92,9 +92,15 @@ struct Seen {
 impl Seen {
     /// A beat arrived. Its sender may be unknown yet: the list of peers can be on its way.
     fn hear(&mut self, sender: HostName, now: Time) {
-        if self.heard.len() < MAX_PEERS || self.heard.contains_key(&sender) {
-            self.heard.insert(sender, now);
+        if self.heard.len() >= MAX_PEERS && !self.heard.contains_key(&sender) {
+            // A peer goes before whoever is none.
+            let strange = self.heard.keys().find(|name| !self.known.contains_key(*name)).cloned();
+            match strange.filter(|_| self.known.contains_key(&sender)) {
+                Some(strange) => drop(self.heard.remove(&strange)),
+                None => return,
+            }
         }
+        self.heard.insert(sender, now);
     }
 
     /// These are the peers, from now on if not before.

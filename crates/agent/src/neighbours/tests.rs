@@ -369,3 +369,22 @@ async fn only_a_leader_that_was_heard_is_an_authority_and_it_ages() {
     a.near.heard_leader(now, leadership);
     assert_eq!(a.near.row(now.plus(250)).authority, Some((leadership, 250)));
 }
+
+#[test]
+fn a_peer_is_heard_however_many_strangers_were() {
+    let (mut seen, now) = (Seen::default(), Time(10_000));
+    let peer = PeerHost {
+        name: "h1".parse().unwrap(),
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        gossip_port: 1,
+        relay_port: 1,
+        cohort: String::new(),
+    };
+    seen.know(std::slice::from_ref(&peer), Time(0));
+    for n in 0..2 * MAX_PEERS {
+        seen.hear(format!("stranger-{n}").parse().unwrap(), now);
+    }
+    assert_eq!(seen.heard.len(), MAX_PEERS);
+    seen.hear(peer.name.clone(), now);
+    assert_eq!((seen.heard_ms(&peer.name, now), seen.heard.len()), (Some(Some(0)), MAX_PEERS));
+}

@@ -10,6 +10,7 @@ use squall_core::hold::Capability;
 use squall_core::ids::{ExperimentId, HostName};
 use squall_core::message::{HostStatus, Plan, Report, Response, Shown, Status, ViewsAnswer};
 use squall_core::policy::Beside;
+use squall_core::probe::{ProbeKind, Vantage};
 use squall_core::registry::{Refusal, Registry};
 use squall_core::spec::File;
 use squall_core::views::{self, Evidence, Judgement, Liveness, Row};
@@ -273,6 +274,15 @@ fn risks(experiment: &Experiment, drawn: bool) -> Vec<String> {
     }
     if experiment.faults.iter().any(|p| p.spec.severs_control()) {
         risks.push("control is severed: those faults end by their lease alone".into());
+    }
+    for probe in &experiment.probes {
+        if let (Vantage::Coordinators, ProbeKind::Exec { argv }) = (&probe.from, &probe.kind) {
+            let program = argv.first().map_or("", String::as_str);
+            risks.push(format!(
+                "probe `{}` runs {program} on the coordinators: each of their policies must list it",
+                probe.name
+            ));
+        }
     }
     if experiment.probes.is_empty() {
         risks.push("no steady-state hypothesis: the verdict is about the faults alone".into());

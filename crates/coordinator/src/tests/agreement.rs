@@ -131,9 +131,8 @@ async fn without_a_quorum_reads_are_marked_and_writes_are_unknown() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_lags_far_behind_installs_a_snapshot() {
-    let mut cluster = Cluster::new(3).await;
-    cluster.start(0).await;
-    cluster.start(1).await;
+    let mut cluster = Cluster::started(3).await;
+    cluster.stop(2).await;
     let leader = cluster.leader_among(&[0, 1]).await;
     let connection = cluster.connection(leader).await;
     // More entries than a snapshot covers plus what is kept behind it.
