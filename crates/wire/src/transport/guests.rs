@@ -16,9 +16,12 @@ fn most(role: Role) -> usize {
     }
 }
 
+/// The connections of one certificate, oldest first.
+type Own = Vec<Weak<ConnectionInner>>;
+
 /// Who is connected. Names are those of certificates that our authority made.
 #[derive(Debug, Default)]
-pub(super) struct Guests(Mutex<BTreeMap<(Role, String), Vec<Weak<ConnectionInner>>>>);
+pub(super) struct Guests(Mutex<BTreeMap<(Role, String), Own>>);
 
 impl Guests {
     /// One more. The oldest of a certificate that has too many is closed: whoever comes last is the one
