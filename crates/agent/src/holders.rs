@@ -82,21 +82,25 @@ impl Holders {
 
     /// A holder runs, without a task. It gets it here, in line with all that was heard: what was lifted
     /// meanwhile never begins.
-    pub(crate) fn started(&mut self, id: &FaultId, holder: Box<Holder>) {
+    ///
+    /// # Errors
+    /// It does not take its task, and is killed.
+    pub(crate) fn started(&mut self, id: &FaultId, holder: Box<Holder>) -> std::io::Result<()> {
         let Some(slot) = self.slots.get_mut(id) else {
-            return; // dead already, and told so; dropping it ends its pipe
+            return Ok(()); // dead already, and told so; dropping it ends its pipe
         };
-        match slot {
-            Slot::Starting { over: true, .. } => holder.kill(),
-            Slot::Starting { task, over: false } => {
-                if let Err(error) = holder.begin(task) {
-                    tracing::error!(fault = %id, %error, "the holder does not take its task");
-                    holder.kill();
-                }
+        let begun = match slot {
+            Slot::Starting { task, over: false } => holder.begin(task),
+            Slot::Starting { over: true, .. } | Slot::Up(_) => {
+                holder.kill();
+                Ok(())
             }
-            Slot::Up(_) => {}
+        };
+        if begun.is_err() {
+            holder.kill();
         }
         *slot = Slot::Up(holder);
+        begun
     }
 
     pub(crate) fn renew(&mut self, id: &FaultId, until: Time) {
@@ -273,7 +277,7 @@ mod tests {
             if lifted {
                 holders.lift(&id);
             }
-            holders.started(&id, holder);
+            holders.started(&id, holder).unwrap();
             if !lifted {
                 let taken = async {
                     while !dir.path().join("task").exists() {
@@ -298,7 +302,7 @@ mod tests {
         assert!(serde_json::to_vec(&hold).unwrap().len() > 256 * 1024);
         holders.start_holder(hold);
         let HolderNews::Started(_, holder) = next(&mut news).await else { panic!("not started") };
-        holders.started(&id, holder);
+        holders.started(&id, holder).unwrap();
         holders.kill(&id);
         assert!(matches!(next(&mut news).await, HolderNews::Gone(_)));
         assert!(!dir.path().join("task").exists());

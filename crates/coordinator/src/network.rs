@@ -151,6 +151,8 @@ impl RaftNetworkV2<C> for Peer {
         option: RPCOption,
     ) -> Result<VoteResponse<C>, RPCError<C>> {
         self.campaign()?;
+        // As whoever votes: whom it voted for itself it must know after a crash.
+        self.newcomer.join().await.map_err(|e| RPCError::from(NetworkError::new(&e)))?;
         match self.ask(&Call::Vote(rpc), option.hard_ttl()).await? {
             Answer::Vote(answer) => Ok(answer),
             _ => Err(strange()),
@@ -301,7 +303,10 @@ pub(crate) async fn answer(node: &Node, from: &str, call: Call) -> Answer {
         Call::TakeIn => {
             newcomer::take_in(node, from).await.map_or_else(Answer::Failed, Answer::TakenIn)
         }
-        Call::IsEmpty => Answer::Empty(newcomer::is_empty(node)),
+        Call::IsEmpty => match newcomer::is_empty(node).await {
+            Ok(empty) => Answer::Empty(empty),
+            Err(why) => Answer::Failed(why),
+        },
     }
 }
 

@@ -139,13 +139,15 @@ pub(crate) async fn run(node: Arc<Node>) {
     if node.links.is_empty() {
         // Nobody could have heard a promise.
         node.newcomer.join().await.unwrap_or_else(cannot_note);
-        return if is_empty(&node) {
-            begin(&node).await
-        };
+        if is_empty(&node).await == Ok(true) {
+            begin(&node).await;
+        }
+        return;
     }
     let mut waits_for = None;
     while !node.newcomer.is_member() {
-        if node.config.is_first() && is_empty(&node) && !node.newcomer.may_campaign() {
+        let first = node.config.is_first() && !node.newcomer.may_campaign();
+        if first && is_empty(&node).await == Ok(true) {
             found(&node, &mut waits_for).await;
         }
         let asks = node.links.all().iter().map(|link| ask(&node, link.member.id).boxed());
@@ -158,9 +160,11 @@ pub(crate) async fn run(node: Arc<Node>) {
     }
 }
 
-/// Whether nothing was ever acknowledged here: there is no entry but the first membership.
-pub(crate) fn is_empty(node: &Node) -> bool {
-    node.metrics().last_log_index.is_none_or(|last| last == 0)
+/// Whether nothing was ever acknowledged here: there is no entry but the first membership. Raft itself is
+/// asked: what it last told may be from before it had read its log.
+pub(crate) async fn is_empty(node: &Node) -> Result<bool, String> {
+    let last = node.raft.with_raft_state(|state| state.log_ids.last().map(|id| id.index)).await;
+    last.map(|last| last.is_none_or(|index| index == 0)).map_err(|e| e.to_string())
 }
 
 /// Begins the cluster where everybody says that there is none; else notes who does not.

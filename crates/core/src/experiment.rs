@@ -81,8 +81,8 @@ pub struct Safety {
     pub lease_ms: u64,
     /// A fault that was lost does not end the rest.
     pub continue_on_loss: bool,
-    /// The experiment is meant to split authority: a split-brain is no incident while its faults are in
-    /// place.
+    /// The experiment is meant to split authority: a split-brain is told as an incident of level P4, ends
+    /// nothing, and has to be seen healed.
     pub expects_split: bool,
 }
 

@@ -164,12 +164,6 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// So many faults, of which nothing else is known.
-    #[must_use]
-    pub fn some(faults: usize) -> Beside {
-        Beside { faults, ..Beside::default() }
-    }
-
     /// How many.
     #[must_use]
     pub fn faults(&self) -> usize {
@@ -374,6 +368,10 @@ mod tests {
         Fault::Pause(Pause { processes })
     }
 
+    fn some(faults: usize) -> Beside {
+        Beside { faults, ..Beside::default() }
+    }
+
     fn named(name: &str) -> Processes {
         Processes { name: Some(name.into()), ..Processes::default() }
     }
@@ -448,7 +446,11 @@ mod tests {
             cpu(100, Some(4)),
             Fault::Memory(Memory::bytes(1 << 30)),
         ] {
-            assert_eq!(policy.check(&fault, MAX_DURATION_MS, Beside::some(0)), Ok(()), "{fault:?}");
+            assert_eq!(
+                policy.check(&fault, MAX_DURATION_MS, Beside::default()),
+                Ok(()),
+                "{fault:?}"
+            );
         }
     }
 
@@ -470,13 +472,13 @@ mod tests {
         )
         .unwrap();
         let cut = partition(&["10.0.0.2"], &[], None);
-        assert_eq!(policy.check(&cut, 60_000, Beside::some(1)), Ok(()));
+        assert_eq!(policy.check(&cut, 60_000, some(1)), Ok(()));
         assert_eq!(
-            policy.check(&cut, 60_000, Beside::some(2)).unwrap_err(),
+            policy.check(&cut, 60_000, some(2)).unwrap_err(),
             "policy: 3 faults would be held here at once, and at most 2 may be"
         );
         assert_eq!(
-            policy.check(&cut, 60_001, Beside::some(0)).unwrap_err(),
+            policy.check(&cut, 60_001, Beside::default()).unwrap_err(),
             "policy: 60001ms is longer than the 1m that this host allows"
         );
         let kill = |name| {
@@ -512,13 +514,13 @@ mod tests {
             kill("sshd"),
             partition(&["10.0.0.0/8"], &[], None),
         ] {
-            assert_eq!(policy.check(&fault, 1, Beside::some(0)), Ok(()), "{fault:?}");
+            assert_eq!(policy.check(&fault, 1, Beside::default()), Ok(()), "{fault:?}");
         }
         let policy = Policy { max_cpu_percent: None, ..policy };
-        assert_eq!(policy.check(&touched, 1, Beside::some(0)), Ok(()));
+        assert_eq!(policy.check(&touched, 1, Beside::default()), Ok(()));
         let policy = Policy { allow: [Kind::Memory].into(), ..policy };
         assert!(refusal(&policy, &touched).contains("may burn a whole processor"));
-        assert_eq!(policy.check(&Fault::Memory(Memory::percent(40)), 1, Beside::some(0)), Ok(()));
+        assert_eq!(policy.check(&Fault::Memory(Memory::percent(40)), 1, Beside::default()), Ok(()));
         assert_eq!(policy.protect().memory_floor, 1 << 30);
         assert_eq!(policy.protect().peers.len(), 2);
         assert_eq!(policy.protect().paths, ["/usr/lib/postgresql/"]);

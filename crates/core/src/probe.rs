@@ -192,7 +192,8 @@ impl Expect {
     #[must_use]
     pub fn covers(tally: &Tally, every_ms: u64, wanted_ms: u64) -> bool {
         let seen_ms = tally.sent.saturating_add(tally.hanging).saturating_mul(every_ms);
-        seen_ms + wanted_ms / 10 + crate::leader::FRESH_MS >= wanted_ms
+        let spare_ms = (wanted_ms / 10).saturating_add(crate::leader::FRESH_MS);
+        seen_ms.saturating_add(spare_ms) >= wanted_ms
     }
 
     /// Whether a stage of `planned` samples in all is lost already. Errors are a budget: a burst at the

@@ -237,9 +237,9 @@ mod tests {
         };
         // A thread that may signal nobody's processes and no others.
         let seen = std::thread::spawn(move || {
-            // SAFETY: it takes numbers, and changes this thread alone.
-            let changed = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
-            assert_eq!(changed, 0, "this test is run by root");
+            let nobody = rustix::process::Uid::from_raw(NOBODY);
+            let changed = rustix::thread::set_thread_res_uid(nobody, nobody, nobody);
+            changed.expect("this test is run by root");
             let mut killing = Killing::new(&hold, &kill);
             let round = killing.round();
             killing.look(5_000);

@@ -1,5 +1,6 @@
 //! `squall demo`, as a person would type it on a machine with etcd and on one without.
 
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use squall_cluster::program;
@@ -60,16 +61,23 @@ fn a_signal_ends_it_and_leaves_nothing_behind() {
     let mut running = command
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::piped())
+        .process_group(0)
         .spawn()
         .expect("it starts");
     let mut told = std::io::BufReader::new(running.stderr.take().expect("it was asked for"));
     let mut said = String::new();
-    while !said.contains("holding") {
-        assert!(std::io::BufRead::read_line(&mut told, &mut said).expect("it talks") > 0, "{said}");
+    // As a terminal does it: to all that runs in the foreground, and once more to be sure.
+    for moment in ["holding", "everything is taken down"] {
+        while !said.contains(moment) {
+            let read = std::io::BufRead::read_line(&mut told, &mut said).expect("it talks");
+            assert!(read > 0, "{said}");
+        }
+        // The command that it announces is under way.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let group = format!("-{}", running.id());
+        let sent = Command::new("kill").args(["-INT", "--", &group]).status();
+        assert!(sent.expect("kill is there").success());
     }
-    let pid = running.id().to_string();
-    let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill is there");
-    assert!(sent.success());
     std::io::Read::read_to_string(&mut told, &mut said).expect("it talks to its end");
     assert_eq!(running.wait().expect("it ends").code(), Some(7), "{said}");
     assert!(said.contains("ended by a signal"), "{said}");

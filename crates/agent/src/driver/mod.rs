@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::hold::HolderReport;
+use squall_core::hold::{Failure, HolderReport};
 use squall_core::host::{Action, Host, Token};
 use squall_core::ids::{AgentRun, StopId};
 use squall_core::message::{FromAgent, Hello, Receipt, Report};
@@ -261,7 +261,14 @@ impl Driver {
     fn handle_holder(&mut self, news: HolderNews) {
         let now = clock::now();
         match news {
-            HolderNews::Started(id, holder) => self.holders.started(&id, holder),
+            HolderNews::Started(id, holder) => {
+                if let Err(error) = self.holders.started(&id, holder) {
+                    tracing::error!(fault = %id, %error, "the holder does not take its task");
+                    let why = format!("the holder does not take its task: {error}");
+                    let failed = HolderReport::Failed(Failure::System(why));
+                    self.host.handle_holder(now, &id, failed);
+                }
+            }
             HolderNews::Said(id, report) => {
                 match &report {
                     HolderReport::Measured(_) => tracing::debug!(fault = %id, ?report, "holder"),

@@ -9,7 +9,6 @@ use squall_core::experiment::{Experiment, ExperimentRecord};
 use squall_core::hold::Capability;
 use squall_core::ids::{ExperimentId, HostName};
 use squall_core::message::{HostStatus, Plan, Report, Response, Shown, Status, ViewsAnswer};
-use squall_core::policy::Beside;
 use squall_core::probe::{ProbeKind, Vantage};
 use squall_core::registry::{Refusal, Registry};
 use squall_core::spec::File;
@@ -235,7 +234,8 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         experiment.refused_by(|host| {
             let session = sessions.get(host)?;
             let alive = session.report.as_ref().map_or(0, |(report, _)| report.alive());
-            Some((policy_of(&session.hello)?, Beside::some(alive)))
+            let beside = node.applied.read(|registry| registry.beside(host, alive));
+            Some((policy_of(&session.hello)?, beside))
         })
     };
     node.applied.read(|registry| {

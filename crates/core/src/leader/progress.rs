@@ -179,7 +179,7 @@ impl Leader {
         // What others hold there may go by itself.
         match record.experiment.refused_by(|host| {
             let alive = self.fresh(now, host)?.report.alive();
-            Some((self.policy(host)?, Beside::some(alive)))
+            Some((self.policy(host)?, registry.beside(host, alive)))
         }) {
             Some((host, why)) => Err(format!("{host} refuses: {why}")),
             None => Ok(None),

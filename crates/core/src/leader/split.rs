@@ -7,7 +7,7 @@ use crate::clip::cut;
 use crate::experiment::{EndReason, ExperimentRecord, FaultState, Incident, Phase, Severity};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
-use crate::views::Judgement;
+use crate::views::{Authority, Judgement};
 
 /// A split-brain that the views have shown.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +40,10 @@ impl Leader {
                 // One that was not seen for so long may be another one.
                 let same = self.split.as_ref().filter(|split| now.since(split.seen) < HEAL_MS);
                 let since = same.map_or(now, |split| split.since);
-                let mut witnesses = same.map(|split| split.witnesses.clone()).unwrap_or_default();
-                witnesses.extend(authorities.iter().map(|authority| authority.host.clone()));
+                // Also of one that nobody saw heal.
+                let mut witnesses =
+                    self.split.as_ref().map(|split| split.witnesses.clone()).unwrap_or_default();
+                witnesses.extend(authorities.iter().map(Authority::speaker));
                 Some(Split { evidence, since, seen: now, stands: true, witnesses })
             }
             Judgement::Unknown { .. } | Judgement::Partition { .. } | Judgement::Agree => {
@@ -67,8 +69,8 @@ impl Leader {
     }
 
     /// A split-brain while an experiment has faults in place, or recovers: an incident, and the end of the
-    /// experiment, unless its file says otherwise. One that it asked for is told while its faults are there,
-    /// also to whoever leads next: its heal has to be seen.
+    /// experiment, unless its file says otherwise. One that it asked for is told, also to whoever leads next:
+    /// its heal has to be seen.
     /// True where the log has nothing of that yet: no verdict may come before it has.
     pub(super) fn report_split(
         &mut self,
@@ -84,7 +86,7 @@ impl Leader {
         }
         if safety.expects_split {
             let told = record.incidents.iter().any(Incident::is_expected);
-            if told || record.phase > Phase::Lifting {
+            if told || record.phase > Phase::Recovering {
                 return false;
             }
             let what = format!("{}: {evidence}", Incident::EXPECTED);

@@ -838,6 +838,36 @@ fn a_host_whose_policy_is_known_to_refuse_is_found_before_anything_begins() {
     }
 }
 
+#[test]
+fn what_experiments_burn_on_a_host_is_counted_before_another_begins_there() {
+    let policy = Policy { max_cpu_percent: Some(60), ..Policy::default() };
+    let burn = |load| {
+        move |e: &mut Experiment| {
+            for placement in &mut e.faults {
+                placement.spec = Fault::Cpu(Cpu::new(None, load));
+            }
+        }
+    };
+    let mut b = Bench::new();
+    b.leader.handle_hello(name(2), vec![], Some(policy));
+    b.submit(1, &[2], burn(40));
+    b.wait(1_000);
+    b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Held)]);
+    b.wait(1_000);
+    b.started();
+    b.submit(2, &[1, 2], burn(40));
+    b.wait(PATIENCE_MS + 3_000);
+    let (verdict, why) = b.verdict(2);
+    assert_eq!(verdict, Verdict::Refused);
+    assert!(why.contains("h2 refuses: policy: a load of 80 percent, 40 of them held"), "{why}");
+    // Once it is gone there is room.
+    b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
+    b.wait(1_000);
+    b.submit(3, &[1, 2], burn(40));
+    b.wait(2_000);
+    assert_eq!(b.phase(3), Phase::Injecting);
+}
+
 fn with_probe(experiment: &mut Experiment) {
     let probe = ProbeSpec {
         name: "p".into(),
@@ -1070,7 +1100,7 @@ impl Bench {
                 missing.is_empty()
             }
         };
-        let spoke = BTreeMap::from_iter(whole.then(|| ("c1".to_owned(), 0)));
+        let spoke = BTreeMap::from_iter(whole.then(|| ("coordinator c1".to_owned(), 0)));
         self.leader.handle_judgement(self.now, judgement, &spoke);
     }
 }
@@ -1261,10 +1291,11 @@ fn a_split_brain_is_healed_once_its_witnesses_have_spoken_since() {
     for (judgement, spoke, verdict) in [
         // All hosts agree, but the coordinator that led has said nothing since, or not for itself.
         (&Judgement::Agree, spoke("h1", 0), Verdict::Unknown),
-        (&Judgement::Agree, spoke("c1", 5_000), Verdict::Unknown),
-        (&Judgement::Agree, spoke("c1", 100), Verdict::Held),
+        (&Judgement::Agree, spoke("coordinator c1", 5_000), Verdict::Unknown),
+        (&Judgement::Agree, spoke("c1", 100), Verdict::Unknown),
+        (&Judgement::Agree, spoke("coordinator c1", 100), Verdict::Held),
         // Somebody is silent who had nothing to do with it.
-        (&missing, spoke("c1", 100), Verdict::Held),
+        (&missing, spoke("coordinator c1", 100), Verdict::Held),
         (&missing, spoke("h1", 100), Verdict::Unknown),
     ] {
         let mut b = recovering_split();
@@ -1273,6 +1304,44 @@ fn a_split_brain_is_healed_once_its_witnesses_have_spoken_since() {
         let (found, why) = b.verdict(1);
         assert_eq!(found, verdict, "{judgement:?} {spoke:?}: {why}");
     }
+}
+
+#[test]
+fn who_saw_a_split_brain_is_waited_for_also_where_others_see_another_one() {
+    let of = |host: &str, claims: &str| Judgement::SplitBrain {
+        authorities: vec![Authority { host: host.into(), claims: claims.into(), of: "c1".into() }],
+        sides: vec![],
+        evidence: vec![format!("{host} {claims}")],
+    };
+    let spoke = |who: &[&str]| who.iter().map(|who| ((*who).to_owned(), 0)).collect();
+    for (who, verdict) in
+        [(&["h2"][..], Verdict::Unknown), (&["h2", "coordinator c1"], Verdict::Held)]
+    {
+        let mut b = Bench::new();
+        b.submit(1, &[1], |e| e.safety.expects_split = true);
+        b.wait(1_000);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+        b.leader.handle_judgement(b.now, &of("c1", "leads"), &BTreeMap::new());
+        b.wait(HEAL_MS + 1_000);
+        b.leader.handle_judgement(b.now, &of("h2", "obeys"), &BTreeMap::new());
+        b.wait(1_000);
+        b.leader.handle_judgement(b.now, &Judgement::Agree, &spoke(who));
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+        b.wait(HEAL_MS + 2_000);
+        let (found, why) = b.verdict(1);
+        assert_eq!(found, verdict, "{who:?}: {why}");
+    }
+}
+
+#[test]
+fn a_split_brain_that_was_asked_for_and_shows_after_the_faults_is_told_too() {
+    let mut b = held_long();
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+    b.wait(2_000);
+    assert_eq!(b.phase(1), Phase::Recovering);
+    b.judge(&split());
+    b.wait(1_000);
+    assert!(b.record(1).incidents.iter().any(Incident::is_expected));
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::experiment::{
 };
 use crate::fence::Fence;
 use crate::ids::{CommandId, ExperimentId, FaultId, HostName, LogIndex, StopId};
+use crate::policy::Beside;
 use crate::radius::OverRadius;
 use crate::time::WallTime;
 
@@ -303,6 +304,27 @@ impl Registry {
     /// Experiments that have not settled, in the order of their ids.
     pub fn running(&self) -> impl Iterator<Item = &ExperimentRecord> {
         self.experiments.values().filter(|e| e.is_running())
+    }
+
+    /// What is held on a host: `alive` faults, of which those of experiments that have begun are known.
+    #[must_use]
+    pub fn beside(&self, host: &HostName, alive: usize) -> Beside {
+        let mut beside = Beside::default();
+        for record in
+            self.running().filter(|e| (Phase::Injecting..=Phase::Lifting).contains(&e.phase))
+        {
+            for placement in record.experiment.faults.iter().filter(|p| p.host == *host) {
+                let id =
+                    FaultId { experiment: record.id, fault: placement.fault, host: host.clone() };
+                if record.faults.get(&id).is_none_or(|state| !state.is_over()) {
+                    beside.add(Some(&placement.spec));
+                }
+            }
+        }
+        for _ in beside.faults()..alive {
+            beside.add(None);
+        }
+        beside
     }
 
     /// Hosts that may hold something of experiments, or to which an order of theirs may be on its way.

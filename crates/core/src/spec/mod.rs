@@ -223,8 +223,8 @@ pub struct SafetyForm {
     /// What becomes of the rest when a fault is lost.
     #[serde(default)]
     pub on_loss: OnLoss,
-    /// The experiment is meant to split authority: a split-brain is no incident while its faults are in
-    /// place.
+    /// The experiment is meant to split authority: a split-brain is told as an incident of level P4, ends
+    /// nothing, and has to be seen healed.
     #[serde(default)]
     pub expects_split: bool,
 }

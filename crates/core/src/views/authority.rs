@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::judge::fresh_row;
-use super::{Authority, Evidence, STALE_MS};
+use super::{Authority, Evidence, LEADS, STALE_MS};
 use crate::ids::{Leadership, NodeId};
 
 /// An older leadership that was last at work so much earlier than a newer one has been succeeded.
@@ -28,7 +28,7 @@ pub(super) fn voices(evidence: &Evidence) -> Vec<Voice> {
     let claims = evidence.claims.iter().filter_map(|(claim, claim_age_ms)| {
         let age_ms = claim.quorum_age_ms?.saturating_add(*claim_age_ms);
         let leadership = Leadership { term: claim.term, node: claim.node };
-        claim.leads.then(|| voice(name(evidence, claim.node), "leads", leadership, age_ms))
+        claim.leads.then(|| voice(name(evidence, claim.node), LEADS, leadership, age_ms))
     });
     let hosts = evidence.expected.iter().filter_map(|host| {
         let (row, row_age_ms) = fresh_row(evidence, host)?;
@@ -74,7 +74,7 @@ fn words(voices: &[&Voice]) -> String {
             voices.iter().filter(|v| v.said.claims == verb).map(|v| v.said.host.as_str()).collect();
         hosts.join(", ")
     };
-    let (leads, obeyed_by) = (of("leads"), of("obeys"));
+    let (leads, obeyed_by) = (of(LEADS), of("obeys"));
     let leadership = voices.first().map(|v| v.said.of.as_str()).unwrap_or_default();
     match (leads.is_empty(), obeyed_by.is_empty()) {
         (false, false) => format!("{leadership} leads with a quorum and {obeyed_by} obey it"),

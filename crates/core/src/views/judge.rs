@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::authority;
 use super::cohort::{Finding, Rows, find};
-use super::{Evidence, Judgement, Row, STALE_MS};
+use super::{Evidence, Judgement, Row, STALE_MS, coordinator};
 use crate::ids::HostName;
 
 /// Says what the evidence shows. Deterministic; the order of hosts' names decides nothing but the
@@ -77,7 +77,7 @@ pub fn judge(evidence: &Evidence) -> Judgement {
 }
 
 /// Who says something, fresh enough to count, and how many milliseconds ago it was said: hosts and
-/// coordinators, by name.
+/// coordinators, as [`Authority::speaker`](super::Authority::speaker) calls them.
 #[must_use]
 pub fn spoke(evidence: &Evidence) -> BTreeMap<String, u64> {
     let rows = evidence.expected.iter().filter_map(|host| {
@@ -85,7 +85,8 @@ pub fn spoke(evidence: &Evidence) -> BTreeMap<String, u64> {
         Some((host.to_string(), age_ms))
     });
     let claims = evidence.claims.iter().filter(|(_, age_ms)| *age_ms <= STALE_MS);
-    let claims = claims.map(|(claim, age_ms)| (authority::name(evidence, claim.node), *age_ms));
+    let claims = claims
+        .map(|(claim, age_ms)| (coordinator(&authority::name(evidence, claim.node)), *age_ms));
     rows.chain(claims).collect()
 }
 

@@ -97,6 +97,21 @@ pub struct Authority {
     pub of: String,
 }
 
+impl Authority {
+    /// Who says so; a host and a coordinator of one name are two.
+    #[must_use]
+    pub fn speaker(&self) -> String {
+        if self.claims == LEADS { coordinator(&self.host) } else { self.host.clone() }
+    }
+}
+
+fn coordinator(name: &str) -> String {
+    format!("coordinator {name}")
+}
+
+/// What a coordinator claims, see [`Authority`].
+const LEADS: &str = "leads";
+
 /// What the evidence shows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Judgement {

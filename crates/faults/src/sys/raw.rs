@@ -73,21 +73,44 @@ fn send_to<A>(fd: &OwnedFd, bytes: &[u8], address: &A) -> isize {
     }
 }
 
-/// The packet with its network header. Nothing but a fault's rules is to read it: a datagram that says to be
-/// longer than it is, and a segment whose checksum is wrong, are dropped by whoever gets them.
+/// Puts a checksum at `at` that is not this transport header's (RFC 768, RFC 9293), and not zero, which
+/// would say that there is none.
+fn spoil(transport: &mut [u8], at: usize, number: u8, packet: &Packet) {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    };
+    let (from, to) = (octets(packet.from), octets(packet.to));
+    let tail = [0, number, 0, transport.len() as u8];
+    let all = from.iter().chain(&to).chain(&tail).chain(transport.iter()).copied();
+    let bytes: Vec<u8> = all.collect();
+    let words = bytes.chunks(2).map(|w| u32::from(w[0]) << 8 | u32::from(*w.get(1).unwrap_or(&0)));
+    let mut sum: u32 = words.sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let right = !(sum as u16);
+    let wrong = if right == 0x5555 { 0xaaaa } else { right ^ 0x5555 };
+    transport[at..at + 2].copy_from_slice(&wrong.to_be_bytes());
+}
+
+/// The packet with its network header. Nothing but a fault's rules is to read it: its transport checksum is
+/// wrong, so that whoever gets it drops it. All else is right, or a firewall could drop it before the rules.
 fn bytes(packet: &Packet) -> Vec<u8> {
     let port = packet.port.to_be_bytes();
     let (number, transport) = match packet.protocol {
         Protocol::Udp => {
-            let mut header = [port, port, u16::MAX.to_be_bytes(), [0xff, 0xff]].concat();
+            let mut header = [port, port, 16u16.to_be_bytes(), [0, 0]].concat();
             header.extend([0; 8]);
+            spoil(&mut header, 6, 17, packet);
             (17u8, header)
         }
         Protocol::Tcp => {
             let mut header = [port, port].concat();
             header.extend([0; 8]);
-            // Data offset of five words; RST alone.
-            header.extend([0x50, 0x04, 0, 0, 0, 0, 0, 0]);
+            // Data offset of five words; SYN alone: anything else is invalid to whoever tracks connections.
+            header.extend([0x50, 0x02, 0, 0, 0, 0, 0, 0]);
+            spoil(&mut header, 16, 6, packet);
             (6u8, header)
         }
     };

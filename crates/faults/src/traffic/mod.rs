@@ -100,11 +100,17 @@ pub(crate) fn apply(
     let mut nft = Nft::open().map_err(|e| unsupported("nf_tables", &e))?;
     let own = Own::find().map_err(|e| Failure::System(format!("list of addresses: {e}")))?;
     let mut protect = with_loopback(&hold.protect);
+    let own_addresses = own.addresses().iter().copied().map(IpNet::from);
+    let spared = Protect {
+        peers: protect.peers.iter().copied().chain(own_addresses).collect(),
+        ..Protect::default()
+    };
     let layout = Layout::new(&protect, own.addresses(), loss);
     let lease_ms = clock::now().until(lease.until()).max(1);
     let mut sides = Vec::new();
     let mut note = String::new();
-    let severs = !loss.severed.is_empty();
+    // A coordinator on this host itself is none that could be cut off.
+    let severs = probe::far_ends(loss.severed, &spared).next().is_some();
     if severs || loss.traffic.direction.covers(true) {
         let table = Table::new(Family::Inet, &hold.id.tag());
         commit(&mut nft, &layout, &table, &Hook::Prerouting, lease_ms)

@@ -20,6 +20,8 @@ const TRIES: usize = 3;
 const ALL: u64 = 4;
 /// Probes a direction where a share should.
 const SHARE: u64 = 500;
+/// Ports that are named as spared, at most.
+const SPARED: usize = 8;
 /// The discard service: where nothing is expected to listen.
 const DISCARD: u16 = 9;
 /// What is said where every peer is spared.
@@ -128,7 +130,10 @@ fn await_counts(
 }
 
 /// A host of each peer that is not spared.
-fn far_ends<'a>(peers: &'a [IpNet], protect: &'a Protect) -> impl Iterator<Item = IpAddr> + 'a {
+pub(super) fn far_ends<'a>(
+    peers: &'a [IpNet],
+    protect: &'a Protect,
+) -> impl Iterator<Item = IpAddr> + 'a {
     peers.iter().filter_map(|peer| far_end(peer, &protect.peers))
 }
 
@@ -258,8 +263,11 @@ fn spared(traffic: &Traffic, protected: &[(Protocol, u16)]) -> Option<String> {
         Protocol::Tcp => format!("tcp/{port}"),
         Protocol::Udp => format!("udp/{port}"),
     };
-    let ports: Vec<String> = protected.iter().filter(asked).map(word).collect();
-    (!ports.is_empty()).then(|| format!("the policy spares {}", ports.join(", ")))
+    let mut ports: Vec<String> = protected.iter().filter(asked).map(word).collect();
+    let beyond = ports.len().saturating_sub(SPARED);
+    ports.truncate(SPARED);
+    let more = if beyond > 0 { format!(" and {beyond} more") } else { String::new() };
+    (!ports.is_empty()).then(|| format!("the policy spares {}{more}", ports.join(", ")))
 }
 
 /// What a probe may be that the fault matches and nothing protects; where all is protected, one that is

@@ -82,6 +82,41 @@ fn no_service_gets_a_probe() {
 }
 
 #[test]
+fn a_firewall_that_drops_what_is_invalid_keeps_no_probe_from_the_rules() {
+    let pair = Pair::new();
+    for words in [
+        "nft add table inet fw",
+        "nft add chain inet fw out { type filter hook output priority 0 ; }",
+        "nft add rule inet fw out ct state invalid drop",
+    ] {
+        pair.h1.sh(words);
+    }
+    for (number, protocol) in [(31, Protocol::Udp), (32, Protocol::Tcp)] {
+        let traffic = Traffic {
+            protocol: Some(protocol),
+            ..traffic(&["10.9.0.2/32", "fd09::2/128"], Direction::Both)
+        };
+        let fault = Fault::Partition(Partition { traffic, severed: vec![] });
+        let held = Held::start(&pair.h1, task(fault, number, 20_000, 60_000));
+        let achieved = held.achieved();
+        assert!(achieved.measured.contains("8 of 8 probes lost in"), "{protocol:?} {achieved:?}");
+        held.lift();
+    }
+}
+
+#[test]
+fn a_way_on_which_nobody_could_be_cut_off_is_none() {
+    let pair = Pair::new();
+    let fault = Fault::Partition(Partition {
+        traffic: traffic(&["10.9.0.2/32"], Direction::Out),
+        // The one coordinator lives on this host.
+        severed: vec!["10.9.0.1/32".parse().unwrap()],
+    });
+    let held = Held::start(&pair.h1, task(fault, 33, 20_000, 60_000)).held();
+    held.lift();
+}
+
+#[test]
 fn a_protected_port_passes_in_fragments_too() {
     let pair = Pair::new();
     let traffic = traffic(&["10.9.0.2/32", "fd09::2/128"], Direction::Both);

@@ -135,7 +135,7 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "incident",
-        "Something that an experiment did not ask for, as a split-brain. It rolls back. P1 is the gravest of four severities. One that still stands 15 s after the heal says `manual intervention required`: no fault that Squall knows of is left to cause it, and squall views shows who leads whom.",
+        "What a reader should know of an experiment, as a split-brain. One that the experiment did not ask for rolls it back. P1 is the gravest of four levels, P4 what was asked for. A split-brain that still stands 15 s after the heal says `manual intervention required`: no fault that Squall knows of is left to cause it, and squall views shows who leads whom.",
     ),
     word(
         "severed",

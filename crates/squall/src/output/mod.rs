@@ -48,7 +48,10 @@ pub fn render<T: Serialize>(
     let bad = |e: String| Failure::local(format!("output: {e}"), "try another -o");
     let mut text = match format {
         Format::Table => visible(&table(value)).into_owned(),
-        Format::Json => serde_json::to_string_pretty(value).map_err(|e| bad(e.to_string()))?,
+        Format::Json => {
+            let json = serde_json::to_string_pretty(value).map_err(|e| bad(e.to_string()))?;
+            as_json(&json)
+        }
         Format::Yaml => serde_saphyr::to_string(value).map_err(|e| bad(e.to_string()))?,
     };
     if !text.is_empty() && !text.ends_with('\n') {
@@ -82,6 +85,19 @@ fn visible(text: &str) -> Cow<'_, str> {
     escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))
 }
 
+/// JSON leaves some controls of terminals as they are.
+fn as_json(json: &str) -> String {
+    let hidden = |c: char| matches!(c, '\u{7f}'..='\u{9f}');
+    json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
+        if hidden(c) {
+            out.push_str(&format!("\\u{:04x}", u32::from(c)))
+        } else {
+            out.push(c)
+        }
+        out
+    })
+}
+
 /// `text` with those characters written as `\u{1b}`.
 fn escaped(text: &str, is_hidden: fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
@@ -101,6 +117,7 @@ mod tests {
     #[test]
     fn nothing_that_others_wrote_reaches_the_terminal_as_an_order() {
         assert_eq!(visible("a\u{1b}[31mb\u{9b}2J\r\nc\td"), "a\\u{1b}[31mb\\u{9b}2J\\r\nc\td");
+        assert_eq!(as_json("{\"a\": \"ä\u{9b}2J\"}"), "{\"a\": \"ä\\u009b2J\"}");
         let rows = vec![["h1\nh2  armed".to_owned(), "x".to_owned()]];
         let table = table::table(["HOST", "STATE"], rows);
         assert_eq!(table.lines().count(), 2, "{table}");

@@ -24,8 +24,6 @@ pub fn demo() -> Outcome {
     stage.close();
     stage.heading("everything is taken down");
     let down = stage.run(&["lab", "down", LAB]);
-    told?;
-    down?;
     let spaces = stage.take_spaces();
     let living = living_in(&spaces);
     let after = Machine::look()?;
@@ -37,8 +35,14 @@ pub fn demo() -> Outcome {
     ];
     let count = |(kind, names): &(&str, BTreeSet<String>)| format!("{} {kind}", names.len());
     let counts = left.each_ref().map(count).join(", ");
+    let clean = left.iter().all(|(_, names)| names.is_empty());
+    // What may be left goes before why the story ended.
+    if clean {
+        down.map_err(|failure| Failure { exit: Exit::NotClean, ..failure })?;
+        told?;
+    }
     // Where no namespace was noted, nothing was looked for.
-    if !spaces.is_empty() && left.iter().all(|(_, names)| names.is_empty()) {
+    if !spaces.is_empty() && clean {
         talk(format!("nothing is left of {} network namespaces: {counts}", spaces.len()));
         return Ok(Exit::Held);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub struct Stage {
     spaces: std::cell::RefCell<Vec<Space>>,
     /// A signal came: nothing more is shown.
     ending: Arc<AtomicBool>,
+    /// What is taken down now is taken down whole: a terminal's signals are not for it.
+    closing: bool,
 }
 
 /// What a command printed and ended with.
@@ -53,12 +56,13 @@ impl Stage {
             cluster: std::cell::RefCell::default(),
             spaces: std::cell::RefCell::default(),
             ending: heed_signals()?,
+            closing: false,
         })
     }
 
     /// What comes from here on is done whatever signals came.
     pub fn close(&mut self) {
-        self.ending = Arc::default();
+        (self.ending, self.closing) = (Arc::default(), true);
     }
 
     fn hear(&self, args: &[&str], errors: Stdio) -> Result<Said, Failure> {
@@ -111,6 +115,9 @@ impl Stage {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args).stdin(Stdio::null());
+        if self.closing {
+            command.process_group(0);
+        }
         if let Some(dir) = &*self.cluster.borrow() {
             command.env("SQUALL_CLUSTER", dir);
         }
