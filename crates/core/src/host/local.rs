@@ -55,11 +55,17 @@ impl Host {
         asker: Option<i32>,
     ) -> Result<(), LocalRefusal> {
         self.expire(now);
-        if let Some(refusal) = self.disarmed() {
-            return Err(refusal);
-        }
+        // What may change by itself in a moment is told last.
+        let passing = match self.disarmed() {
+            None => None,
+            Some(LocalRefusal::NotSynced) => Some(LocalRefusal::NotSynced),
+            Some(refusal) => return Err(refusal),
+        };
         if let Some(reason) = self.why_not(&fault, duration_ms, self.beside()) {
             return Err(LocalRefusal::Refused(reason));
+        }
+        if let Some(refusal) = passing {
+            return Err(refusal);
         }
         let lease_until = now.plus(lease_ms);
         let mut live = Live::new(LogIndex(0), fault, lease_ms, lease_until, now, duration_ms);

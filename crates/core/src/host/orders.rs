@@ -170,11 +170,14 @@ impl Host {
         if self.leaving {
             return Some(LocalRefusal::Leaving);
         }
+        let outstanding: Vec<StopId> = self.fence.outstanding().collect();
+        if !outstanding.is_empty() {
+            return Some(LocalRefusal::Latched(outstanding));
+        }
         if !self.synced {
             return Some(LocalRefusal::NotSynced); // guard: disarmed start
         }
-        let outstanding: Vec<StopId> = self.fence.outstanding().collect();
-        (!outstanding.is_empty()).then_some(LocalRefusal::Latched(outstanding))
+        None
     }
 
     /// Why this host will not do such a thing beside what is alive, where it will not.

@@ -104,6 +104,7 @@ pub fn join(join: &Join) -> Outcome {
     if join.config.exists() {
         stays_right(&join.config, &text)?;
     }
+    let new_dir = !join.identity.exists();
     squall_wire::identity::prepare(&join.identity)
         .map_err(|e| Failure::local(e.to_string(), "name an --identity that can be written"))?;
     let config = join.config.with_extension("toml.joined");
@@ -113,6 +114,9 @@ pub fn join(join: &Join) -> Outcome {
         .block_on(async { squall_wire::transport::join(&token, &join.name, mark).await })
         .map_err(|e| {
             let _ = std::fs::remove_file(&config);
+            if new_dir {
+                let _ = std::fs::remove_dir(&join.identity);
+            }
             Failure::new(
                 Exit::Unreachable,
                 format!("not joined: {e}"),

@@ -78,20 +78,20 @@ pub async fn run(client: &Client, file: &Experiment, detach: bool, format: Forma
     let mut interrupts = Interrupts::new()?;
     let id = ExperimentId(Uuid::new_v4());
     let request = Request::Submit { command: command_id(), id, file: file.json.clone() };
-    let unknown = |what: String, next: String| {
-        let next = format!("squall show {id}; squall stop {id} ends it; {next}");
-        Failure::new(Exit::Unreachable, what, next)
-            .with_hosts("nobody knows yet whether it was begun")
-    };
     let submitted = tokio::select! {
         submitted = client.write(&request) => submitted,
-        () = interrupts.next() => {
-            let what = "left before a coordinator had answered".to_owned();
-            return Err(unknown(what, "squall stop-all needs no quorum".into()));
-        }
+        () = interrupts.next() => Err(Failure::new(
+            Exit::Unreachable,
+            "left before a coordinator had answered",
+            "squall stop-all needs no quorum",
+        )
+        .with_hosts("nobody knows yet whether it was begun")),
     };
     submitted.map_err(|failure| match failure.exit {
-        Exit::Unreachable => unknown(failure.what, failure.next),
+        Exit::Unreachable => {
+            let next = format!("squall show {id}; squall stop {id} ends it; {}", failure.next);
+            Failure { next, ..failure }
+        }
         _ => file.point(failure),
     })?;
     talk(format!("experiment {id}"));

@@ -556,6 +556,6 @@ fn the_program_explains_itself() {
     }
     let said = say(&["explain", "nosuch"]).ended(2);
     assert!(said.err.contains("squall explain lists"), "{said:#?}");
-    let said = say(&["status"]).ended(4);
+    let said = say(&["status"]).ended(2);
     assert!(said.err.contains("SQUALL_CLUSTER") || said.err.contains("--cluster"), "{said:#?}");
 }
