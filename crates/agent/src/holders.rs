@@ -212,7 +212,6 @@ fn left_of(id: &FaultId, before: Option<&Snapshot>) -> std::io::Result<Vec<Strin
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
     use std::time::Duration;
 
@@ -222,6 +221,7 @@ mod tests {
     use squall_faults::clock;
 
     use super::*;
+    use crate::tests::write_program;
 
     /// A program that takes no more of its orders than its first line, and writes that down.
     fn scribe(dir: &Path, first: &str) -> PathBuf {
@@ -230,8 +230,7 @@ mod tests {
             "#!/bin/sh\n{first}\nread -r task && echo \"$task\" > {}/task\nread -r more\n",
             dir.display()
         );
-        std::fs::write(&program, text).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&program, &text);
         program
     }
 

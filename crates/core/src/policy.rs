@@ -342,7 +342,7 @@ impl Policy {
 }
 
 fn together(beside: u32) -> String {
-    if beside == 0 { String::new() } else { format!(", {beside} of them held already,") }
+    if beside == 0 { String::new() } else { format!(", {beside} of them by other faults,") }
 }
 
 #[cfg(test)]
@@ -393,9 +393,12 @@ mod tests {
         for (fault, refused) in [
             (cpu(20, None), None),
             (cpu(10, None), None),
-            (cpu(1, None), Some("31 percent, 30 of them held already, is more than the 30")),
+            (cpu(1, None), Some("31 percent, 30 of them by other faults, is more than the 30")),
             (memory(50), None),
-            (memory(1), Some("51 percent of memory, 50 of them held already, is more than the 50")),
+            (
+                memory(1),
+                Some("51 percent of memory, 50 of them by other faults, is more than the 50"),
+            ),
         ] {
             let said = policy.check(&fault, 1_000, beside);
             match refused {

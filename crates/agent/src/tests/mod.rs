@@ -6,7 +6,7 @@ mod streams;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -60,6 +60,15 @@ fn burn() -> Fault {
     Fault::Cpu(Cpu::new(Some(1), 1))
 }
 
+/// By another process: a file that this one had open for writing may be so still in a child that another
+/// test is just starting, and then it cannot be run.
+pub(crate) fn write_program(path: &Path, text: &str) {
+    let draft = path.with_extension("draft");
+    std::fs::write(&draft, text).unwrap();
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(Command::new("cp").arg(&draft).arg(path).status().unwrap().success());
+}
+
 /// Where an agent lives.
 struct Home {
     dir: TempDir,
@@ -68,12 +77,7 @@ struct Home {
 impl Home {
     fn new() -> Home {
         let home = Home { dir: tempfile::tempdir().unwrap() };
-        let (draft, program) = (home.dir.path().join("draft"), home.program());
-        std::fs::write(&draft, HOLDER).unwrap();
-        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).unwrap();
-        // By another process: a file that this one had open for writing may be so still in a child
-        // that another test is just starting, and then it cannot be run.
-        assert!(Command::new("cp").arg(&draft).arg(&program).status().unwrap().success());
+        write_program(&home.program(), HOLDER);
         home
     }
 

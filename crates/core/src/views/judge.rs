@@ -18,9 +18,10 @@ use crate::ids::HostName;
 /// *Missing rows.* Silence has no direction: where the row of `q` is missing and nobody hears `q`,
 /// it may be cut off one way, both ways, or be down. So `q` is never on a side, and a missing row
 /// alone is [`Judgement::Unknown`]. But what two hosts say of each other needs no third: a cut
-/// between two whose rows are here is a partition, whatever else is missing, which it names; and a missing host that
-/// both still hear shows by that that the cut is partial. Hosts that nobody watches are missing too,
-/// and in a cohort of up to [`FULL_MESH`](super::FULL_MESH) those whose row leaves a member out.
+/// between two whose rows are here is a partition, whatever else is missing, which it names; and a
+/// missing host that both still hear shows by that that the cut is partial. Hosts that nobody watches
+/// are missing too, and in a cohort of up to [`FULL_MESH`](super::FULL_MESH) those whose row leaves a
+/// member out.
 ///
 /// *Kinds.* [`Complete`](super::PartitionKind::Complete): a group neither hears nor is heard by
 /// another. [`Partial`](super::PartitionKind::Partial): two are cut both ways, yet no group stands
