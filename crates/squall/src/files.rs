@@ -89,7 +89,7 @@ pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<
             ("expected sequence start", "a list belongs here: write [a, b], or - a below it"),
             ("invalid u16", "a whole number from 0 to 65535 belongs here"),
             ("invalid u32", "a whole number from 0 to 4294967295 belongs here"),
-            ("rejected by the configured policy", "no number that is one"),
+            ("rejected by the configured policy", "is refused: write a number"),
         ];
         let said = words.iter().fold(said.to_owned(), |said, (from, to)| said.replace(from, to));
         // Where lines are shown, they know the place best.
@@ -198,6 +198,10 @@ mod tests {
                 "f:2:18: a whole number from 0 to 4294967295 belongs here",
             ),
             ("name: x\ntargets: [h1]", "f:2:10: keys belong here: write {key: value}"),
+            (
+                "safety: {max-blast-radius: .nan}",
+                "f:1:28: non-finite float `.nan` is refused: write a number",
+            ),
             ("faults: {cpu: {}}", "f:1:9: a list belongs here: write [a, b]"),
             ("{\"name\": \"x\", \"duration\": \"0s\"}", "f:1:27: `0s` is zero"),
         ] {

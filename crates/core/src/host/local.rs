@@ -55,16 +55,13 @@ impl Host {
         asker: Option<i32>,
     ) -> Result<(), LocalRefusal> {
         self.expire(now);
-        // What may change by itself in a moment is told last.
-        let passing = match self.disarmed() {
-            None => None,
-            Some(LocalRefusal::NotSynced) => Some(LocalRefusal::NotSynced),
-            Some(refusal) => return Err(refusal),
+        let refused = self.why_not(&fault, duration_ms, self.beside()).map(LocalRefusal::Refused);
+        let refusal = match (self.disarmed(), refused) {
+            // What may change by itself in a moment is told last.
+            (Some(LocalRefusal::NotSynced), Some(refused)) => Some(refused),
+            (disarmed, refused) => disarmed.or(refused),
         };
-        if let Some(reason) = self.why_not(&fault, duration_ms, self.beside()) {
-            return Err(LocalRefusal::Refused(reason));
-        }
-        if let Some(refusal) = passing {
+        if let Some(refusal) = refusal {
             return Err(refusal);
         }
         let lease_until = now.plus(lease_ms);

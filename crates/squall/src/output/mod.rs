@@ -82,30 +82,28 @@ pub fn talk(text: impl AsRef<str>) {
 
 /// What others wrote (names, labels, errors) as text that moves no cursor and paints nothing.
 fn visible(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'))
+    escaped(text, |c| c.is_control() && !matches!(c, '\n' | '\t'), rust_like)
 }
 
 /// JSON leaves some controls of terminals as they are.
 fn as_json(json: &str) -> String {
-    let hidden = |c: char| matches!(c, '\u{7f}'..='\u{9f}');
-    json.chars().fold(String::with_capacity(json.len()), |mut out, c| {
-        if hidden(c) {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)))
-        } else {
-            out.push(c)
-        }
-        out
-    })
+    let escape = |c| format!("\\u{:04x}", u32::from(c));
+    escaped(json, |c| matches!(c, '\u{7f}'..='\u{9f}'), escape).into_owned()
 }
 
-/// `text` with those characters written as `\u{1b}`.
-fn escaped(text: &str, is_hidden: fn(char) -> bool) -> Cow<'_, str> {
+/// As `\u{1b}`.
+fn rust_like(c: char) -> String {
+    c.escape_default().collect()
+}
+
+/// `text` with its hidden characters escaped.
+fn escaped(text: &str, is_hidden: fn(char) -> bool, escape: fn(char) -> String) -> Cow<'_, str> {
     if !text.contains(is_hidden) {
         return Cow::Borrowed(text);
     }
     let mut out = String::new();
     for c in text.chars() {
-        if is_hidden(c) { out.extend(c.escape_default()) } else { out.push(c) }
+        if is_hidden(c) { out.push_str(&escape(c)) } else { out.push(c) }
     }
     Cow::Owned(out)
 }

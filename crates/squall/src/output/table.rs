@@ -13,7 +13,9 @@ pub fn table<const N: usize>(heading: [&str; N], rows: Vec<[String; N]>) -> Stri
     table.set_header(heading);
     for row in rows {
         // A cell is one line, whoever wrote it.
-        table.add_row(row.map(|cell| super::escaped(&cell, char::is_control).into_owned()));
+        table.add_row(
+            row.map(|cell| super::escaped(&cell, char::is_control, super::rust_like).into_owned()),
+        );
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
