@@ -16,7 +16,7 @@ pub struct HostName(Arc<str>);
 /// A host name that breaks the rule of [`HostName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a host name: use 1 to 63 of a-z, 0-9, `-` and `.`, beginning and ending with a letter or a digit"
+    "`{0}` is not a valid name: use 1 to 63 of a-z, 0-9, `-` and `.`, beginning and ending with a letter or a digit"
 )]
 pub struct InvalidHostName(pub String);
 

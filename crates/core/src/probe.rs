@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::HostName;
 use crate::message::{ProbeOrder, ProbeReport};
+use crate::spec::{ErrorRate, Latency};
 use crate::time::Time;
 
 /// Samples that a stage needs before it says anything but unknown.
@@ -88,10 +89,10 @@ pub enum ProbeKind {
 pub struct Expect {
     /// Failed samples of a million sent, at most.
     pub max_errors_per_million: Option<u32>,
-    /// The 99th percentile of good samples' latency, at most.
-    pub max_p99_ms: Option<u64>,
-    /// The median of good samples' latency, at most.
-    pub max_p50_ms: Option<u64>,
+    /// The 99th percentile of good samples' latency in microseconds, at most.
+    pub max_p99_us: Option<u64>,
+    /// The median of good samples' latency in microseconds, at most.
+    pub max_p50_us: Option<u64>,
 }
 
 /// When a sample was taken, as seen from the experiment.
@@ -166,12 +167,12 @@ impl Expect {
         let errors_over = self.max_errors_per_million.is_some_and(|limit| {
             u128::from(tally.failed) * 1_000_000 > u128::from(limit) * u128::from(tally.sent)
         });
-        let slow = |limit: Option<u64>, us: u64| limit.is_some_and(|ms| us > ms * 1000);
+        let slow = |limit: Option<u64>, us: u64| limit.is_some_and(|limit| us > limit);
         let all_failed = tally.ok == 0;
         if errors_over
             || all_failed
-            || slow(self.max_p99_ms, tally.p99_us)
-            || slow(self.max_p50_ms, tally.p50_us)
+            || slow(self.max_p99_us, tally.p99_us)
+            || slow(self.max_p50_us, tally.p50_us)
         {
             Steadiness::Deviated
         } else {
@@ -217,20 +218,11 @@ impl Expect {
 
     /// The bounds in words; none where nothing is bounded.
     fn bounds(&self) -> Vec<String> {
-        let mut parts = Vec::new();
-        if let Some(ppm) = self.max_errors_per_million {
-            // `< 1 %` was resolved to the largest count of a million below it.
-            let below = ppm.checked_add(1).filter(|n| n % 100 == 0);
-            let (sign, ppm) = below.map_or(("<=", ppm), |n| ("<", n));
-            parts.push(format!("error-rate {sign} {} %", f64::from(ppm) / 10_000.0));
-        }
-        if let Some(ms) = self.max_p50_ms {
-            parts.push(format!("p50 <= {ms} ms"));
-        }
-        if let Some(ms) = self.max_p99_ms {
-            parts.push(format!("p99 <= {ms} ms"));
-        }
-        parts
+        let errors =
+            self.max_errors_per_million.map(|ppm| format!("error-rate {}", ErrorRate(ppm)));
+        let slower = |name, limit: Option<u64>| limit.map(|us| format!("{name} {}", Latency(us)));
+        let [p50, p99] = [slower("p50", self.max_p50_us), slower("p99", self.max_p99_us)];
+        [errors, p50, p99].into_iter().flatten().collect()
     }
 }
 
@@ -274,7 +266,7 @@ mod tests {
         assert!(expect.is_lost(&tally(200, 41, 0), 100), "more were sent than planned");
         assert!(!Expect::default().is_lost(&tally(49, 49, 0), 100));
         assert!(Expect::default().is_lost(&tally(50, 50, 0), 100));
-        let expect = Expect { max_p99_ms: Some(250), ..Expect::default() };
+        let expect = Expect { max_p99_us: Some(250_000), ..Expect::default() };
         assert!(!expect.is_lost(&tally(99, 0, 250_001), 1_000));
         assert!(expect.is_lost(&tally(100, 0, 250_001), 1_000));
     }
@@ -300,7 +292,7 @@ mod tests {
         let expect = Expect { max_errors_per_million: Some(10_000), ..Expect::default() };
         assert_eq!(expect.judge(&tally(100, 1, 0)), Steadiness::Steady);
         assert_eq!(expect.judge(&tally(100, 2, 0)), Steadiness::Deviated);
-        let expect = Expect { max_p99_ms: Some(250), ..Expect::default() };
+        let expect = Expect { max_p99_us: Some(250_000), ..Expect::default() };
         assert_eq!(expect.judge(&tally(100, 0, 250_000)), Steadiness::Steady);
         assert_eq!(expect.judge(&tally(100, 0, 250_001)), Steadiness::Deviated);
     }

@@ -49,7 +49,7 @@ fn stop(index: u64) -> LogEntry {
     entry(index, registry::Command::Stop(StopId(uuid::Uuid::from_u128(1000 + u128::from(index)))))
 }
 
-async fn append(log: &mut LogStore, entries: Vec<LogEntry>) -> std::io::Result<()> {
+pub(crate) async fn append(log: &mut LogStore, entries: Vec<LogEntry>) -> std::io::Result<()> {
     let (sender, receiver) = TypeConfig::oneshot();
     log.append(entries, IOFlushed::signal(sender)).await?;
     receiver.await.expect("the callback is always called")

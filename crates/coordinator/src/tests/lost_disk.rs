@@ -1,11 +1,18 @@
 //! A coordinator that comes back with an empty disk.
 
+use std::collections::BTreeMap;
+
+use openraft::storage::RaftLogStorage;
+use openraft::{EntryPayload, Membership};
 use squall_core::ids::NodeId;
 use squall_core::message::Response;
 use squall_core::registry::Outcome;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{Cluster, token};
+use crate::store::Store;
+use crate::store::tests::append;
+use crate::store::types::{LogEntry, LogId, Member, Vote};
 
 impl Cluster {
     pub(super) async fn wipe(&mut self, i: usize) {
@@ -46,6 +53,33 @@ async fn the_first_of_the_list_founds_no_second_cluster_with_one_that_has_lost_i
     cluster.nobody_leads(&[0, 1]).await;
     cluster.start(2).await;
     cluster.nobody_leads(&[0, 1, 2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_founder_that_fell_before_anybody_voted_for_it_founds_again() {
+    let mut cluster = Cluster::new(3).await;
+    let config = cluster.config(0);
+    let member = |m: &crate::config::Member| {
+        (m.id.0, Member { name: m.name.clone(), address: m.address.to_string() })
+    };
+    let members: BTreeMap<u64, Member> = config.coordinators.iter().map(member).collect();
+    let voters = members.keys().copied().collect();
+    let first = LogEntry {
+        log_id: LogId { leader_id: 0.into(), index: 0 },
+        payload: EntryPayload::Membership(Membership::new(vec![voters], members).unwrap()),
+    };
+    let mut store = Store::open(&config.state_dir).unwrap();
+    append(&mut store.log, vec![first]).await.unwrap();
+    store.log.save_vote(&Vote::new(1, 1)).await.unwrap();
+    assert!(store.mark.is_set(), "nobody has voted");
+    drop((store.log, store.machine, store.applied, store.mark));
+    store.closed.wait().await;
+
+    for i in 0..3 {
+        cluster.start(i).await;
+    }
+    let outcome = cluster.write(&token()).await;
+    assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -54,8 +54,8 @@ pub(super) fn resolve(
             timeout_ms: form.timeout.unwrap_or(DEFAULT_TIMEOUT).0,
             expect: Expect {
                 max_errors_per_million: form.expect.error_rate.map(|r| r.0),
-                max_p99_ms: form.expect.p99.map(|l| l.0),
-                max_p50_ms: form.expect.p50.map(|l| l.0),
+                max_p99_us: form.expect.p99.map(|l| l.0),
+                max_p50_us: form.expect.p50.map(|l| l.0),
             },
         });
     }

@@ -147,7 +147,8 @@ scalar!(
 );
 
 scalar!(
-    /// The longest latency in milliseconds that is steady. Written `< 250ms`, `<= 250ms` or `250ms`.
+    /// The longest latency in microseconds that is steady. Written `< 250ms`, `<= 250ms` or `250ms`;
+    /// the first leaves out the limit itself.
     Latency(u64),
     schema {
         "type": "string",
@@ -386,7 +387,10 @@ impl Scalar for ErrorRate {
 
 impl fmt::Display for ErrorRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("<= {}%", decimals(self.0.into(), 10_000)))
+        // `< 1%` is read as the largest count of a million below it.
+        let below = u64::from(self.0) + 1;
+        let (sign, ppm) = if below.is_multiple_of(100) { ("<", below) } else { ("<=", self.0.into()) };
+        f.pad(&format!("{sign} {}%", decimals(ppm, 10_000)))
     }
 }
 
@@ -394,15 +398,17 @@ impl Scalar for Latency {
     const EXPECTS: &'static str = "an upper bound with its unit, as `< 250ms`";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let (_, limit) = bound(text);
+        let (below, limit) = bound(text);
         let refused = |why| format!("`{text}` is not {}: {why}", Self::EXPECTS);
-        Millis::from_text(limit).map(|ms| Latency(ms.0)).map_err(refused)
+        let Millis(ms) = Millis::from_text(limit).map_err(refused)?;
+        Ok(Latency(ms.saturating_mul(1_000) - u64::from(below)))
     }
 }
 
 impl fmt::Display for Latency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&format!("<= {}", Millis(self.0)))
+        let sign = if self.0.is_multiple_of(1_000) { "<=" } else { "<" };
+        f.pad(&format!("{sign} {}", Millis(self.0.div_ceil(1_000))))
     }
 }
 
@@ -528,9 +534,15 @@ mod tests {
         for rate in [0, 9_999, 10_000, 1_000_000] {
             assert_eq!(read::<ErrorRate>(&ErrorRate(rate).to_string()), Ok(ErrorRate(rate)));
         }
-        assert_eq!(read::<Latency>("< 250ms"), Ok(Latency(250)));
-        assert_eq!(read::<Latency>("<=1s"), Ok(Latency(1_000)));
+        assert_eq!(ErrorRate(9_999).to_string(), "< 1%");
+        assert_eq!(ErrorRate(5_000).to_string(), "<= 0.5%");
+        assert_eq!(read::<Latency>("< 250ms"), Ok(Latency(249_999)));
+        assert_eq!(read::<Latency>("<=1s"), Ok(Latency(1_000_000)));
+        assert_eq!(Latency(249_999).to_string(), "< 250ms");
+        assert_eq!(Latency(250_000).to_string(), "<= 250ms");
         assert!(read::<Latency>("< 250").unwrap_err().contains("has no unit"));
-        assert_eq!(read::<Latency>(&Latency(1_500).to_string()), Ok(Latency(1_500)));
+        for limit in [249_999, 1_500_000] {
+            assert_eq!(read::<Latency>(&Latency(limit).to_string()), Ok(Latency(limit)));
+        }
     }
 }

@@ -235,8 +235,8 @@ fn probe_spec() -> ProbeSpec {
         timeout_ms: 2_000,
         expect: Expect {
             max_errors_per_million: Some(10_000),
-            max_p99_ms: Some(250),
-            max_p50_ms: Some(50),
+            max_p99_us: Some(249_999),
+            max_p50_us: Some(50_000),
         },
     }
 }

@@ -152,8 +152,8 @@ safety: { max-blast-radius: 0.34, auto-rollback: true, lease: 5s }
             timeout_ms: 2_000,
             expect: Expect {
                 max_errors_per_million: Some(9_999),
-                max_p99_ms: Some(250),
-                max_p50_ms: None
+                max_p99_us: Some(249_999),
+                max_p50_us: None
             },
         }]
     );
