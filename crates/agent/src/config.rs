@@ -1,11 +1,11 @@
 //! The agent's configuration file.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use squall_core::ids::{HostName, NodeId};
+use squall_core::ids::{Coordinator, HostName};
 
 /// Where gossip and beats are received where the file names no port (UDP).
 pub const GOSSIP_PORT: u16 = 7446;
@@ -52,27 +52,7 @@ pub struct Config {
     #[serde(default)]
     pub coordinator: bool,
     /// Every coordinator.
-    pub coordinators: Vec<CoordinatorAddress>,
-}
-
-/// One coordinator.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct CoordinatorAddress {
-    /// Its number in raft.
-    pub id: u64,
-    /// Its name, as its certificate says.
-    pub name: String,
-    /// Where it listens.
-    pub address: SocketAddr,
-}
-
-impl CoordinatorAddress {
-    /// Its number.
-    #[must_use]
-    pub fn node(&self) -> NodeId {
-        NodeId(self.id)
-    }
+    pub coordinators: Vec<Coordinator>,
 }
 
 /// Where state lives where no file says otherwise.

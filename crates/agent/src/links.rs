@@ -1,6 +1,5 @@
 //! One long-lived control stream to every coordinator, kept up by a task each.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use squall_core::message::{FromAgent, ToAgent};
 use squall_wire::{Endpoint, Receiver, Role, Sender, WireError};
 use tokio::sync::{mpsc, watch};
 
-use crate::config::CoordinatorAddress;
+use squall_core::ids::Coordinator;
 
 /// The first pause after a lost connection, and the longest; each pause is drawn at random between
 /// half of it and all of it, so that a fleet does not come back in step.
@@ -43,12 +42,12 @@ impl Link {
     /// Keeps a stream to `coordinator` for as long as the value lives.
     pub(crate) fn spawn(
         endpoint: Endpoint,
-        coordinator: CoordinatorAddress,
+        coordinator: Coordinator,
         events: mpsc::Sender<LinkEvent>,
     ) -> Link {
         let (words, inbox) = mpsc::channel(QUEUE);
         let (report, newest) = watch::channel(None);
-        let node = coordinator.node();
+        let node = coordinator.id;
         let keeper = Keeper { endpoint, coordinator, inbox, newest, events };
         Link { node, words, report, task: tokio::spawn(keeper.run()) }
     }
@@ -79,7 +78,7 @@ impl Link {
 
 struct Keeper {
     endpoint: Endpoint,
-    coordinator: CoordinatorAddress,
+    coordinator: Coordinator,
     inbox: mpsc::Receiver<FromAgent>,
     newest: watch::Receiver<Newest>,
     events: mpsc::Sender<LinkEvent>,
@@ -101,8 +100,8 @@ impl Keeper {
             let retry_ms = rand::random_range(pause_ms / 2..=pause_ms);
             let name = &self.coordinator.name;
             match ended {
-                Err(why) => tracing::info!(name, %why, retry_ms, "no coordinator"),
-                Ok(()) => tracing::info!(name, retry_ms, "the coordinator ended the stream"),
+                Err(why) => tracing::info!(%name, %why, retry_ms, "no coordinator"),
+                Ok(()) => tracing::info!(%name, retry_ms, "the coordinator ended the stream"),
             }
             pause_ms = (pause_ms * 2).min(*BACKOFF_MS.end());
             let pause = tokio::time::sleep(Duration::from_millis(retry_ms));
@@ -123,15 +122,13 @@ impl Keeper {
 
     /// One connection, from its opening to its end.
     async fn session(&mut self, was_up: &mut bool) -> Result<(), WireError> {
-        let address: SocketAddr = self.coordinator.address;
-        let name = &self.coordinator.name;
-        let connection = self.endpoint.connect(address, Role::Coordinator, name).await?;
+        let Coordinator { id: node, ref name, address } = self.coordinator;
+        let connection = self.endpoint.connect(address, Role::Coordinator, name.as_str()).await?;
         let (sender, receiver) = connection.open().await?.split();
         while self.inbox.try_recv().is_ok() {}
         self.newest.mark_unchanged();
         *was_up = true;
-        tracing::info!(name, %address, "coordinator connected");
-        let node = self.coordinator.node();
+        tracing::info!(%name, %address, "coordinator connected");
         if self.events.send(LinkEvent::Up(node)).await.is_err() {
             return Ok(());
         }

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use squall_core::ids::NodeId;
+use squall_core::ids::{Coordinator, HostName, NodeId};
 
 /// The UDP port of coordinators.
 pub const DEFAULT_PORT: u16 = 7443;
-/// Members of one raft group, at most. More cost latency and win nothing.
+/// Coordinators of one raft group, at most. More cost latency and win nothing.
 pub const MAX_COORDINATORS: usize = 7;
 
 /// One coordinator, as its TOML file says.
@@ -16,7 +16,7 @@ pub const MAX_COORDINATORS: usize = 7;
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
     /// This coordinator's name, as in its certificate and in `coordinators`.
-    pub name: String,
+    pub name: HostName,
     /// This coordinator's number in raft, from 1; never given to another one later.
     pub id: NodeId,
     /// Where it listens (UDP).
@@ -27,7 +27,7 @@ pub struct Config {
     /// Where `squall init` put its certificate.
     pub identity_dir: PathBuf,
     /// All coordinators, this one among them: the same list on each of them.
-    pub coordinators: Vec<Member>,
+    pub coordinators: Vec<Coordinator>,
     /// Whether hosts may enrol here with a token. Takes effect where the cluster's authority is in
     /// the identity directory too.
     #[serde(default = "yes")]
@@ -40,18 +40,6 @@ pub struct Config {
     /// are held on the same host. Without CAP_NET_ADMIN a warning says that they do not.
     #[serde(default = "yes")]
     pub mark: bool,
-}
-
-/// A member of the raft group.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Member {
-    /// Its number.
-    pub id: NodeId,
-    /// Its name.
-    pub name: String,
-    /// Where the others, agents and operators reach it.
-    pub address: SocketAddr,
 }
 
 fn default_listen() -> SocketAddr {
@@ -71,7 +59,7 @@ pub enum InvalidConfig {
         /// Its id.
         id: NodeId,
         /// Its name.
-        name: String,
+        name: HostName,
     },
     /// Two entries are the same.
     #[error("`coordinators` lists {0} twice")]
@@ -117,12 +105,12 @@ impl Config {
 
     /// The entry of a coordinator.
     #[must_use]
-    pub fn member(&self, id: NodeId) -> Option<&Member> {
+    pub fn member(&self, id: NodeId) -> Option<&Coordinator> {
         self.coordinators.iter().find(|m| m.id == id)
     }
 
     /// The others.
-    pub fn others(&self) -> impl Iterator<Item = &Member> {
+    pub fn others(&self) -> impl Iterator<Item = &Coordinator> {
         self.coordinators.iter().filter(|m| m.id != self.id)
     }
 
@@ -140,16 +128,16 @@ mod tests {
 
     fn config(list: &[(u64, &str, u16)]) -> Config {
         Config {
-            name: "c1".into(),
+            name: "c1".parse().unwrap(),
             id: NodeId(1),
             listen: default_listen(),
             state_dir: "/s".into(),
             identity_dir: "/i".into(),
             coordinators: list
                 .iter()
-                .map(|(id, name, port)| Member {
+                .map(|(id, name, port)| Coordinator {
                     id: NodeId(*id),
-                    name: (*name).into(),
+                    name: name.parse().unwrap(),
                     address: ([127, 0, 0, 1], *port).into(),
                 })
                 .collect(),

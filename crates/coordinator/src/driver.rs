@@ -18,7 +18,7 @@ use squall_core::message::{FromAgent, Hello, Report, StopProgress, ToAgent};
 use squall_core::registry::HostRecord;
 use squall_core::time::Time;
 use squall_wire::{Connection, Sender, codec};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::clock;
@@ -95,8 +95,8 @@ impl Driver {
         }
     }
 
-    /// Runs until `stop` changes. Returns why raft ended, where it did.
-    pub(crate) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<(), String> {
+    /// Runs until raft ends, and returns why; everything else ends it by abort.
+    pub(crate) async fn run(mut self) -> Result<(), String> {
         let mut applied = self.node.applied.watch();
         let mut metrics = self.node.raft.metrics();
         self.registry_changed();
@@ -123,7 +123,6 @@ impl Driver {
                     self.leadership_changed(&seen);
                 }
                 () = tokio::time::sleep(wake) => {}
-                _ = stop.changed() => return Ok(()),
             }
         }
     }

@@ -33,7 +33,7 @@ use squall_wire::transport::EndpointOptions;
 use squall_wire::{Endpoint, Identity, IdentityError, Role, WireError};
 use tokio::sync::{mpsc, watch};
 
-pub use config::{Config, DEFAULT_PORT, InvalidConfig, MAX_COORDINATORS, Member};
+pub use config::{Config, DEFAULT_PORT, InvalidConfig, MAX_COORDINATORS};
 pub use store::StoreError;
 
 use driver::Driver;
@@ -104,11 +104,11 @@ pub async fn run(
     config.validate()?;
     let identity = Identity::load(&config.identity_dir)?;
     let peer = identity.peer();
-    if peer.role != Role::Coordinator || peer.name != config.name {
+    if peer.role != Role::Coordinator || peer.name != config.name.as_str() {
         return Err(CoordinatorError::WrongIdentity {
             dir: config.identity_dir,
             found: peer.to_string(),
-            name: config.name,
+            name: config.name.to_string(),
         });
     }
     // The store first: a second process on the same directory must be told that, not that the port
@@ -166,13 +166,13 @@ async fn serve(
     let server = tokio::spawn(server::serve(node.clone(), endpoint.clone()));
     let joining = tokio::spawn(newcomer::run(node.clone()));
     let driver = Driver::new(node.clone(), events, queue);
-    tracing::info!(name = node.config.name, address = %endpoint.local_addr(), "coordinator is up");
+    tracing::info!(name = %node.config.name, address = %endpoint.local_addr(), "coordinator is up");
 
     let result = async {
         drop(node);
         // On one of the runtime's own threads, not on the one that waits here: what agents say wakes it
         // there without a call into the kernel.
-        let mut driving = tokio::spawn(driver.run(stopped));
+        let mut driving = tokio::spawn(driver.run());
         tokio::select! {
             ended = &mut driving => ended.unwrap_or_else(|e| Err(e.to_string())),
             () = shutdown => {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::ids::NodeId;
+use squall_core::ids::{Coordinator, NodeId};
 use squall_core::message::{FromCoordinator, ToCoordinator};
 use squall_wire::{Channel, Connection, Endpoint, Role, WireError};
 use tokio::sync::watch;
 
-use crate::config::{Config, Member};
+use crate::config::Config;
 
 /// How long one attempt to connect may take; a new one begins with fresh timers, so that a healed
 /// path is used soon.
@@ -34,7 +34,7 @@ pub(crate) enum CallError {
 
 /// The connection to one other coordinator.
 pub(crate) struct Link {
-    pub member: Member,
+    pub member: Coordinator,
     current: watch::Receiver<Option<Connection>>,
 }
 
@@ -46,10 +46,10 @@ impl Link {
     pub(crate) async fn call(&self, message: &FromCoordinator) -> Result<ToCoordinator, CallError> {
         let connection = self.current.borrow().clone();
         let Some(connection) = connection else {
-            return Err(CallError::NotConnected(self.member.name.clone()));
+            return Err(CallError::NotConnected(self.member.name.to_string()));
         };
         match Channel::request(&connection, message).await? {
-            ToCoordinator::Failed(why) => Err(CallError::Failed(self.member.name.clone(), why)),
+            ToCoordinator::Failed(why) => Err(CallError::Failed(self.member.name.to_string(), why)),
             answer => Ok(answer),
         }
     }
@@ -67,7 +67,7 @@ impl Links {
         endpoint: &Endpoint,
         stop: &watch::Receiver<bool>,
     ) -> Links {
-        let start = |member: &Member| {
+        let start = |member: &Coordinator| {
             let (sender, current) = watch::channel(None);
             let mut stop = stop.clone();
             let (endpoint, to) = (endpoint.clone(), member.clone());
@@ -95,23 +95,27 @@ impl Links {
     }
 }
 
-async fn keep_up(endpoint: &Endpoint, to: &Member, current: &watch::Sender<Option<Connection>>) {
+async fn keep_up(
+    endpoint: &Endpoint,
+    to: &Coordinator,
+    current: &watch::Sender<Option<Connection>>,
+) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let connect = endpoint.connect(to.address, Role::Coordinator, &to.name);
+        let connect = endpoint.connect(to.address, Role::Coordinator, to.name.as_str());
         match tokio::time::timeout(CONNECT, connect).await {
             Ok(Ok(connection)) => {
-                tracing::info!(name = to.name, "connected to a coordinator");
+                tracing::info!(name = %to.name, "connected to a coordinator");
                 pause = FIRST_PAUSE;
                 current.send_replace(Some(connection.clone()));
                 let why = connection.closed().await;
                 current.send_replace(None);
-                tracing::info!(name = to.name, why, "lost a coordinator");
+                tracing::info!(name = %to.name, why, "lost a coordinator");
             }
             Ok(Err(error)) => {
-                tracing::debug!(name = to.name, %error, "cannot connect to a coordinator");
+                tracing::debug!(name = %to.name, %error, "cannot connect to a coordinator");
             }
-            Err(_) => tracing::debug!(name = to.name, "no answer from a coordinator"),
+            Err(_) => tracing::debug!(name = %to.name, "no answer from a coordinator"),
         }
         let jittered = pause.mul_f64(rand::random_range(0.5..1.5));
         tokio::time::sleep(jittered).await;

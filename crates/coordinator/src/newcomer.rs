@@ -19,6 +19,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{join_all, select_ok};
 use openraft::raft::VoteRequest;
+use squall_core::ids::HostName;
 use squall_core::registry::Command;
 use tokio::time::{sleep, timeout};
 
@@ -168,7 +169,7 @@ pub(crate) async fn is_empty(node: &Node) -> Result<bool, String> {
 }
 
 /// Begins the cluster where everybody says that there is none; else notes who does not.
-async fn found(node: &Node, waits_for: &mut Option<Vec<String>>) {
+async fn found(node: &Node, waits_for: &mut Option<Vec<HostName>>) {
     let asks = node.links.all().iter().map(async |link| {
         let asked = network::ask(&node.links, link.member.id, &Call::IsEmpty);
         match timeout(ANSWER, asked).await {
@@ -181,9 +182,9 @@ async fn found(node: &Node, waits_for: &mut Option<Vec<String>>) {
         node.newcomer.founds();
         return begin(node).await;
     }
-    let silent: Vec<String> = silent.into_iter().flatten().collect();
+    let silent: Vec<HostName> = silent.into_iter().flatten().collect();
     if !silent.is_empty() && waits_for.as_ref() != Some(&silent) {
-        let names = silent.join(", ");
+        let names = silent.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ");
         tracing::warn!(
             names,
             "no answer: a cluster begins once all its coordinators have said that they have nothing"
@@ -224,7 +225,8 @@ fn cannot_note(error: io::Error) {
 /// Takes another one in, as its leader. It acknowledges nothing yet, so that whatever the log takes from
 /// here on a majority has without it.
 pub(crate) async fn take_in(node: &Node, newcomer: &str) -> Result<LogId, String> {
-    let member = node.config.others().find(|m| m.name == newcomer).ok_or("not one of ours")?;
+    let member =
+        node.config.others().find(|m| m.name.as_str() == newcomer).ok_or("not one of ours")?;
     // Without a quorum entries would only heap up.
     raft::confirm(&node.raft).await.map_err(|_| "no leader that a quorum answers")?;
     let entry = raft::entry(new_command(), &node.me(), Command::Barrier);

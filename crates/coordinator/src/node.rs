@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant, ServerState};
-use squall_core::ids::{Leadership, LogIndex, NodeId, StopId};
+use squall_core::ids::{Coordinator, Leadership, LogIndex, NodeId, StopId};
 use squall_core::message::{CoordinatorStatus, FromCoordinator, ToCoordinator};
 use squall_core::probe::Prober;
 use squall_core::registry::{Entry, Outcome};
@@ -18,7 +18,7 @@ use squall_wire::{Endpoint, Identity};
 use tokio::sync::mpsc;
 
 use crate::clock;
-use crate::config::{Config, Member};
+use crate::config::Config;
 use crate::driver::{self, Event};
 use crate::links::Links;
 use crate::network::{self, Answer, Call, Incoming};
@@ -248,7 +248,7 @@ impl Node {
         let known = self.statuses.lock().unwrap_or_else(PoisonError::into_inner);
         let others = known.values().map(|(status, at)| (claim(status), now.since(*at)));
         let claims = std::iter::once(own).chain(others).collect();
-        let names = self.config.coordinators.iter().map(|m| (m.id, m.name.clone())).collect();
+        let names = self.config.coordinators.iter().map(|m| (m.id, m.name.to_string())).collect();
         Evidence { expected, rows, claims, names }
     }
 }
@@ -262,7 +262,7 @@ fn claim(status: &CoordinatorStatus) -> Claim {
     }
 }
 
-fn unreached(member: &Member) -> CoordinatorStatus {
+fn unreached(member: &Coordinator) -> CoordinatorStatus {
     CoordinatorStatus {
         id: member.id,
         address: member.address,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, InitializeError, LinearizableReadError, RaftError};
 use openraft::{ReadPolicy, SnapshotPolicy};
-use squall_core::ids::{CommandId, LogIndex, NodeId};
+use squall_core::ids::{CommandId, Coordinator, LogIndex, NodeId};
 use squall_core::registry::{Command, Entry, Outcome, Refusal};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -57,8 +57,8 @@ pub(crate) fn config(cluster: &str) -> openraft::Config {
 /// Writes the first membership where the log is empty. All coordinators of the configuration are
 /// members.
 pub(crate) async fn initialise(raft: &Raft, config: &Config) -> Result<(), String> {
-    let member = |m: &crate::config::Member| {
-        (m.id.0, Member { name: m.name.clone(), address: m.address.to_string() })
+    let member = |m: &Coordinator| {
+        (m.id.0, Member { name: m.name.to_string(), address: m.address.to_string() })
     };
     let members: BTreeMap<u64, Member> = config.coordinators.iter().map(member).collect();
     match raft.initialize(members).await {

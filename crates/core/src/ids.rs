@@ -1,6 +1,7 @@
 //! Names and numbers that say which one is meant.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -59,6 +60,18 @@ impl fmt::Display for HostName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
     }
+}
+
+/// A coordinator, as each configuration file and each join token lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Coordinator {
+    /// Its number in raft.
+    pub id: NodeId,
+    /// Its name, as its certificate says.
+    pub name: HostName,
+    /// Where the others, agents and operators reach it (UDP).
+    pub address: SocketAddr,
 }
 
 macro_rules! uuid_id {

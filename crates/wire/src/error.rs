@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::codec::CodecError;
-use crate::identity::{IdentityError, Role};
+use crate::identity::{IdentityError, Peer, Role};
 use crate::transport::Reason;
 
 /// Why a connection, a channel or a message came to nothing.
@@ -30,12 +31,12 @@ pub enum WireError {
     #[error(transparent)]
     Codec(#[from] CodecError),
     /// Nothing answered in time.
-    #[error("no answer from {address} within {after_ms} ms")]
+    #[error("no answer from {address} within {after:?}")]
     Unanswered {
         /// Who was asked.
         address: SocketAddr,
         /// How long.
-        after_ms: u64,
+        after: Duration,
     },
     /// The other side refused this one.
     #[error("refused by {address}: {why}")]
@@ -56,16 +57,16 @@ pub enum WireError {
         detail: String,
     },
     /// The other side is not whom the caller meant.
-    #[error("{address} is {found}, not {role} {name}")]
+    #[error("{address} is {found}, not {role} {}", name.as_deref().unwrap_or("of that authority"))]
     WrongPeer {
         /// Where.
         address: SocketAddr,
         /// Who was meant: role.
         role: Role,
-        /// Who was meant: name.
-        name: String,
+        /// Who was meant: name; `None` where any of that role would do.
+        name: Option<String>,
         /// Who is there.
-        found: String,
+        found: Box<Peer>,
     },
     /// The two sides speak different versions; nothing was exchanged.
     #[error("this side speaks wire version {ours}, {address} speaks {theirs}: upgrade the older")]

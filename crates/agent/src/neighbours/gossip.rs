@@ -303,12 +303,8 @@ impl Gossip {
         let now = clock::now();
         let (sender, payload) = match self.opener.open(datagram) {
             Ok(opened) => opened,
-            Err(
-                SealError::Forged
-                | SealError::Replayed
-                | SealError::OlderRun
-                | SealError::TooManySenders,
-            ) => return, // counted by the opener
+            // Counted by the opener.
+            Err(SealError::Forged | SealError::Replayed | SealError::OlderRun) => return,
         };
         let Ok(envelope) = codec::decode::<Envelope>(&payload) else {
             self.shared.seen().counts.malformed += 1;

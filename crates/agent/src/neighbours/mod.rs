@@ -74,7 +74,7 @@ impl Counts {
     /// Gossip datagrams that were refused.
     fn refused(&self) -> u64 {
         let sealed = &self.sealed;
-        let by_seal = sealed.forged + sealed.replayed + sealed.older_run + sealed.too_many_senders;
+        let by_seal = sealed.forged + sealed.replayed + sealed.older_run;
         by_seal + self.misdirected + self.malformed
     }
 }

@@ -14,7 +14,7 @@ use squall_core::fault::{Cpu, Fault};
 use squall_core::fence::Resume;
 use squall_core::host::Host;
 use squall_core::ids::{
-    AgentRun, ExperimentId, FaultId, HostName, Leadership, LogIndex, NodeId, StopId,
+    AgentRun, Coordinator, ExperimentId, FaultId, HostName, Leadership, LogIndex, NodeId, StopId,
 };
 use squall_core::message::{
     Apply, FromAgent, Hello, HostPhase, Latched, Orders, Receipt, Report, Sync, ToAgent,
@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use crate::AgentError;
-use crate::config::{Config, CoordinatorAddress};
+use crate::config::Config;
 use crate::driver::Driver;
 use crate::links::Link;
 use crate::neighbours::Neighbours;
@@ -218,8 +218,9 @@ impl World {
 }
 
 impl Seat {
-    fn address(&self) -> CoordinatorAddress {
-        CoordinatorAddress { id: self.id, name: format!("c{}", self.id), address: self.at }
+    fn address(&self) -> Coordinator {
+        let name = format!("c{}", self.id).parse().unwrap();
+        Coordinator { id: NodeId(self.id), name, address: self.at }
     }
 
     /// The agent's next control stream, its hello read.

@@ -225,8 +225,7 @@ async fn a_token_admits_one_host_once_through_any_coordinator() {
     gossip.save(&dir).unwrap();
     let leader = cluster.leader().await;
     let follower = (leader + 1) % 3;
-    let token =
-        JoinToken::create(cluster.authority.fingerprint(), vec![cluster.addresses[follower]]);
+    let token = JoinToken::create(cluster.authority.fingerprint(), vec![cluster.listed(follower)]);
     let create = Request::CreateToken {
         command: command(),
         host: "h7".parse().unwrap(),
@@ -270,7 +269,7 @@ async fn what_an_agent_says_at_length_is_cut() {
 async fn a_token_is_looked_at_before_anything_is_read_for_it() {
     let cluster = Cluster::started(1).await;
     // It has no authority to read.
-    let unknown = JoinToken::create(cluster.authority.fingerprint(), cluster.addresses.clone());
+    let unknown = JoinToken::create(cluster.authority.fingerprint(), vec![cluster.listed(0)]);
     let error = squall_wire::transport::join(&unknown, "h7", None).await.unwrap_err();
     assert!(error.to_string().contains("the token is unknown"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use openraft::storage::RaftLogStorage;
 use openraft::{EntryPayload, Membership};
-use squall_core::ids::NodeId;
+use squall_core::ids::{Coordinator, NodeId};
 use squall_core::message::Response;
 use squall_core::registry::Outcome;
 use tokio::time::{Duration, Instant, sleep};
@@ -59,8 +59,8 @@ async fn the_first_of_the_list_founds_no_second_cluster_with_one_that_has_lost_i
 async fn a_founder_that_fell_before_anybody_voted_for_it_founds_again() {
     let mut cluster = Cluster::new(3).await;
     let config = cluster.config(0);
-    let member = |m: &crate::config::Member| {
-        (m.id.0, Member { name: m.name.clone(), address: m.address.to_string() })
+    let member = |m: &Coordinator| {
+        (m.id.0, Member { name: m.name.to_string(), address: m.address.to_string() })
     };
     let members: BTreeMap<u64, Member> = config.coordinators.iter().map(member).collect();
     let voters = members.keys().copied().collect();

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
-use squall_core::ids::{CommandId, NodeId};
+use squall_core::ids::{CommandId, Coordinator, NodeId};
 use squall_core::message::{Request, Response, Status};
 use squall_core::registry::Outcome;
 use squall_wire::transport::EndpointOptions;
@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::config::{Config, Member};
+use crate::config::Config;
 use crate::store::Store;
 use crate::{CoordinatorError, serve};
 use probing::AllGood;
@@ -174,14 +174,19 @@ impl Cluster {
         self.dir.path().join(format!("c{}", i + 1))
     }
 
+    /// A coordinator as the others' and the hosts' files list it.
+    fn listed(&self, i: usize) -> Coordinator {
+        let name = format!("c{}", i + 1).parse().unwrap();
+        Coordinator { id: NodeId(i as u64 + 1), name, address: self.addresses[i] }
+    }
+
     fn config(&self, i: usize) -> Config {
-        let member = |j: usize| Member {
-            id: NodeId(j as u64 + 1),
-            name: format!("c{}", j + 1),
-            address: if i == j { self.addresses[j] } else { self.relays[&(i, j)].address },
+        let member = |j: usize| match i == j {
+            true => self.listed(j),
+            false => Coordinator { address: self.relays[&(i, j)].address, ..self.listed(j) },
         };
         Config {
-            name: format!("c{}", i + 1),
+            name: format!("c{}", i + 1).parse().unwrap(),
             id: NodeId(i as u64 + 1),
             listen: self.addresses[i],
             state_dir: self.state_dir(i),

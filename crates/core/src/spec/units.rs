@@ -389,7 +389,8 @@ impl fmt::Display for ErrorRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // `< 1%` is read as the largest count of a million below it.
         let below = u64::from(self.0) + 1;
-        let (sign, ppm) = if below.is_multiple_of(100) { ("<", below) } else { ("<=", self.0.into()) };
+        let (sign, ppm) =
+            if below.is_multiple_of(100) { ("<", below) } else { ("<=", self.0.into()) };
         f.pad(&format!("{sign} {}%", decimals(ppm, 10_000)))
     }
 }

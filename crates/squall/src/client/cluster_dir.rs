@@ -1,11 +1,10 @@
 //! The directory that says which cluster is meant: `cluster.toml` and the operator's identity.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use squall_core::ids::NodeId;
+use squall_core::ids::{Coordinator, NodeId};
 use squall_wire::Identity;
 
 use crate::exit::{Exit, Failure};
@@ -25,19 +24,7 @@ pub struct ClusterFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lab: Option<String>,
     /// All coordinators.
-    pub coordinators: Vec<Member>,
-}
-
-/// One coordinator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Member {
-    /// Its number in raft.
-    pub id: u64,
-    /// Its name, as its certificate says.
-    pub name: String,
-    /// Where it listens.
-    pub address: SocketAddr,
+    pub coordinators: Vec<Coordinator>,
 }
 
 /// A cluster's directory, read.
@@ -84,8 +71,8 @@ impl ClusterDir {
     /// The name of the coordinator with this number.
     #[must_use]
     pub fn name_of(&self, id: NodeId) -> String {
-        let member = self.file.coordinators.iter().find(|m| m.id == id.0);
-        member.map_or_else(|| id.to_string(), |m| m.name.clone())
+        let member = self.file.coordinators.iter().find(|m| m.id == id);
+        member.map_or_else(|| id.to_string(), |m| m.name.to_string())
     }
 
     /// The operator's identity.

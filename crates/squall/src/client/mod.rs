@@ -12,12 +12,12 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use squall_core::hold::CONTROL_MARK;
-use squall_core::ids::LogIndex;
+use squall_core::ids::{Coordinator, LogIndex};
 use squall_core::message::{Request, Response};
 use squall_wire::{Channel, Connection, Endpoint, EndpointOptions, Role, WireError};
 
 use crate::exit::{Exit, Failure};
-use cluster_dir::{ClusterDir, Member};
+use cluster_dir::ClusterDir;
 
 /// How long one coordinator has to answer one question.
 pub const ANSWER: Duration = Duration::from_secs(6);
@@ -34,7 +34,7 @@ pub struct Client {
 }
 
 /// What one coordinator said, or why it did not.
-pub type Said = (Member, Result<Response, WireError>);
+pub type Said = (Coordinator, Result<Response, WireError>);
 
 impl Client {
     /// Reads the operator's identity and binds its sockets.
@@ -55,18 +55,18 @@ impl Client {
     }
 
     /// A connection to one coordinator.
-    async fn connect(&self, member: &Member) -> Result<Connection, WireError> {
+    async fn connect(&self, member: &Coordinator) -> Result<Connection, WireError> {
         let endpoint = if member.address.is_ipv4() { &self.v4 } else { &self.v6 };
         let endpoint = endpoint.as_ref().ok_or_else(|| {
             WireError::Lost(format!("no socket for the address family of {}", member.address))
         })?;
-        endpoint.connect(member.address, Role::Coordinator, &member.name).await
+        endpoint.connect(member.address, Role::Coordinator, member.name.as_str()).await
     }
 
     /// A channel to one coordinator with the question on it.
     pub(crate) async fn start(
         &self,
-        member: &Member,
+        member: &Coordinator,
         request: &Request,
     ) -> Result<(Connection, Channel), WireError> {
         let connection = self.connect(member).await?;
@@ -76,15 +76,18 @@ impl Client {
     }
 
     /// One question to one coordinator, one answer.
-    async fn ask_one(&self, member: &Member, request: &Request) -> Result<Response, WireError> {
+    async fn ask_one(
+        &self,
+        member: &Coordinator,
+        request: &Request,
+    ) -> Result<Response, WireError> {
         let exchange = async {
             let (connection, mut channel) = self.start(member, request).await?;
             let answer = channel.recv().await?.ok_or(WireError::ChannelOver);
             connection.close("answered");
             answer
         };
-        let after_ms = ANSWER.as_millis() as u64;
-        let late = WireError::Unanswered { address: member.address, after_ms };
+        let late = WireError::Unanswered { address: member.address, after: ANSWER };
         tokio::time::timeout(ANSWER, exchange).await.unwrap_or(Err(late))
     }
 

@@ -1,13 +1,14 @@
 //! Which of several answers is taken.
 
-use squall_core::ids::{NodeId, StopId};
+use squall_core::ids::{Coordinator, NodeId, StopId};
 use squall_core::message::Status;
 use squall_core::registry::Refusal;
 
 use super::*;
 
-fn member(id: u64) -> Member {
-    Member { id, name: format!("c{id}"), address: ([10, 0, 0, 1], 7443).into() }
+fn member(id: u64) -> Coordinator {
+    let name = format!("c{id}").parse().unwrap();
+    Coordinator { id: NodeId(id), name, address: ([10, 0, 0, 1], 7443).into() }
 }
 
 fn status(applied: u64, confirmed: bool) -> Response {
@@ -41,7 +42,7 @@ fn without_a_quorum_the_newest_answer_is_taken() {
 
 #[test]
 fn what_went_wrong_is_told_of_each_coordinator() {
-    let late = WireError::Unanswered { address: member(1).address, after_ms: 6_000 };
+    let late = WireError::Unanswered { address: member(1).address, after: ANSWER };
     let failure = best(vec![(member(1), Err(late)), (member(2), Err(WireError::ChannelOver))])
         .expect_err("nobody answered");
     assert_eq!(failure.exit, Exit::Unreachable);

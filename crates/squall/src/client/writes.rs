@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use squall_core::ids::{Coordinator, NodeId};
 use squall_core::message::{Request, Response};
 use squall_core::registry::Outcome;
 
-use super::cluster_dir::Member;
 use super::{Client, Said, nobody};
 use crate::exit::Failure;
 
@@ -27,7 +27,7 @@ impl Client {
     /// It was refused, nobody may ask it, or nobody answered: then it may or may not take effect.
     pub async fn write(&self, request: &Request) -> Result<Outcome, Failure> {
         let began = Instant::now();
-        let ask = |member: Member, pause: Duration| async move {
+        let ask = |member: Coordinator, pause: Duration| async move {
             tokio::time::sleep(pause).await;
             let answer = self.ask_one(&member, request).await;
             (member, answer)
@@ -35,7 +35,7 @@ impl Client {
         let members = &self.dir.file.coordinators;
         let mut asking: FuturesUnordered<_> =
             members.iter().map(|member| ask(member.clone(), Duration::ZERO)).collect();
-        let mut said = BTreeMap::<String, Said>::new();
+        let mut said = BTreeMap::<NodeId, Said>::new();
         loop {
             let left = PATIENCE.saturating_sub(began.elapsed());
             let Ok(Some((member, answer))) = tokio::time::timeout(left, asking.next()).await else {
@@ -47,7 +47,7 @@ impl Client {
                     return Err(Failure::refused(&refusal));
                 }
                 Ok(Response::Outcome(outcome)) => return Ok(outcome),
-                other => said.insert(member.name.clone(), (member.clone(), other)),
+                other => said.insert(member.id, (member.clone(), other)),
             };
             let forbidden = |(_, said): &Said| matches!(said, Ok(Response::Forbidden(_)));
             if said.len() == members.len() && said.values().all(forbidden) {

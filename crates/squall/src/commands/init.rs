@@ -1,15 +1,15 @@
 //! `squall init`: everything about a new cluster, in one directory.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
 use squall_coordinator::MAX_COORDINATORS;
-use squall_core::ids::HostName;
+use squall_core::ids::{Coordinator, HostName, NodeId};
 use squall_wire::{ClusterAuthority, GossipKey, IdentityError, Role};
 
 use crate::cli::{Init, Shared, named_address};
-use crate::client::cluster_dir::{CLUSTER_FILE, ClusterDir, ClusterFile, Member, OPERATOR_DIR};
+use crate::client::cluster_dir::{CLUSTER_FILE, ClusterDir, ClusterFile, OPERATOR_DIR};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 use crate::output::talk;
@@ -48,7 +48,7 @@ pub fn init(init: &Init, shared: &Shared) -> Outcome {
         .map_err(|e| Failure::usage(e.to_string(), "choose another --operator"))?;
     let gossip = GossipKey::create();
     for member in &coordinators {
-        let home = dir.join("coordinators").join(&member.name);
+        let home = dir.join("coordinators").join(member.name.as_str());
         coordinator_home(&authority, &gossip, member, &coordinators, &home)?;
     }
     operator.save(&dir.join(OPERATOR_DIR)).map_err(identity)?;
@@ -58,7 +58,7 @@ pub fn init(init: &Init, shared: &Shared) -> Outcome {
     dir.save()?;
     talk(format!("cluster {} in {}", dir.file.name, dir.path.display()));
     for member in &dir.file.coordinators {
-        let home = dir.path.join("coordinators").join(&member.name);
+        let home = dir.path.join("coordinators").join(member.name.as_str());
         talk(format!(
             "  on {name}: copy {home} to {HOME}, then squall coordinator --config \
              {HOME}/coordinator.toml",
@@ -77,26 +77,27 @@ pub fn init(init: &Init, shared: &Shared) -> Outcome {
 pub fn coordinator_home(
     authority: &ClusterAuthority,
     gossip: &GossipKey,
-    member: &Member,
-    all: &[Member],
+    member: &Coordinator,
+    all: &[Coordinator],
     home: &Path,
 ) -> Result<(), Failure> {
     let dir = home.join("identity");
-    let issued = authority.issue(Role::Coordinator, &member.name, DAYS).map_err(identity)?;
+    let issued =
+        authority.issue(Role::Coordinator, member.name.as_str(), DAYS).map_err(identity)?;
     issued.save(&dir).map_err(identity)?;
     gossip.save(&dir).map_err(identity)?;
     authority.save(&dir).map_err(identity)?;
     files::write(&home.join("coordinator.toml"), &coordinator_toml(member, all))
 }
 
-fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
-    let mut members: Vec<Member> = Vec::new();
+fn members(texts: &[String]) -> Result<Vec<Coordinator>, Failure> {
+    let mut members: Vec<Coordinator> = Vec::new();
     for text in texts {
         let (name, address) =
             named_address(text).map_err(|e| Failure::usage(e, "squall init --help"))?;
-        if let Err(error) = name.parse::<HostName>() {
-            return Err(Failure::usage(format!("{text}: {error}"), "choose another name"));
-        }
+        let name: HostName = name
+            .parse()
+            .map_err(|e| Failure::usage(format!("{text}: {e}"), "choose another name"))?;
         if address.port() == 0 || address.ip().is_unspecified() {
             return Err(Failure::usage(
                 format!("{text}: nobody can reach it there"),
@@ -110,14 +111,14 @@ fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
             ));
         }
         let place = format!("c{}", members.len() + 1);
-        let numbered = name.strip_prefix('c').is_some_and(|n| n.parse::<u64>().is_ok());
-        if numbered && name != place {
+        let numbered = name.as_str().strip_prefix('c').is_some_and(|n| n.parse::<u64>().is_ok());
+        if numbered && name.as_str() != place {
             return Err(Failure::usage(
                 format!("{text}: views and terms will call this coordinator {place}"),
                 "c1, c2, … in this order; or other names",
             ));
         }
-        members.push(Member { id: members.len() as u64 + 1, name, address });
+        members.push(Coordinator { id: NodeId(members.len() as u64 + 1), name, address });
     }
     if members.len() > MAX_COORDINATORS {
         let what = format!("{} coordinators are too many", members.len());
@@ -128,20 +129,14 @@ fn members(texts: &[String]) -> Result<Vec<Member>, Failure> {
 }
 
 /// The list of coordinators, as every role's file has it.
-pub fn list(coordinators: &[Member]) -> String {
-    let mut text = String::new();
-    for m in coordinators {
-        let _ = write!(
-            text,
-            "\n[[coordinators]]\nid = {}\nname = \"{}\"\naddress = \"{}\"\n",
-            m.id, m.name, m.address
-        );
-    }
-    text
+pub fn list(coordinators: &[Coordinator]) -> String {
+    let table = BTreeMap::from([("coordinators", coordinators)]);
+    let text = toml::to_string(&table).expect("names, numbers and addresses are TOML");
+    format!("\n{text}")
 }
 
 /// A coordinator's configuration, for [`HOME`] on its host.
-fn coordinator_toml(member: &Member, all: &[Member]) -> String {
+fn coordinator_toml(member: &Coordinator, all: &[Coordinator]) -> String {
     let any: std::net::IpAddr = match member.address {
         SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -151,7 +146,7 @@ fn coordinator_toml(member: &Member, all: &[Member]) -> String {
         "name = \"{}\"\nid = {}\nlisten = \"{listen}\"\nstate-dir = \"/var/lib/squall-coordinator\"\n\
          identity-dir = \"{HOME}/identity\"\n{}",
         member.name,
-        member.id,
+        member.id.0,
         list(all)
     )
 }

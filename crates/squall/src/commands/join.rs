@@ -1,22 +1,20 @@
 //! Hosts that come in: `squall token` on the operator's machine, `squall join` on the host.
-//!
-//! What is typed is wire's token and, after an `@`, the coordinators' names in the order of its
-//! addresses, so that `join` can write the agent's whole configuration.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
 use serde::Serialize;
-use squall_core::ids::HostName;
+use squall_core::ids::{Coordinator, HostName};
 use squall_core::message::Request;
 use squall_core::registry::MAX_TOKEN_MS;
+use squall_wire::identity::InvalidToken;
 use squall_wire::{GossipKey, Identity, IdentityError, JoinToken};
 
 use super::init::list;
 use super::{command_id, runtime};
 use crate::cli::{Format, Join, Token};
 use crate::client::Client;
-use crate::client::cluster_dir::Member;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 use crate::output::talk;
@@ -33,9 +31,8 @@ struct Issued {
 pub async fn token(client: &Client, token: &Token, format: Format) -> Outcome {
     let host =
         token.host.parse().map_err(|e| Failure::usage(format!("{e}"), "choose another name"))?;
-    let addresses: Vec<SocketAddr> =
-        client.dir.file.coordinators.iter().map(|c| c.address).collect();
-    let made = JoinToken::create(client.dir.operator()?.authority(), addresses);
+    let coordinators = client.dir.file.coordinators.clone();
+    let made = JoinToken::create(client.dir.operator()?.authority(), coordinators);
     let ttl_ms = token.ttl.0;
     if ttl_ms > MAX_TOKEN_MS {
         let what = format!("--ttl {}: a token is good for 30 days at most", token.ttl);
@@ -43,9 +40,7 @@ pub async fn token(client: &Client, token: &Token, format: Format) -> Outcome {
     }
     let request = Request::CreateToken { command: command_id(), host, hash: made.hash(), ttl_ms };
     client.write(&request).await?;
-    let names: Vec<&str> = client.dir.file.coordinators.iter().map(|c| c.name.as_str()).collect();
-    let text = format!("{made}@{}", names.join(","));
-    let issued = Issued { host: token.host.clone(), token: text, ttl_ms };
+    let issued = Issued { host: token.host.clone(), token: made.to_string(), ttl_ms };
     talk(format!(
         "good once, for {}, until {} from now; treat it like a password",
         token.host, token.ttl
@@ -54,39 +49,21 @@ pub async fn token(client: &Client, token: &Token, format: Format) -> Outcome {
     super::show(format, &issued, |i| format!("{}\n", i.token))
 }
 
-/// The token, and the coordinators that it names.
-fn parse(text: &str) -> Result<(JoinToken, Vec<Member>), Failure> {
-    let bad = |why: String| Failure::usage(why, "squall token HOST makes one; copy it whole");
-    let (token, names) = text
-        .trim()
-        .split_once('@')
-        .ok_or_else(|| bad("not a join token: it ends with the coordinators' names".into()))?;
-    let token: JoinToken = token.parse().map_err(|e| bad(format!("{e}")))?;
-    let names: Vec<&str> = names.split(',').collect();
-    if names.len() != token.coordinators.len() {
-        return Err(bad("not a join token: names are missing at its end".into()));
-    }
-    let member = |(n, (name, address)): (usize, (&&str, &SocketAddr))| Member {
-        id: n as u64 + 1,
-        name: (*name).to_owned(),
-        address: *address,
-    };
-    let members = names.iter().zip(&token.coordinators).enumerate().map(member).collect();
-    Ok((token, members))
-}
-
 /// `squall join`.
 pub fn join(join: &Join) -> Outcome {
-    let (token, members) = parse(&join.token)?;
+    let token: JoinToken = join.token.parse().map_err(|e: InvalidToken| {
+        Failure::usage(e.to_string(), "squall token HOST makes one; copy it whole")
+    })?;
     let name: Result<HostName, _> = join.name.parse();
     name.map_err(|e| {
         Failure::usage(format!("--name: {e}"), "write the name that the token is for")
     })?;
-    if let Some((n, (key, _))) =
-        join.labels.iter().enumerate().find(|(n, l)| join.labels[..*n].iter().any(|m| m.0 == l.0))
-    {
-        let what = format!("--label {key}={}: it has another value already", join.labels[n].1);
-        return Err(Failure::usage(what, "give each label once"));
+    let mut labels = BTreeMap::new();
+    for (key, value) in &join.labels {
+        if labels.insert(key.clone(), value.clone()).is_some() {
+            let what = format!("--label {key}={value}: it has another value already");
+            return Err(Failure::usage(what, "give each label once"));
+        }
     }
     if join.identity.join(squall_wire::identity::IDENTITY_FILE).exists() {
         let what = format!("{} holds an identity already", join.identity.display());
@@ -100,7 +77,8 @@ pub fn join(join: &Join) -> Outcome {
         None => own_address(&token)?,
     };
     // Before the token is used up.
-    let text = agent_toml(join, address, &members);
+    let home = AgentHome { name: &join.name, address, identity: &join.identity, labels: &labels };
+    let text = home.agent_toml(&token.coordinators);
     if join.config.exists() {
         stays_right(&join.config, &text)?;
     }
@@ -161,7 +139,8 @@ fn stays_right(path: &Path, text: &str) -> Result<(), Failure> {
 
 /// The address from which this host speaks to the coordinators. Nothing is sent.
 fn own_address(token: &JoinToken) -> Result<IpAddr, Failure> {
-    let of = |to: &SocketAddr| {
+    let of = |to: &Coordinator| {
+        let to = to.address;
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let socket = UdpSocket::bind(any).ok()?;
         socket.connect(to).ok()?;
@@ -190,43 +169,45 @@ pub fn save(identity: &Identity, gossip: &GossipKey, dir: &Path) -> Result<(), F
     identity.save(dir).map_err(failed)
 }
 
-/// The agent's configuration. A host at a coordinator's address says that it is one's.
-pub fn agent_toml(join: &Join, address: IpAddr, members: &[Member]) -> String {
-    let dir = std::path::absolute(&join.identity).unwrap_or(join.identity.clone());
-    let quoted = |text: &str| toml::Value::from(text).to_string();
-    let line = |(k, v): &(String, String)| format!("{} = {}\n", quoted(k), quoted(v));
-    let labels: String = join.labels.iter().map(line).collect();
-    let labels = if labels.is_empty() { labels } else { format!("\n[labels]\n{labels}") };
-    let shared = members.iter().any(|m| m.address.ip() == address);
-    let shared = if shared { "coordinator = true\n" } else { "" };
-    format!(
-        "name = \"{}\"\naddress = \"{address}\"\nidentity-dir = {}\n{shared}{}{labels}",
-        join.name,
-        quoted(&dir.display().to_string()),
-        list(members)
-    )
+/// What an agent's configuration says of its own host.
+pub struct AgentHome<'a> {
+    pub name: &'a str,
+    pub address: IpAddr,
+    /// Where its identity is.
+    pub identity: &'a Path,
+    pub labels: &'a BTreeMap<String, String>,
+}
+
+impl AgentHome<'_> {
+    /// The agent's configuration. A host at a coordinator's address says that it is one's.
+    pub fn agent_toml(&self, members: &[Coordinator]) -> String {
+        let AgentHome { name, address, identity, labels } = *self;
+        let dir = std::path::absolute(identity).unwrap_or_else(|_| identity.to_owned());
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let line = |(k, v): (&String, &String)| format!("{} = {}\n", quoted(k), quoted(v));
+        let labels: String = labels.iter().map(line).collect();
+        let labels = if labels.is_empty() { labels } else { format!("\n[labels]\n{labels}") };
+        let shared = members.iter().any(|m| m.address.ip() == address);
+        let shared = if shared { "coordinator = true\n" } else { "" };
+        format!(
+            "name = \"{name}\"\naddress = \"{address}\"\nidentity-dir = {}\n{shared}{}{labels}",
+            quoted(&dir.display().to_string()),
+            list(members)
+        )
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use squall_wire::Fingerprint;
+    use std::net::SocketAddr;
 
-    use squall_agent::config::AGENT_FILE;
+    use squall_core::ids::NodeId;
+    use squall_wire::Fingerprint;
 
     use super::*;
 
-    #[test]
-    fn a_token_is_copied_whole_with_a_name_for_each_address() {
-        let here = vec!["10.0.0.1:7443".parse().unwrap(), "10.0.0.2:7443".parse().unwrap()];
-        let token = JoinToken::create(Fingerprint([7; 32]), here);
-        let (read, members) = parse(&format!(" {token}@north,south\n")).expect("whole");
-        assert_eq!(read, token);
-        let named: Vec<_> = members.iter().map(|m| (m.id, m.name.as_str())).collect();
-        assert_eq!(named, [(1, "north"), (2, "south")]);
-        for wrong in [format!("{token}"), format!("{token}@north"), "squall-join-x@a,b".to_owned()]
-        {
-            assert_eq!(parse(&wrong).expect_err("not whole").exit, Exit::Usage);
-        }
+    fn coordinator(address: SocketAddr) -> Coordinator {
+        Coordinator { id: NodeId(1), name: "c1".parse().unwrap(), address }
     }
 
     #[test]
@@ -256,9 +237,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "").unwrap();
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let token = JoinToken::create(Fingerprint([7; 32]), vec![silent.local_addr().unwrap()]);
+        let token = JoinToken::create(
+            Fingerprint([7; 32]),
+            vec![coordinator(silent.local_addr().unwrap())],
+        );
         let failed = join(&Join {
-            token: format!("{token}@c1"),
+            token: token.to_string(),
             name: "h1".into(),
             identity: dir.path().join("file/identity"),
             config: dir.path().join("agent.toml"),
@@ -274,27 +258,24 @@ mod tests {
 
     #[test]
     fn what_join_writes_an_agent_can_read() {
-        let join = Join {
-            token: String::new(),
-            name: "h1".into(),
-            identity: "/etc/squall/identity".into(),
-            config: AGENT_FILE.into(),
-            address: None,
-            labels: vec![
-                ("group".into(), "etcd".into()),
-                ("rôle".into(), "e\u{301} \"x\"\\".into()),
-            ],
+        let labels = BTreeMap::from([
+            ("group".into(), "etcd".into()),
+            ("rôle".into(), "e\u{301} \"x\"\\".into()),
+        ]);
+        let home = |address: &str| AgentHome {
+            name: "h1",
+            address: address.parse().unwrap(),
+            identity: Path::new("/etc/squall/identity"),
+            labels: &labels,
         };
-        let members =
-            vec![Member { id: 1, name: "c1".into(), address: "10.0.0.1:7443".parse().unwrap() }];
-        let text = agent_toml(&join, "10.0.0.9".parse().unwrap(), &members);
+        let members = vec![coordinator("10.0.0.1:7443".parse().unwrap())];
+        let text = home("10.0.0.9").agent_toml(&members);
         let config: squall_agent::Config =
             files::toml(Path::new("agent.toml"), &text).expect("valid");
-        assert_eq!(config.labels["group"], "etcd");
-        assert_eq!(config.labels["rôle"], "e\u{301} \"x\"\\");
-        assert_eq!(config.coordinators[0].name, "c1");
+        assert_eq!(config.labels, labels);
+        assert_eq!(config.coordinators, members);
         assert!(!config.coordinator);
-        let text = agent_toml(&join, "10.0.0.1".parse().unwrap(), &members);
+        let text = home("10.0.0.1").agent_toml(&members);
         let config: squall_agent::Config =
             files::toml(Path::new("agent.toml"), &text).expect("valid");
         assert!(config.coordinator, "it lives where a coordinator does");

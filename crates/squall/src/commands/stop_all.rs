@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use squall_core::ids::{HostName, StopId};
+use squall_core::ids::{Coordinator, HostName, StopId};
 use squall_core::message::{Request, Response, StopHost, StopProgress, StopState};
 use squall_core::stopping::{is_done, merge};
 use squall_wire::WireError;
@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::cli::Format;
-use crate::client::cluster_dir::Member;
 use crate::client::{Client, nobody};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::stop::{StopView, news};
@@ -34,7 +33,7 @@ enum Word {
 
 /// What is known so far.
 struct State {
-    members: Vec<Member>,
+    members: Vec<Coordinator>,
     parts: BTreeMap<usize, StopProgress>,
     trouble: BTreeMap<usize, Result<Response, WireError>>,
     told: BTreeMap<HostName, StopHost>,
@@ -81,7 +80,7 @@ pub async fn stop_all(client: &Client, format: Format) -> Outcome {
 async fn tell(
     client: &Client,
     place: usize,
-    member: &Member,
+    member: &Coordinator,
     stop: StopId,
     words: &mpsc::UnboundedSender<(usize, Word)>,
 ) {
@@ -101,7 +100,7 @@ async fn tell(
 async fn converse(
     client: &Client,
     place: usize,
-    member: &Member,
+    member: &Coordinator,
     stop: StopId,
     words: &mpsc::UnboundedSender<(usize, Word)>,
 ) -> Result<Option<Response>, WireError> {
@@ -220,14 +219,17 @@ fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use squall_core::ids::AgentRun;
+    use squall_core::ids::{AgentRun, NodeId};
     use squall_core::message::{Latched, Receipt};
 
     use super::*;
 
     fn of_three() -> State {
-        let member =
-            |id: u64| Member { id, name: format!("c{id}"), address: ([127, 0, 0, 1], 7443).into() };
+        let member = |id: u64| Coordinator {
+            id: NodeId(id),
+            name: format!("c{id}").parse().unwrap(),
+            address: ([127, 0, 0, 1], 7443).into(),
+        };
         let members = [1, 2, 3].map(member).to_vec();
         State { members, parts: BTreeMap::new(), trouble: BTreeMap::new(), told: BTreeMap::new() }
     }

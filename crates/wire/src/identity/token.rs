@@ -1,11 +1,11 @@
 //! Join tokens: what an operator carries to a host so that it can enrol.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
+use squall_core::ids::Coordinator;
 
 use super::{Fingerprint, random, sha256};
 use crate::codec;
@@ -14,7 +14,7 @@ use crate::codec;
 pub const MAX_TOKEN_COORDINATORS: usize = 16;
 const PREFIX: &str = "squall-join-";
 /// Characters of a token's text, at most: nothing longer is looked at.
-const MAX_TEXT: usize = 1024;
+const MAX_TEXT: usize = 4096;
 const CHECK: usize = 4;
 
 /// A one-time token: a secret that admits one host, the fingerprint of the authority by which the
@@ -25,8 +25,8 @@ pub struct JoinToken {
     pub secret: [u8; 32],
     /// Of the authority's certificate. The joining host refuses any other.
     pub authority: Fingerprint,
-    /// Where the coordinators listen.
-    pub coordinators: Vec<SocketAddr>,
+    /// Whom to ask; the agent's configuration lists the same.
+    pub coordinators: Vec<Coordinator>,
 }
 
 /// A text that is no join token.
@@ -44,9 +44,9 @@ impl fmt::Debug for JoinToken {
 }
 
 impl JoinToken {
-    /// A token with a new secret. Only the first [`MAX_TOKEN_COORDINATORS`] addresses are kept.
+    /// A token with a new secret. Only the first [`MAX_TOKEN_COORDINATORS`] are kept.
     #[must_use]
-    pub fn create(authority: Fingerprint, mut coordinators: Vec<SocketAddr>) -> JoinToken {
+    pub fn create(authority: Fingerprint, mut coordinators: Vec<Coordinator>) -> JoinToken {
         coordinators.truncate(MAX_TOKEN_COORDINATORS);
         JoinToken { secret: random(), authority, coordinators }
     }
@@ -89,12 +89,19 @@ impl FromStr for JoinToken {
 
 #[cfg(test)]
 mod tests {
+    use squall_core::ids::NodeId;
+
     use super::*;
 
     #[test]
     fn a_token_survives_its_text_and_no_change_of_it() {
-        let here = vec!["10.0.0.1:7400".parse().unwrap(), "[fd00::1]:7400".parse().unwrap()];
-        let token = JoinToken::create(Fingerprint([3; 32]), here);
+        let coordinators = [(1, "north", "10.0.0.1:7400"), (7, "south", "[fd00::1]:7400")];
+        let here = coordinators.map(|(id, name, address)| Coordinator {
+            id: NodeId(id),
+            name: name.parse().unwrap(),
+            address: address.parse().unwrap(),
+        });
+        let token = JoinToken::create(Fingerprint([3; 32]), here.into());
         let text = token.to_string();
         assert_eq!(text.parse(), Ok(token.clone()));
         assert_eq!(format!("  {text}\n").parse(), Ok(token.clone()));

@@ -10,6 +10,7 @@ pub(crate) mod pipe;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -132,7 +133,7 @@ impl MemoryEndpoint {
         let there = self.network.nodes().get(&address).cloned();
         let there = there
             .filter(|node| node.identity.peer().role == Role::Coordinator)
-            .ok_or(WireError::Unanswered { address, after_ms: 0 })?;
+            .ok_or(WireError::Unanswered { address, after: Duration::ZERO })?;
         let server = self.judge_server(&there, address, role, name)?;
         let client = there
             .judge_client(&self.node.identity, self.address)
@@ -163,7 +164,11 @@ impl MemoryEndpoint {
         let own = &self.node.identity;
         let error = match own.trust.verify(&there.identity.leaf) {
             Ok(peer) if peer.role == role && peer.name == name => return Ok(peer),
-            Ok(peer) => transport::wrong_peer(address, role, name, &peer),
+            Ok(found) => {
+                let (name, found) = (Some(name.to_owned()), found.into());
+                WireError::WrongPeer { address, role, name, found }
+            }
+
             Err(e) => transport::refused(address, &e),
         };
         transport::note(&self.node.refusals, &error);

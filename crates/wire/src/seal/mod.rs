@@ -14,6 +14,7 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Salt};
 use serde::{Deserialize, Serialize};
 use squall_core::ids::HostName;
+use squall_core::registry::MAX_HOSTS;
 
 use crate::codec;
 use crate::identity::{GossipKey, random};
@@ -28,8 +29,9 @@ const TAG: usize = 16;
 pub const OVERHEAD: usize = HEADER + TAG + 1 + 64 + 9 + 5;
 /// Bytes of a datagram that is looked at, at most: the most that UDP carries.
 pub const MAX_DATAGRAM: usize = 65_507;
-/// Senders that an [`Opener`] remembers, at most; some two mebibytes.
-pub const MAX_SENDERS: usize = 4096;
+/// Senders that an [`Opener`] remembers, at most: all hosts that there can be, in some twelve mebibytes.
+/// For one more the one is forgotten that was silent for longest.
+const MAX_SENDERS: usize = MAX_HOSTS;
 
 /// Why a datagram is refused. Nothing follows from such a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,9 +45,6 @@ pub enum SealError {
     /// From an earlier life of its sender.
     #[error("from an earlier run of its sender")]
     OlderRun,
-    /// More senders than can be remembered.
-    #[error("more than {MAX_SENDERS} senders")]
-    TooManySenders,
 }
 
 /// How many datagrams an [`Opener`] took and refused.
@@ -59,8 +58,6 @@ pub struct SealCounts {
     pub replayed: u64,
     /// [`SealError::OlderRun`].
     pub older_run: u64,
-    /// [`SealError::TooManySenders`].
-    pub too_many_senders: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -131,12 +128,20 @@ impl Sealer {
 
 /// Opens what the hosts of one cluster seal, each datagram once.
 ///
-/// An opener that has just been made knows no past: of datagrams recorded earlier it takes each at
-/// most once, and only until it has heard something newer of that sender.
+/// An opener that has just been made, or has forgotten a sender, knows no past: of datagrams recorded
+/// earlier it takes each at most once, and only until it has heard something newer of that sender.
 pub struct Opener {
     key: GossipKey,
-    senders: BTreeMap<HostName, Window>,
+    senders: BTreeMap<HostName, Sender>,
     counts: SealCounts,
+}
+
+/// What an [`Opener`] knows of one host.
+#[derive(Default)]
+struct Sender {
+    window: Window,
+    /// How many datagrams had been opened when its last one came.
+    last: u64,
 }
 
 impl std::fmt::Debug for Opener {
@@ -163,7 +168,6 @@ impl Opener {
             Err(SealError::Forged) => &mut self.counts.forged,
             Err(SealError::Replayed) => &mut self.counts.replayed,
             Err(SealError::OlderRun) => &mut self.counts.older_run,
-            Err(SealError::TooManySenders) => &mut self.counts.too_many_senders,
         };
         *counter += 1;
         result
@@ -182,19 +186,24 @@ impl Opener {
             .map_err(|_| SealError::Forged)?;
         let inside: Inside = codec::decode(plain).map_err(|_| SealError::Forged)?;
         if !self.senders.contains_key(&inside.sender) && self.senders.len() >= MAX_SENDERS {
-            return Err(SealError::TooManySenders);
+            self.forget_one();
         }
-        let window = self.senders.entry(inside.sender.clone()).or_default();
-        match window.take(inside.run, sequence) {
-            Seen::New => Ok((inside.sender, inside.payload)),
+        let sender = self.senders.entry(inside.sender.clone()).or_default();
+        match sender.window.take(inside.run, sequence) {
+            Seen::New => {
+                sender.last = self.counts.opened;
+                Ok((inside.sender, inside.payload))
+            }
             Seen::Before => Err(SealError::Replayed),
             Seen::OlderRun => Err(SealError::OlderRun),
         }
     }
 
-    /// Forgets a host that has left the cluster.
-    pub fn forget(&mut self, sender: &HostName) {
-        self.senders.remove(sender);
+    fn forget_one(&mut self) {
+        let oldest = self.senders.iter().min_by_key(|(_, sender)| sender.last);
+        if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+            self.senders.remove(&name);
+        }
     }
 
     /// What was taken and refused so far.

@@ -63,20 +63,21 @@ fn an_earlier_life_is_refused_once_a_later_one_spoke() {
 }
 
 #[test]
-fn senders_are_bounded_and_can_be_forgotten() {
+fn senders_are_bounded_and_who_speaks_is_remembered() {
     let key = GossipKey::create();
     let mut opener = Opener::new(key.clone());
-    let from = |name: String| {
-        let datagram = Sealer::new(key.clone(), host(&name), 1).seal(b"");
-        move |opener: &mut Opener| opener.open(&datagram).map(drop)
-    };
-    for n in 0..MAX_SENDERS {
-        assert_eq!(from(format!("h{n}"))(&mut opener), Ok(()));
+    let from = |name: &str| Sealer::new(key.clone(), host(name), 1).seal(b"");
+    let (first, silent) = (from("h0"), from("h1"));
+    let mut speaks = Sealer::new(key.clone(), host("h0"), 2);
+    assert!(opener.open(&first).is_ok() && opener.open(&silent).is_ok());
+    for n in 2..MAX_SENDERS {
+        assert!(opener.open(&from(&format!("h{n}"))).is_ok());
     }
-    let one_more = from("extra".to_owned());
-    assert_eq!(one_more(&mut opener), Err(SealError::TooManySenders));
-    opener.forget(&host("h0"));
-    assert_eq!(one_more(&mut opener), Ok(()));
+    assert!(opener.open(&speaks.seal(b"")).is_ok());
+    assert!(opener.open(&from("one-more")).is_ok());
+    assert_eq!(opener.senders.len(), MAX_SENDERS);
+    assert_eq!(opener.open(&first), Err(SealError::OlderRun), "it spoke since");
+    assert!(opener.open(&silent).is_ok(), "it was forgotten");
 }
 
 #[test]

@@ -21,7 +21,7 @@ pub(super) const ALPN_JOIN: &[u8] = b"squall-join/1";
 
 /// A lease is five seconds: a peer that is gone must be known to be gone within that. The other
 /// direction bounds it too: our own CPU and memory faults make hosts slow for a second or two.
-const IDLE_MS: u32 = 5_000;
+pub(super) const IDLE: Duration = Duration::from_secs(5);
 /// Under a third of the idle time-out, so that two lost in a row end nothing.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// Taken for a round trip until one was measured: a first packet that got lost, or came before the other
@@ -102,7 +102,7 @@ pub(super) fn endpoint(identity: &Identity) -> EndpointConfig {
 fn transport() -> Arc<TransportConfig> {
     let mut config = TransportConfig::default();
     config
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
+        .max_idle_timeout(Some(IdleTimeout::try_from(IDLE).expect("seconds")))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .initial_rtt(FIRST_RTT)
         // One for the hello; more is granted by role afterwards.

@@ -135,11 +135,11 @@ pub async fn join(
 ) -> Result<(Identity, GossipKey), WireError> {
     let host: HostName = name.parse().map_err(|e| IdentityError::Malformed(format!("{e}")))?;
     let mut last = WireError::Lost("the token names no coordinator".to_owned());
-    for address in &token.coordinators {
-        match join_at(*address, token, &host, mark).await {
+    for coordinator in &token.coordinators {
+        match join_at(coordinator.address, token, &host, mark).await {
             Ok(joined) => return Ok(joined),
             Err(error) => {
-                tracing::warn!(%address, %error, "not joined");
+                tracing::warn!(coordinator = %coordinator.name, %error, "not joined");
                 last = error;
             }
         }
@@ -168,8 +168,7 @@ async fn join_at(
     let answer = tokio::time::timeout(ANSWER, exchange(&quinn, &ask)).await;
     connection.close("joined");
     endpoint.wait_idle().await;
-    let after_ms = u64::try_from(ANSWER.as_millis()).unwrap_or(u64::MAX);
-    let enrolment = answer.map_err(|_| WireError::Unanswered { address, after_ms })??;
+    let enrolment = answer.map_err(|_| WireError::Unanswered { address, after: ANSWER })??;
     let enrolment = enrolment.map_err(|why| WireError::RefusedByPeer { address, why })?;
     let identity = pending.complete(&enrolment)?;
     if identity.authority() != token.authority {

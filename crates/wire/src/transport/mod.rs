@@ -31,7 +31,7 @@ pub use socket::marked_udp;
 
 use crate::WireError;
 use crate::codec::WIRE_VERSION;
-use crate::identity::{Identity, IdentityError, Peer, Role};
+use crate::identity::{Identity, IdentityError, Role};
 use crate::memory::MemoryEndpoint;
 use quic::QuicEndpoint;
 
@@ -194,13 +194,9 @@ pub(crate) async fn welcome(connection: &Connection, version: u16) -> Result<(),
 pub(crate) fn note(refusals: &Refusals, error: &WireError) {
     match error {
         WireError::Refused { address, reason, detail } => refusals.note(*address, *reason, detail),
-        WireError::WrongPeer { address, role, name, found } => {
-            let reason = if found.starts_with(role.as_str()) {
-                Reason::WrongName
-            } else {
-                Reason::WrongRole
-            };
-            refusals.note(*address, reason, &format!("{found}, not {role} {name}"));
+        WireError::WrongPeer { address, role, found, .. } => {
+            let reason = if found.role == *role { Reason::WrongName } else { Reason::WrongRole };
+            refusals.note(*address, reason, &error.to_string());
         }
         WireError::Version { address, .. } => {
             refusals.note(*address, Reason::Version, &error.to_string());
@@ -211,10 +207,6 @@ pub(crate) fn note(refusals: &Refusals, error: &WireError) {
 
 pub(crate) fn refused(address: SocketAddr, error: &IdentityError) -> WireError {
     WireError::Refused { address, reason: Reason::from(error), detail: error.to_string() }
-}
-
-pub(crate) fn wrong_peer(address: SocketAddr, role: Role, name: &str, found: &Peer) -> WireError {
-    WireError::WrongPeer { address, role, name: name.to_owned(), found: found.to_string() }
 }
 
 #[cfg(test)]

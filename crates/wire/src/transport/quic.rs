@@ -13,7 +13,7 @@ use super::guests::Guests;
 use super::judge::{Expected, Finding, Judge};
 use super::{
     Connection, EndpointOptions, HANDSHAKE, JoinRequest, MAX_ACCEPTED, Reason, Refusals, greet,
-    join, note, refused, socket, welcome, wrong_peer,
+    join, note, refused, socket, welcome,
 };
 use crate::WireError;
 use crate::identity::{Identity, Peer, Role, server_name};
@@ -168,11 +168,12 @@ pub(super) async fn dial(
         let peer = match (judge.take(), &expected) {
             (Some(Finding::Right(peer)), _) => peer,
             (Some(Finding::Bad(error)), _) => return Err(refused(address, &error)),
-            (Some(Finding::Other(found)), Expected::Peer { role, name, .. }) => {
-                return Err(wrong_peer(address, *role, name, &found));
-            }
-            (Some(Finding::Other(found)), Expected::Authority(_)) => {
-                return Err(wrong_peer(address, Role::Coordinator, "of the token", &found));
+            (Some(Finding::Other(found)), expected) => {
+                let (role, name) = match expected {
+                    Expected::Peer { role, name, .. } => (*role, Some(name.clone())),
+                    Expected::Authority(_) => (Role::Coordinator, None),
+                };
+                return Err(WireError::WrongPeer { address, role, name, found: found.into() });
             }
             (None, _) => return Err(no_server(address, connected.err())),
         };
@@ -181,15 +182,14 @@ pub(super) async fn dial(
         greet(&connection, version).await?;
         Ok((connection, quinn))
     };
-    let after_ms = u64::try_from(HANDSHAKE.as_millis()).unwrap_or(u64::MAX);
-    let late = WireError::Unanswered { address, after_ms };
+    let late = WireError::Unanswered { address, after: HANDSHAKE };
     tokio::time::timeout(HANDSHAKE, whole).await.unwrap_or(Err(late))
 }
 
 fn no_server(address: SocketAddr, error: Option<ConnectionError>) -> WireError {
     match error {
         Some(ConnectionError::TimedOut) | None => {
-            WireError::Unanswered { address, after_ms: 5_000 }
+            WireError::Unanswered { address, after: config::IDLE }
         }
         Some(other) => WireError::RefusedByPeer { address, why: other.to_string() },
     }

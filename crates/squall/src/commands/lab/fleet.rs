@@ -8,10 +8,11 @@ use squall_cluster::build::Start;
 use squall_cluster::record::CLUSTER_DIR;
 use squall_cluster::{Host, Part, Plan};
 use squall_coordinator::DEFAULT_PORT;
+use squall_core::ids::{Coordinator, NodeId};
 use squall_wire::{ClusterAuthority, GossipKey, IdentityError, Role};
 
-use crate::cli::Join;
-use crate::client::cluster_dir::{ClusterDir, ClusterFile, Member, OPERATOR_DIR};
+use crate::client::cluster_dir::{ClusterDir, ClusterFile, OPERATOR_DIR};
+use crate::commands::join::AgentHome;
 use crate::commands::{init, join};
 use crate::exit::Failure;
 use crate::files;
@@ -23,7 +24,7 @@ const AGENT_IDENTITY: &str = "/etc/squall/identity";
 pub struct Fleet {
     authority: ClusterAuthority,
     gossip: GossipKey,
-    members: Vec<Member>,
+    members: Vec<Coordinator>,
     agents_on_coordinators: bool,
     /// How many agents there will be.
     pub agents: usize,
@@ -37,13 +38,13 @@ impl Fleet {
     pub fn new(plan: &Plan, agents_on_coordinators: bool) -> Result<Fleet, Failure> {
         let member = |host: &Host| match host.part {
             Part::Host => None,
-            Part::Coordinator(number) => Some(Member {
-                id: u64::from(number),
-                name: host.name.to_string(),
+            Part::Coordinator(number) => Some(Coordinator {
+                id: NodeId(number.into()),
+                name: host.name.clone(),
                 address: SocketAddr::new(host.address(), DEFAULT_PORT),
             }),
         };
-        let members: Vec<Member> = plan.hosts.iter().filter_map(member).collect();
+        let members: Vec<Coordinator> = plan.hosts.iter().filter_map(member).collect();
         let all = plan.hosts.len();
         Ok(Fleet {
             authority: ClusterAuthority::create(plan.name.as_str())
@@ -58,7 +59,7 @@ impl Fleet {
     /// The files of one host, written there, and what is started on it.
     pub fn furnish(&self, host: &Host) -> Result<Vec<Start>, Failure> {
         let mut starts = Vec::new();
-        let here = self.members.iter().find(|m| m.name == host.name.as_str());
+        let here = self.members.iter().find(|m| m.name == host.name);
         if let Some(member) = here {
             let home = Path::new(init::HOME);
             init::coordinator_home(&self.authority, &self.gossip, member, &self.members, home)?;
@@ -72,19 +73,17 @@ impl Fleet {
 
     fn agent(&self, host: &Host) -> Result<Start, Failure> {
         let name = host.name.as_str();
-        let joined = Join {
-            token: String::new(),
-            name: name.to_owned(),
-            identity: AGENT_IDENTITY.into(),
-            config: AGENT_FILE.into(),
-            address: Some(host.address()),
-            labels: host.labels.clone().into_iter().collect(),
+        let home = AgentHome {
+            name,
+            address: host.address(),
+            identity: Path::new(AGENT_IDENTITY),
+            labels: &host.labels,
         };
         let issued = self.authority.issue(Role::Agent, name, init::DAYS).map_err(identity)?;
-        join::save(&issued, &self.gossip, &joined.identity)?;
-        let text = join::agent_toml(&joined, host.address(), &self.members);
-        files::write(&joined.config, &text)?;
-        Ok(start("agent", &joined.config))
+        join::save(&issued, &self.gossip, home.identity)?;
+        let config = Path::new(AGENT_FILE);
+        files::write(config, &home.agent_toml(&self.members))?;
+        Ok(start("agent", config))
     }
 
     /// The directory that `--cluster` takes.

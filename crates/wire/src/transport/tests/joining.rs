@@ -3,14 +3,21 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use squall_core::ids::{Coordinator, NodeId};
+
 use super::refused::bare;
 use super::*;
 use crate::identity::{Enrolment, Fingerprint, GossipKey, JoinToken};
 use crate::seal::{Opener, Sealer};
 
+fn at(id: u64, address: SocketAddr) -> Coordinator {
+    Coordinator { id: NodeId(id), name: format!("c{id}").parse().unwrap(), address }
+}
+
 /// Plays the coordinator: each token is good once, for h7.
 fn serve_joins(cluster: &Cluster, gossip: GossipKey) -> JoinToken {
-    let token = JoinToken::create(cluster.authority.fingerprint(), vec![cluster.c1.local_addr()]);
+    let coordinators = vec![at(1, cluster.c1.local_addr())];
+    let token = JoinToken::create(cluster.authority.fingerprint(), coordinators);
     let good = Mutex::new(BTreeSet::from([token.hash()]));
     let authority = Arc::new(ClusterAuthority::load(&saved(&cluster.authority)).unwrap());
     let c1 = cluster.c1.clone();
@@ -91,7 +98,7 @@ async fn the_next_coordinator_is_asked_where_one_does_not_answer() {
     let cluster = Cluster::new(World::Quic);
     let mut token = serve_joins(&cluster, GossipKey::create());
     let dead = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    token.coordinators.insert(0, dead.local_addr().unwrap());
+    token.coordinators.insert(0, at(2, dead.local_addr().unwrap()));
     join(&token, "h7", None).await.unwrap();
 }
 
