@@ -64,9 +64,9 @@ mod tests {
                 phase: HostPhase::Lost,
                 lease_ms: 0,
                 remaining_ms: 0,
+                in_place_ms: None,
                 achieved: None,
                 ended: None,
-                refusal: None,
             })
             .collect();
         report

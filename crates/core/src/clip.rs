@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::experiment::{Ended, FaultState};
+use crate::experiment::{Ended, FaultState, Why};
 use crate::fence::MAX_STOPS;
 use crate::hold::{Achieved, Capability};
 use crate::host::{MAX_ENDED, MAX_LIVE};
-use crate::message::{FaultReport, FromAgent, Hello, NotHeld, ProbeReport, Receipt, Report};
+use crate::message::{FaultReport, FromAgent, Hello, ProbeReport, Receipt, Report};
 use crate::registry::{MAX_ALSO, MAX_HOSTS, leads_somewhere};
 use crate::views::Row;
 
@@ -109,9 +109,9 @@ impl Report {
             phase: _,
             lease_ms: _,
             remaining_ms: _,
+            in_place_ms: _,
             achieved,
             ended,
-            refusal,
         } in faults
         {
             if let Some(achieved) = achieved {
@@ -119,9 +119,6 @@ impl Report {
             }
             if let Some(ended) = ended {
                 ended.clip(MAX_TEXT, MAX_LINES * MAX_TEXT);
-            }
-            if let Some(NotHeld { reason, refused: _ }) = refusal {
-                cut(reason, MAX_TEXT);
             }
         }
         keep(probes, MAX_PROBES);
@@ -158,7 +155,9 @@ impl Achieved {
 impl Ended {
     fn clip(&mut self, text: usize, lines: usize) {
         let Ended { why, achieved, lift_ms: _, residue } = self;
-        cut(why, text);
+        if let Why::NotHeld { reason, refused: _ } = why {
+            cut(reason, text);
+        }
         if let Some(achieved) = achieved {
             achieved.clip(text);
         }
@@ -172,8 +171,8 @@ impl FaultState {
         let share = MAX_STATES / faults.max(1);
         let text = MAX_TEXT.min(share / 8);
         match self {
-            FaultState::Pending | FaultState::Lapsed => {}
-            FaultState::Held(achieved) => achieved.clip(text),
+            FaultState::Pending | FaultState::Lapsed(None) => {}
+            FaultState::Held(achieved) | FaultState::Lapsed(Some(achieved)) => achieved.clip(text),
             FaultState::Clean(ended) | FaultState::Lost(ended) | FaultState::Stuck(ended) => {
                 ended.clip(text, share / 2);
             }
@@ -216,14 +215,16 @@ mod tests {
         let text = || "ä".repeat(10_000);
         let achieved = Achieved { bit: true, requested: text(), measured: text(), note: text() };
         let residue = (0..1_000).map(|_| text()).collect();
-        FaultState::Stuck(Ended { why: text(), achieved: Some(achieved), lift_ms: 1, residue })
+        let why = Why::NotHeld { reason: text(), refused: false };
+        FaultState::Stuck(Ended { why, achieved: Some(achieved), lift_ms: 1, residue })
     }
 
     /// Its text, each with a byte for its length.
     fn bytes(state: &FaultState) -> usize {
         let FaultState::Stuck(ended) = state else { unreachable!() };
         let achieved = ended.achieved.as_ref().expect("it stays");
-        let texts = [&ended.why, &achieved.requested, &achieved.measured, &achieved.note];
+        let Why::NotHeld { reason, .. } = &ended.why else { unreachable!() };
+        let texts = [reason, &achieved.requested, &achieved.measured, &achieved.note];
         texts.into_iter().chain(&ended.residue).map(|text| text.len() + 1).sum()
     }
 
@@ -234,7 +235,6 @@ mod tests {
             state.clip(faults);
             assert!(bytes(&state) <= MAX_STATES / faults + 5, "{faults}: {}", bytes(&state));
             let FaultState::Stuck(ended) = &state else { unreachable!() };
-            assert!(!ended.why.is_empty());
             assert_eq!(ended.residue.last().map(String::as_str), Some("and more"));
             let once = state.clone();
             state.clip(faults);

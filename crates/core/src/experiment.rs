@@ -187,37 +187,75 @@ pub enum FaultState {
         /// The host's policy said no, or the host was latched.
         refused: bool,
     },
-    /// Its lease and deadline have passed since the host was last heard; nobody saw it go.
-    Lapsed,
+    /// Its lease and deadline have passed since the host was last heard; nobody saw it go. The last
+    /// measurement, where there was one.
+    Lapsed(Option<Achieved>),
+}
+
+/// What ended a fault.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+pub enum Why {
+    /// The leader, or the person who injected it here.
+    #[error("order")]
+    Order,
+    /// It stayed for all its time.
+    #[error("deadline")]
+    Deadline,
+    /// It stayed to the end of its time, and came into place too late to be there for all of it.
+    #[error("deadline, {in_place_ms} ms after it was in place at last")]
+    CameLate {
+        /// For how long it was in place.
+        in_place_ms: u64,
+    },
+    /// A stop.
+    #[error("stop")]
+    Stop,
+    /// It was never in place.
+    #[error("{reason}")]
+    NotHeld {
+        /// In words, with the remedy.
+        reason: String,
+        /// The host would not (policy, latch) rather than could not.
+        refused: bool,
+    },
+    /// Nobody renewed it.
+    #[error("lease ran out")]
+    Lease,
+    /// Its holder died.
+    #[error("holder died")]
+    HolderDied,
+    /// No coordinator was heard after it was put in place.
+    #[error("no coordinator was heard after it was in place")]
+    Unconfirmed,
+    /// The agent died while it was alive.
+    #[error("agent restarted")]
+    AgentRestarted,
+    /// It ended in an earlier life of the agent, which could not tell how.
+    #[error("it ended before this agent started")]
+    Forgotten,
+    /// A person's `squall lift` on the host.
+    #[error("lifted by hand")]
+    Lifted,
+    /// Nobody saw it begin, and its host says that it is not there.
+    #[error("never seen, and its host does not have it")]
+    Absent,
+    /// Its host does not say.
+    #[default]
+    #[error("its host does not say why")]
+    Unsaid,
 }
 
 /// How a fault ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ended {
-    /// What ended it: `order`, `deadline`, `lease`, `holder died`, `agent restarted`, `stop`, …
-    pub why: String,
+    /// What ended it.
+    pub why: Why,
     /// The last measurement, where there was one.
     pub achieved: Option<Achieved>,
     /// Milliseconds from the reason to the proof.
     pub lift_ms: u64,
     /// What is left, one line each; empty is clean.
     pub residue: Vec<String>,
-}
-
-impl Ended {
-    /// [`Ended::why`] of a fault that the leader wanted no longer.
-    pub const ORDER: &str = "order";
-    /// [`Ended::why`] of a fault that stayed for all its time.
-    pub const DEADLINE: &str = "deadline";
-    /// Whether it stayed to the end of its time, and came into place so late that it was not there for
-    /// all of it.
-    #[must_use]
-    pub fn came_late(&self) -> bool {
-        self.why.starts_with(Ended::DEADLINE) && self.why != Ended::DEADLINE
-    }
-
-    /// [`Ended::why`] of a fault that nobody saw begin, and of which its host says that it is not there.
-    pub const ABSENT: &str = "never seen, and its host does not have it";
 }
 
 impl FaultState {
@@ -234,7 +272,7 @@ impl FaultState {
             FaultState::Clean(_)
             | FaultState::Lost(_)
             | FaultState::NotHeld { .. }
-            | FaultState::Lapsed => true,
+            | FaultState::Lapsed(_) => true,
             FaultState::Pending | FaultState::Held(_) | FaultState::Stuck(_) => false,
         }
     }
@@ -257,28 +295,22 @@ pub struct Incident {
     pub at: WallTime,
     /// How grave.
     pub severity: Severity,
+    /// What kind of thing.
+    pub kind: IncidentKind,
     /// What, with the evidence.
     pub what: String,
 }
 
-impl Incident {
-    /// How an incident begins that no rollback ends: a split-brain that stands after the heal.
-    pub const BY_HAND: &str = "manual intervention required";
-
-    /// How one begins that tells of a split-brain that its experiment asked for.
-    pub const EXPECTED: &str = "split-brain, as the experiment expects";
-
-    /// It was asked for.
-    #[must_use]
-    pub fn is_expected(&self) -> bool {
-        self.what.starts_with(Incident::EXPECTED)
-    }
-
-    /// A person has to mend it.
-    #[must_use]
-    pub fn is_by_hand(&self) -> bool {
-        self.what.starts_with(Incident::BY_HAND)
-    }
+/// What kind of thing an incident tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IncidentKind {
+    /// A split-brain that the experiment did not ask for.
+    SplitBrain,
+    /// One that it asked for.
+    ExpectedSplitBrain,
+    /// One that stands after the heal: no rollback ends it, a person has to.
+    ManualIntervention,
 }
 
 /// One step in an experiment's life.
@@ -332,6 +364,8 @@ pub struct ExperimentRecord {
     pub reasons: Vec<String>,
     /// Hosts whose share of the radius it still holds.
     pub reserved: BTreeSet<HostName>,
+    /// When the first and the last of its faults came into place, of those that were seen to.
+    pub in_place: Option<(WallTime, WallTime)>,
 }
 
 impl Experiment {

@@ -138,21 +138,12 @@ pub struct FaultReport {
     pub lease_ms: u64,
     /// Milliseconds to its deadline.
     pub remaining_ms: u64,
+    /// Milliseconds since it came into place, while it is there.
+    pub in_place_ms: Option<u64>,
     /// The last measurement.
     pub achieved: Option<Achieved>,
     /// How it ended, where it is over.
     pub ended: Option<Ended>,
-    /// Why it was never in place, where it was not.
-    pub refusal: Option<NotHeld>,
-}
-
-/// Why a host does not hold what it was ordered to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct NotHeld {
-    /// In words, with the remedy.
-    pub reason: String,
-    /// It would not (policy, latch) rather than could not.
-    pub refused: bool,
 }
 
 /// One probe as its host reports it.

@@ -548,7 +548,7 @@ mod tests {
             remaining_ms: 60_000,
             achieved: None,
             ended: None,
-            refusal: None,
+            in_place_ms: None,
         };
         let report = Report {
             run: AgentRun(Uuid::from_u128(1)),

@@ -1,9 +1,10 @@
 //! What had we promised before the lights went out?
 //!
-//! A journal is one file of opaque records, each with its length, in batches with a checksum each, under
-//! an exclusive lock. [`Journal::append`] returns once the bytes are on the disk. A record that was being written
-//! when the power went is cut off at the next start; a bad record before the end is damage, and the
-//! journal refuses to be read rather than forget what stands behind it.
+//! A journal is one file of opaque records, each with its length, in batches with a checksum each,
+//! under an exclusive lock. [`Journal::append`] returns once the bytes are on the disk. A record that
+//! was being written when the power went is cut off at the next start; a bad record before the end is
+//! damage, and the journal refuses to be read rather than forget what stands behind it. For what is a
+//! single value, [`replace`] puts a file in the place of another.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -188,20 +189,25 @@ impl Journal {
     }
 }
 
-/// Reads the journal in `dir` without its lock and without changing it; empty where there is none.
+/// Puts `bytes` into the file at `path`, whole or not at all, and durably once it returns. What stood
+/// there before stands there until then.
 ///
 /// # Errors
-/// As [`Journal::open`], without the lock's.
-pub fn read(dir: &Path) -> Result<Recovered, JournalError> {
-    let path = dir.join(FILE);
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let scanned = frame::scan(&bytes).map_err(|at| JournalError::corrupt(&path, at))?;
-            Ok(scanned.into_recovered(&bytes))
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Recovered::default()),
-        Err(e) => Err(JournalError::io(&path, e)),
+/// The system's.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let aside = PathBuf::from(aside);
+    let written = File::create(&aside)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| std::fs::rename(&aside, path));
+    if let Err(error) = written {
+        // The half-written file is of no use to anybody; its absence is no failure.
+        let _ = std::fs::remove_file(&aside);
+        return Err(error);
     }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(dir.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all())
 }
 
 /// The lock is on a file of its own, so that a rewrite does not lose it; the file says who holds it.

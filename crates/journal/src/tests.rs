@@ -20,6 +20,10 @@ fn written(batches: usize) -> (tempfile::TempDir, Vec<u8>) {
     (dir, bytes)
 }
 
+fn read(dir: &Path) -> Result<Recovered, JournalError> {
+    Journal::open(dir).map(|(_, found)| found)
+}
+
 #[test]
 fn what_was_appended_is_read_again_in_order() {
     let (dir, _) = written(3);
@@ -163,7 +167,21 @@ fn a_rewrite_replaces_everything_and_keeps_the_lock() {
     journal.rewrite(&records(2)).unwrap();
     assert!(matches!(Journal::open(dir.path()), Err(JournalError::Locked { .. })));
     journal.append(&[b"more".to_vec()]).unwrap();
+    drop(journal);
     assert_eq!(read(dir.path()).unwrap().records.len(), 3);
+}
+
+#[test]
+fn a_file_is_replaced_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("value");
+    replace(&path, b"old").unwrap();
+    replace(&path, b"new").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"new");
+    let taken = dir.path().join("taken");
+    fs::create_dir(&taken).unwrap();
+    assert!(replace(&taken, b"a file").is_err(), "it is a directory");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside them");
 }
 
 #[test]

@@ -170,7 +170,8 @@ impl fmt::Display for Failure {
 /// The number for an experiment. What may remain on a host comes before every verdict.
 #[must_use]
 pub fn of_experiment(record: &ExperimentRecord) -> Exit {
-    let uncertain = |state: &FaultState| matches!(state, FaultState::Stuck(_) | FaultState::Lapsed);
+    let uncertain =
+        |state: &FaultState| matches!(state, FaultState::Stuck(_) | FaultState::Lapsed(_));
     if record.faults.values().any(uncertain) {
         return Exit::NotClean;
     }

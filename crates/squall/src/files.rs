@@ -102,7 +102,7 @@ pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<
     })
 }
 
-/// Writes a file whole or not at all; its directory is made where missing.
+/// Writes a file whole or not at all, and durably; its directory is made where missing.
 ///
 /// # Errors
 /// The system's.
@@ -113,9 +113,7 @@ pub fn write(path: &Path, text: &str) -> Result<(), Failure> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).map_err(failed)?;
     }
-    let aside = path.with_extension("new");
-    std::fs::write(&aside, text).map_err(failed)?;
-    std::fs::rename(&aside, path).map_err(failed)
+    squall_journal::replace(path, text.as_bytes()).map_err(failed)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ mod tests {
         assert_eq!(check(&world), Ok(()));
         let id = wrong::fault();
         let known = world.log.registry.experiments.get_mut(&id.experiment).expect("it runs");
-        let before = known.faults.insert(id.clone(), FaultState::Lapsed);
+        let before = known.faults.insert(id.clone(), FaultState::Lapsed(None));
         assert!(check(&world).is_err());
         let known = world.log.registry.experiments.get_mut(&id.experiment).expect("it runs");
         known.faults.insert(id.clone(), before.expect("it is one of them"));

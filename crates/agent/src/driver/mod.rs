@@ -296,7 +296,7 @@ impl Driver {
                     && let Some(ended) = over.ended
                 {
                     let (why, lift_ms) = (ended.why, ended.lift_ms);
-                    tracing::info!(fault = %id, phase = ?over.phase, why, lift_ms, "over");
+                    tracing::info!(fault = %id, phase = ?over.phase, %why, lift_ms, "over");
                 }
             }
         }

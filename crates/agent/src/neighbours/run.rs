@@ -1,7 +1,6 @@
 //! The number of this life, by which others know a later life of the same host from an earlier one.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,11 +27,7 @@ fn next_run_at(state_dir: &Path, wall_ms: u64) -> io::Result<u64> {
         Err(e) => return Err(e),
     };
     let run = wall_ms.max(last.saturating_add(1));
-    let fresh = state_dir.join(format!("{FILE}.new"));
-    let mut file = File::create(&fresh)?;
-    writeln!(file, "{run}")?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, &path)?;
+    squall_journal::replace(&path, format!("{run}\n").as_bytes())?;
     Ok(run)
 }
 

@@ -212,6 +212,7 @@ fn brief(record: &ExperimentRecord) -> ExperimentRecord {
         verdict: record.verdict,
         reasons: Vec::new(),
         reserved: record.reserved.clone(),
+        in_place: None,
     }
 }
 
@@ -353,6 +354,7 @@ mod tests {
             verdict: None,
             reasons: Vec::new(),
             reserved: BTreeSet::new(),
+            in_place: None,
         }
     }
 

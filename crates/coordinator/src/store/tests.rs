@@ -4,7 +4,7 @@ use openraft::storage::{IOFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, RaftLogReader, StorageError};
-use squall_core::experiment::{Ended, Experiment, Placement, Safety};
+use squall_core::experiment::{Ended, Experiment, Placement, Safety, Why};
 use squall_core::fault::{Cpu, Fault};
 use squall_core::hold::Achieved;
 use squall_core::ids::{AgentRun, CommandId, ExperimentId, FaultId, Leadership, LogIndex, StopId};
@@ -269,9 +269,10 @@ fn loudest(host: &str, fault: FaultId) -> FromAgent {
             phase: HostPhase::Stuck,
             lease_ms: 0,
             remaining_ms: 0,
+            in_place_ms: None,
             achieved: None,
             ended: Some(Ended {
-                why: text(40),
+                why: Why::NotHeld { reason: text(40), refused: false },
                 achieved: Some(Achieved {
                     bit: true,
                     requested: text(40),
@@ -281,7 +282,6 @@ fn loudest(host: &str, fault: FaultId) -> FromAgent {
                 lift_ms: u64::MAX,
                 residue: (0..80).map(|_| text(10)).collect(),
             }),
-            refusal: None,
         }],
         probes: Vec::new(),
         row: None,

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use squall_core::clip::MAX_TEXT;
+use squall_core::experiment::{Ended, Why};
 use squall_core::fence::Fence;
 use squall_core::ids::{AgentRun, ExperimentId, FaultId, LogIndex, StopId};
 use squall_core::message::{
-    FaultReport, FromAgent, Hello, HostPhase, Latched, NotHeld, Receipt, Report, Request, Response,
-    Status, ToAgent,
+    FaultReport, FromAgent, Hello, HostPhase, Latched, Receipt, Report, Request, Response, Status,
+    ToAgent,
 };
 use squall_core::registry::{HostRecord, Outcome};
 use squall_core::time::Time;
@@ -248,6 +249,7 @@ async fn what_an_agent_says_at_length_is_cut() {
     let mut agent = Agent::connect(&cluster, 0, "h1", "h1").await;
     let experiment = ExperimentId(uuid::Uuid::from_u128(1));
     let id = FaultId { experiment, fault: 0, host: "h1".parse().unwrap() };
+    let too_long = |reason| Why::NotHeld { reason, refused: true };
     let fault = FaultReport {
         id,
         kind: None,
@@ -255,14 +257,15 @@ async fn what_an_agent_says_at_length_is_cut() {
         lease_ms: 0,
         remaining_ms: 0,
         achieved: None,
-        ended: None,
-        refusal: Some(NotHeld { reason: "x".repeat(500_000), refused: true }),
+        in_place_ms: None,
+        ended: Some(Ended { why: too_long("x".repeat(500_000)), ..Ended::default() }),
     };
     agent.report_of(vec![fault]).await;
     let faults = |s: &Status| s.hosts.first().and_then(|h| h.report.clone()).unwrap().faults;
     let reported = |s: &Status| s.hosts.first().is_some_and(|h| h.report.is_some());
     let status = cluster.until(0, "has its report", reported).await;
-    assert_eq!(faults(&status)[0].refusal.as_ref().unwrap().reason.len(), MAX_TEXT);
+    let why = faults(&status)[0].ended.as_ref().unwrap().why.clone();
+    assert_eq!(why, too_long("x".repeat(MAX_TEXT)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! Two authorities at once, as the hosts see them.
 
-use squall_core::experiment::{EndReason, Incident, Severity, Verdict};
+use squall_core::experiment::{EndReason, IncidentKind, Severity, Verdict};
 use squall_core::ids::{ExperimentId, Leadership, NodeId};
 use squall_core::message::{Request, Response, Status, ToAgent};
 use squall_core::registry::Outcome;
@@ -52,8 +52,10 @@ async fn a_split_brain_that_a_host_shows_rolls_back_what_runs_and_is_left_to_a_p
     assert_eq!(record.verdict, Some(Verdict::Broken), "{record:?}");
     // h2 went on like that after h1's fault was gone, which is left to a person.
     assert!(record.incidents.iter().all(|i| i.severity == Severity::P1), "{record:?}");
-    let by_hand: Vec<bool> = record.incidents.iter().map(|i| i.is_by_hand()).collect();
+    let by_hand: Vec<bool> =
+        record.incidents.iter().map(|i| i.kind == IncidentKind::ManualIntervention).collect();
     assert_eq!(by_hand, [false, true], "{record:?}");
-    let told = |why: &String| why.starts_with(Incident::BY_HAND) && why.contains("h2 obey");
+    let told =
+        |why: &String| why.starts_with("manual intervention required") && why.contains("h2 obey");
     assert!(record.reasons.iter().any(told), "{record:?}");
 }

@@ -8,55 +8,18 @@
 use super::{
     Action, CONFIRM_MS, Host, LIFT_GRACE_MS, PROOF_MS, PROOF_RETRY_MS, RETRY_MS, Record, Token,
 };
-use crate::experiment::Ended;
+use crate::experiment::{Ended, Why};
 use crate::fault::Fault;
 use crate::hold::{Achieved, Hold, HolderReport, Protect};
 use crate::ids::{FaultId, LogIndex};
 use crate::leader::FRESH_MS;
-use crate::message::{FaultReport, HostPhase, NotHeld};
+use crate::message::{FaultReport, HostPhase};
 use crate::time::Time;
-
-/// What ended a fault.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Why {
-    /// The leader, or the person who injected it here.
-    Order,
-    /// Its time is over.
-    Deadline,
-    /// A stop.
-    Stop,
-    /// It was never in place: could not, or (true) would not.
-    NotHeld(String, bool),
-    /// Nobody renewed it.
-    Lease,
-    /// Its holder died.
-    HolderDied,
-    /// No coordinator was heard after it was put in place.
-    Unconfirmed,
-    /// The agent died while it was alive.
-    AgentRestarted,
-    /// A person's `squall lift` on the host.
-    Lifted,
-}
 
 impl Why {
     /// Ended as it was meant to.
     fn is_orderly(&self) -> bool {
-        matches!(self, Why::Order | Why::Deadline | Why::Stop)
-    }
-
-    fn words(&self) -> String {
-        match self {
-            Why::Order => Ended::ORDER.into(),
-            Why::Deadline => Ended::DEADLINE.into(),
-            Why::Stop => "stop".into(),
-            Why::NotHeld(reason, _) => reason.clone(),
-            Why::Lease => "lease ran out".into(),
-            Why::HolderDied => "holder died".into(),
-            Why::Unconfirmed => "no coordinator was heard after it was in place".into(),
-            Why::AgentRestarted => "agent restarted".into(),
-            Why::Lifted => "lifted by hand".into(),
-        }
+        matches!(self, Why::Order | Why::Deadline | Why::CameLate { .. } | Why::Stop)
     }
 }
 
@@ -73,12 +36,14 @@ pub(super) struct Live {
     pub(super) asker: Option<i32>,
     phase: Phase,
     achieved: Option<Achieved>,
+    /// When it came into place.
+    in_place: Option<Time>,
     /// Until when it was in place, by its holder's last words.
     let_go: Option<Time>,
-    /// For how long it must be in place to count as there for all its time: what a busy host needs until
-    /// then is no matter, a disk that hangs for most of it is.
+    /// The shortest time in place that still counts as the whole duration: a slow start is forgiven, a
+    /// hung disk is not.
     least_ms: u64,
-    /// For how long it can be in place, where it came so late that this is less.
+    /// What was left of its time when it came into place, where that was less.
     short_ms: Option<u64>,
 }
 
@@ -133,6 +98,7 @@ impl Live {
             asker: None,
             phase: Phase::Journaling,
             achieved: None,
+            in_place: None,
             let_go: None,
             least_ms,
             short_ms: None,
@@ -195,7 +161,7 @@ impl Live {
     pub(super) fn report(&self, now: Time, id: &FaultId) -> FaultReport {
         let ended = match &self.phase {
             Phase::Reverting { why, .. } if self.is_stuck() => Some(Ended {
-                why: why.words(),
+                why: why.clone(),
                 achieved: self.achieved.clone(),
                 lift_ms: 0,
                 residue: self.left().to_vec(),
@@ -210,9 +176,9 @@ impl Live {
             phase: self.host_phase(),
             lease_ms: now.until(self.lease_until),
             remaining_ms: now.until(self.deadline),
+            in_place_ms: self.in_place.map(|since| now.since(since)),
             achieved: self.achieved.clone(),
             ended,
-            refusal: None,
         }
     }
 }
@@ -226,7 +192,7 @@ impl Host {
     }
 
     /// A fault of an earlier life: over, but what is left of it must be looked for.
-    pub(super) fn revive_as_lost(&mut self, now: Time, id: FaultId, start: LogIndex, why: Why) {
+    pub(super) fn revive_as_lost(&mut self, now: Time, id: FaultId, start: LogIndex) {
         let step = Step::proving(now, true);
         let live = Live {
             start,
@@ -236,8 +202,9 @@ impl Host {
             deadline: now,
             local: false,
             asker: None,
-            phase: Phase::Reverting { why, since: now, step },
+            phase: Phase::Reverting { why: Why::AgentRestarted, since: now, step },
             achieved: None,
+            in_place: None,
             let_go: None,
             least_ms: 0,
             short_ms: None,
@@ -262,7 +229,10 @@ impl Host {
                 self.actions.push_back(Action::Start(Box::new(hold)));
             }
             (Phase::Journaling, Err(reason)) => {
-                let why = Why::NotHeld(format!("the journal cannot be written: {reason}"), false);
+                let why = Why::NotHeld {
+                    reason: format!("the journal cannot be written: {reason}"),
+                    refused: false,
+                };
                 self.close(now, id, why, now, Vec::new());
             }
             (Phase::Applying | Phase::Held { .. } | Phase::Reverting { .. }, _) => {}
@@ -277,6 +247,7 @@ impl Host {
             HolderReport::Held(achieved) => {
                 live.achieved = Some(achieved);
                 if live.phase == Phase::Applying {
+                    live.in_place = Some(now);
                     live.short_ms =
                         Some(now.until(live.deadline)).filter(|left| *left < live.least_ms);
                     let network = live.spec.as_ref().is_some_and(|s| s.traffic().is_some());
@@ -294,7 +265,7 @@ impl Host {
                 self.revert(now, id, why);
             }
             HolderReport::Failed(failure) => {
-                self.revert(now, id, Why::NotHeld(failure.to_string(), false));
+                self.revert(now, id, Why::NotHeld { reason: failure.to_string(), refused: false });
             }
         }
     }
@@ -327,7 +298,7 @@ impl Host {
     /// A holder could not be started at all; nothing was touched.
     pub fn handle_not_started(&mut self, now: Time, id: &FaultId, reason: String) {
         self.expire(now);
-        self.revert(now, id, Why::NotHeld(reason, false));
+        self.revert(now, id, Why::NotHeld { reason, refused: false });
         self.handle_gone(now, id);
     }
 
@@ -374,7 +345,7 @@ impl Host {
                 return;
             }
             Phase::Applying | Phase::Held { .. } => {
-                let patient = why.is_orderly() || matches!(why, Why::NotHeld(..) | Why::Lifted);
+                let patient = why.is_orderly() || matches!(why, Why::NotHeld { .. } | Why::Lifted);
                 let action = if patient { Action::Lift } else { Action::Kill };
                 self.actions.push_back(action(id.clone()));
                 Step::AwaitHolder { kill_at: now.plus(LIFT_GRACE_MS), killed: !patient }
@@ -434,22 +405,18 @@ impl Host {
         let mut report = live.report(now, id);
         report.lease_ms = 0;
         report.remaining_ms = 0;
+        report.in_place_ms = None;
         report.phase = match &why {
-            Why::NotHeld(..) => HostPhase::NotHeld,
+            Why::NotHeld { .. } => HostPhase::NotHeld,
             why if why.is_orderly() => HostPhase::Clean,
             _ => HostPhase::Lost,
         };
-        if let Why::NotHeld(reason, refused) = &why {
-            report.refusal = Some(NotHeld { reason: reason.clone(), refused: *refused });
-        }
         let lift_ms = now.since(since);
-        let words = match (&why, live.short_ms) {
-            (Why::Deadline, Some(ms)) => {
-                format!("{}, {ms} ms after it was in place at last", Ended::DEADLINE)
-            }
-            _ => why.words(),
+        let why = match (why, live.short_ms) {
+            (Why::Deadline, Some(in_place_ms)) => Why::CameLate { in_place_ms },
+            (why, _) => why,
         };
-        report.ended = Some(Ended { why: words, achieved: live.achieved, lift_ms, residue });
+        report.ended = Some(Ended { why, achieved: live.achieved, lift_ms, residue });
         self.over.insert(id.clone(), report);
         self.end_for_ever(id, live.start);
         self.persist(Token::Note, vec![Record::Ended(id.clone(), live.start)]);
@@ -467,6 +434,6 @@ impl Host {
         reason: String,
     ) {
         self.live.insert(id.clone(), Live::new(start, spec, u64::MAX, Time::FAR, Time::FAR, 0));
-        self.close(now, &id, Why::NotHeld(reason, true), now, Vec::new());
+        self.close(now, &id, Why::NotHeld { reason, refused: true }, now, Vec::new());
     }
 }

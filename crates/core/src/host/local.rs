@@ -1,7 +1,8 @@
 //! Faults that a person injects on this host alone: no leader, the person's presence is the lease.
 
+use super::Host;
 use super::fault::Live;
-use super::{Host, Why};
+use crate::experiment::Why;
 use crate::fault::Fault;
 use crate::ids::{FaultId, LogIndex, StopId};
 use crate::time::Time;

@@ -22,7 +22,6 @@ use crate::policy::Policy;
 use crate::time::Time;
 
 use fault::Live;
-pub use fault::Why;
 pub use local::LocalRefusal;
 pub use record::Record;
 use stop::Pending;

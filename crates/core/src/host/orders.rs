@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::fault::Live;
-use super::{Host, LocalRefusal, MAX_LIVE, Record, Token, Why};
+use super::{Host, LocalRefusal, MAX_LIVE, Record, Token};
+use crate::experiment::Why;
 use crate::fault::Fault;
 use crate::ids::{ExperimentId, FaultId, Leadership, LogIndex, StopId};
 use crate::message::{Apply, Orders, Sync};

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Host, Token, Why};
-use crate::experiment::Ended;
+use super::{Host, Token};
+use crate::experiment::{Ended, Why};
 use crate::fence::Resume;
 use crate::ids::{FaultId, LogIndex, StopId};
 use crate::message::{FaultReport, HostPhase};
@@ -29,16 +29,15 @@ pub enum Record {
 /// How a fault ended of which an earlier life of the agent saw the end, and could not tell it: it is
 /// gone, which was proven, and nobody knows more.
 fn forgotten(id: &FaultId) -> FaultReport {
-    let why = "it ended before this agent started".to_owned();
     FaultReport {
         id: id.clone(),
         kind: None,
         phase: HostPhase::Lost,
         lease_ms: 0,
         remaining_ms: 0,
+        in_place_ms: None,
         achieved: None,
-        ended: Some(Ended { why, ..Ended::default() }),
-        refusal: None,
+        ended: Some(Ended { why: Why::Forgotten, ..Ended::default() }),
     }
 }
 
@@ -80,7 +79,7 @@ impl Host {
             }
         }
         for (id, start) in open {
-            self.revive_as_lost(now, id, start, Why::AgentRestarted);
+            self.revive_as_lost(now, id, start);
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Action, Host, RETRY_MS, Record, Token, Why};
+use super::{Action, Host, RETRY_MS, Record, Token};
+use crate::experiment::Why;
 use crate::ids::{FaultId, StopId};
 use crate::message::{Latched, Receipt};
 use crate::time::Time;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::experiment::Ended;
+use crate::experiment::Why;
 use crate::fault::{Cpu, Direction, Fault, Kind, Partition, Traffic};
 use crate::fence::Resume;
 use crate::hold::{Achieved, HolderReport};
@@ -494,8 +494,11 @@ fn of_an_experiment_that_the_policy_refuses_in_part_nothing_is_begun() {
     let report = b.host.report(b.now);
     let reason = |experiment, fault| {
         let id = FaultId { fault, ..id(experiment) };
-        let found = report.faults.iter().find(|f| f.id == id).and_then(|f| f.refusal.as_ref());
-        found.map(|refusal| (refusal.refused, refusal.reason.clone()))
+        let found = report.faults.iter().find(|f| f.id == id).and_then(|f| f.ended.as_ref());
+        match &found?.why {
+            Why::NotHeld { reason, refused } => Some((*refused, reason.clone())),
+            _ => None,
+        }
     };
     let not_allowed = "policy: partition is not allowed on this host (allowed: cpu)".to_owned();
     for fault in [0, 1] {
@@ -533,7 +536,7 @@ fn what_a_person_injected_is_told_however_much_has_ended_here() {
     b.settle();
     b.wait(1_000);
     let told = b.host.take_over(&own).and_then(|report| report.ended);
-    assert_eq!(told.map(|ended| ended.why), Some(Ended::DEADLINE.to_owned()));
+    assert_eq!(told.map(|ended| ended.why), Some(Why::Deadline));
 }
 
 #[test]
@@ -582,8 +585,8 @@ fn what_comes_into_place_late_was_not_there_for_all_its_time() {
         let report = b.host.report(b.now);
         let ended = report.faults.iter().find(|f| f.id == id(7)).and_then(|f| f.ended.clone());
         let why = ended.expect("it is over").why;
-        assert_eq!(why == Ended::DEADLINE, whole, "{late_s} s: {why}");
-        assert!(whole || why == "deadline, 40000 ms after it was in place at last", "{why}");
+        let expected = if whole { Why::Deadline } else { Why::CameLate { in_place_ms: 40_000 } };
+        assert_eq!(why, expected, "{late_s} s");
     }
 }
 

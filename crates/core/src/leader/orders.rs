@@ -129,7 +129,7 @@ fn orders(stand: Stand<'_>, host: &HostName, report: &Report, echo: Time) -> Ord
                 let in_log = |r: &ExperimentRecord| match r.faults.get(&fault.id) {
                     Some(FaultState::Pending | FaultState::Held(_)) => false,
                     // What was seen since is still to be noted.
-                    Some(FaultState::Stuck(_) | FaultState::Lapsed) => false,
+                    Some(FaultState::Stuck(_) | FaultState::Lapsed(_)) => false,
                     Some(
                         FaultState::Clean(_) | FaultState::Lost(_) | FaultState::NotHeld { .. },
                     )

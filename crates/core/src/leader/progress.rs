@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{FRESH_MS, Leader, NOT_AFTER_MS, PATIENCE_MS};
-use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase};
+use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase, Why};
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
 use crate::policy::{Beside, Policy};
@@ -28,7 +28,12 @@ impl Leader {
             };
             seen.clip(record.faults.len());
             if news(known, &seen) {
-                commands.push(Command::Observe { fault: fault.id.clone(), state: seen });
+                let in_place_ms = fault.in_place_ms;
+                commands.push(Command::Observe {
+                    fault: fault.id.clone(),
+                    state: seen,
+                    in_place_ms,
+                });
             }
         }
         for command in commands {
@@ -241,14 +246,14 @@ impl Leader {
                     "{} fault {}: {}, and something is left",
                     id.host, id.fault, ended.why
                 )),
-                FaultState::Lapsed if !safety.continue_on_loss => {
+                FaultState::Lapsed(_) if !safety.continue_on_loss => {
                     EndReason::FaultLost(format!("{} fault {}: not heard of", id.host, id.fault))
                 }
                 FaultState::Pending
                 | FaultState::Held(_)
                 | FaultState::Clean(_)
                 | FaultState::Lost(_)
-                | FaultState::Lapsed => continue,
+                | FaultState::Lapsed(_) => continue,
             };
             return Some(Command::End { id: record.id, why });
         }
@@ -325,9 +330,8 @@ impl Leader {
             }
         }
         for fault in absent {
-            let why = Ended::ABSENT.to_owned();
-            let state = FaultState::Clean(Ended { why, ..Ended::default() });
-            self.propose(now, Command::Observe { fault, state });
+            let state = FaultState::Clean(Ended { why: Why::Absent, ..Ended::default() });
+            self.propose(now, Command::Observe { fault, state, in_place_ms: None });
         }
     }
 
@@ -348,7 +352,7 @@ impl Leader {
                 | FaultState::Lost(_)
                 | FaultState::Stuck(_)
                 | FaultState::NotHeld { .. }
-                | FaultState::Lapsed => continue,
+                | FaultState::Lapsed(_) => continue,
             };
             let listed = self.listed.get(id).copied().unwrap_or(self.since);
             if now.since(ordered_last.max(listed)) > wait_ms {
@@ -356,7 +360,8 @@ impl Leader {
             }
         }
         for fault in lapsed {
-            self.propose(now, Command::Observe { fault, state: FaultState::Lapsed });
+            let state = FaultState::Lapsed(None);
+            self.propose(now, Command::Observe { fault, state, in_place_ms: None });
         }
     }
 
@@ -412,11 +417,11 @@ fn state_of(fault: &FaultReport) -> Option<FaultState> {
         HostPhase::Lost => Some(FaultState::Lost(ended())),
         HostPhase::Stuck => Some(FaultState::Stuck(ended())),
         HostPhase::NotHeld => {
-            let refusal = fault.refusal.clone();
-            Some(FaultState::NotHeld {
-                reason: refusal.as_ref().map(|r| r.reason.clone()).unwrap_or_default(),
-                refused: refusal.is_some_and(|r| r.refused),
-            })
+            let (reason, refused) = match ended().why {
+                Why::NotHeld { reason, refused } => (reason, refused),
+                other => (other.to_string(), false),
+            };
+            Some(FaultState::NotHeld { reason, refused })
         }
     }
 }
@@ -426,7 +431,7 @@ fn news(known: &FaultState, seen: &FaultState) -> bool {
     match (known, seen) {
         (FaultState::Held(_), FaultState::Held(_)) => false,
         (FaultState::Stuck(_), FaultState::Stuck(_)) => false,
-        (FaultState::Stuck(_) | FaultState::Lapsed, _) => known != seen && seen.is_over(),
+        (FaultState::Stuck(_) | FaultState::Lapsed(_), _) => known != seen && seen.is_over(),
         (known, _) if known.is_over() => false,
         (known, seen) => known != seen,
     }

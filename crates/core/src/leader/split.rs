@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{HEAL_MS, Leader, MAX_EVIDENCE};
 use crate::clip::cut;
-use crate::experiment::{EndReason, ExperimentRecord, FaultState, Incident, Phase, Severity};
+use crate::experiment::{
+    EndReason, ExperimentRecord, FaultState, Incident, IncidentKind, Phase, Severity,
+};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
 use crate::views::{Authority, Judgement};
@@ -20,6 +22,10 @@ pub(super) struct Split {
     stands: bool,
     /// Hosts and coordinators that led or obeyed while it was seen.
     witnesses: BTreeSet<String>,
+}
+
+fn has(record: &ExperimentRecord, kind: IncidentKind) -> bool {
+    record.incidents.iter().any(|incident| incident.kind == kind)
 }
 
 impl Leader {
@@ -85,19 +91,21 @@ impl Leader {
             return false;
         }
         if safety.expects_split {
-            let told = record.incidents.iter().any(Incident::is_expected);
+            let kind = IncidentKind::ExpectedSplitBrain;
+            let told = has(record, kind);
             if told || record.phase > Phase::Recovering {
                 return false;
             }
-            let what = format!("{}: {evidence}", Incident::EXPECTED);
-            let incident = Incident { at: wall, severity: Severity::P4, what };
+            let what = format!("split-brain, as the experiment expects: {evidence}");
+            let incident = Incident { at: wall, severity: Severity::P4, kind, what };
             self.propose(now, Command::Report { id: record.id, incident });
             return true;
         }
         let unknown = record.incidents.iter().all(|known| known.severity != Severity::P1);
         let (id, what) = (record.id, format!("split-brain: {evidence}"));
         if !record.incidents.iter().any(|known| known.what == what) {
-            let incident = Incident { at: wall, severity: Severity::P1, what };
+            let kind = IncidentKind::SplitBrain;
+            let incident = Incident { at: wall, severity: Severity::P1, kind, what };
             self.propose(now, Command::Report { id, incident });
         }
         if safety.auto_rollback && record.ending.is_none() {
@@ -118,7 +126,8 @@ impl Leader {
         in_phase_ms: u64,
         registry: &Registry,
     ) -> bool {
-        let reported = record.incidents.iter().any(Incident::is_by_hand);
+        let kind = IncidentKind::ManualIntervention;
+        let reported = has(record, kind);
         if record.phase != Phase::Recovering || record.is_stopped() || reported {
             return false;
         }
@@ -127,19 +136,18 @@ impl Leader {
         };
         let ours = self.may_be_ours(record, registry);
         let known_ms = in_phase_ms.min(now.since(split.since));
-        // Whose cause nobody knows is waited for as long, and told with the verdict.
+        // Where nobody can say whether it still stands, it is waited for as long, and left to the verdict.
         if (ours && in_phase_ms >= HEAL_MS) || (!split.stands && known_ms >= HEAL_MS) {
             return false;
         }
         let healed_ms = known_ms.min(now.since(self.hurt));
         if split.stands && healed_ms >= HEAL_MS {
             let what = format!(
-                "{}: the split-brain still stands {} s after the heal: {}",
-                Incident::BY_HAND,
+                "manual intervention required: the split-brain still stands {} s after the heal: {}",
                 HEAL_MS / 1_000,
                 split.evidence
             );
-            let incident = Incident { at: wall, severity: Severity::P1, what };
+            let incident = Incident { at: wall, severity: Severity::P1, kind, what };
             self.propose(now, Command::Report { id: record.id, incident });
         }
         true
@@ -147,7 +155,8 @@ impl Leader {
 
     /// Whether some fault of anybody's may be in place. `hurt` says when that was seen last, of others.
     fn may_be_ours(&self, record: &ExperimentRecord, registry: &Registry) -> bool {
-        let left = |state: &FaultState| matches!(state, FaultState::Stuck(_) | FaultState::Lapsed);
+        let left =
+            |state: &FaultState| matches!(state, FaultState::Stuck(_) | FaultState::Lapsed(_));
         self.anybody_hurts(registry) || record.faults.values().any(left)
     }
 
@@ -170,14 +179,14 @@ impl Leader {
 
     /// Whether an earlier leader saw one that was asked for, and this one has not seen the whole since.
     pub(super) fn inherits_split(&self, record: &ExperimentRecord) -> bool {
-        let seen = record.incidents.iter().any(Incident::is_expected);
+        let seen = has(record, IncidentKind::ExpectedSplitBrain);
         seen && self.split.is_none() && !self.clear
     }
 
     /// What keeps a verdict from being `held`: a split-brain of which no heal was seen, and that nobody can
     /// lay at a person's door.
     pub(super) fn unhealed(&self, record: &ExperimentRecord) -> Option<String> {
-        let told = record.incidents.iter().any(Incident::is_by_hand) || record.is_stopped();
+        let told = has(record, IncidentKind::ManualIntervention) || record.is_stopped();
         if told || record.phase != Phase::Recovering {
             return None;
         }

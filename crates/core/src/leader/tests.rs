@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::experiment::{
-    EndReason, Ended, Experiment, ExperimentRecord, FaultState, Incident, Placement, Safety,
-    Severity, Verdict,
+    EndReason, Ended, Experiment, ExperimentRecord, FaultState, IncidentKind, Placement, Safety,
+    Severity, Verdict, Why,
 };
 use crate::fault::{Cpu, Fault, Kind};
 use crate::hold::Achieved;
 use crate::ids::{AgentRun, CommandId, FaultId, LogIndex, NodeId};
-use crate::message::{FaultReport, HostPhase, NotHeld, Orders};
+use crate::message::{FaultReport, HostPhase, Orders};
 use crate::probe::{Expect, ProbeKind, ProbeSpec, Stage, Tally, Vantage};
 use crate::registry::{Entry, HostRecord, Outcome};
 use crate::views::{Authority, Judgement, PartitionKind};
 
 const LEASE: u64 = 5_000;
+/// How an incident is told that no rollback ends.
+const BY_HAND: &str = "manual intervention required";
 
 fn name(host: usize) -> HostName {
     format!("h{host}").parse().expect("a host name")
@@ -37,35 +39,33 @@ fn achieved(bit: bool) -> Option<Achieved> {
     Some(Achieved { bit, ..Achieved::default() })
 }
 
-fn ended(why: &str) -> Option<Ended> {
-    Some(Ended { why: why.into(), achieved: achieved(true), ..Ended::default() })
+fn ended(why: Why) -> Option<Ended> {
+    Some(Ended { why, achieved: achieved(true), ..Ended::default() })
 }
 
 /// A fault as its host would report it.
 fn fault(id: FaultId, phase: HostPhase) -> FaultReport {
     let over = match phase {
-        HostPhase::Clean => ended(Ended::DEADLINE),
-        HostPhase::Lost => ended("holder died"),
+        HostPhase::Clean => ended(Why::Deadline),
+        HostPhase::Lost => ended(Why::HolderDied),
         HostPhase::Stuck => {
-            let ended = ended("order").expect("it is");
+            let ended = ended(Why::Order).expect("it is");
             Some(Ended { residue: vec!["a table".into()], ..ended })
         }
-        HostPhase::Journaling
-        | HostPhase::Applying
-        | HostPhase::Held
-        | HostPhase::Reverting
-        | HostPhase::NotHeld => None,
+        HostPhase::Journaling | HostPhase::Applying | HostPhase::Held | HostPhase::Reverting => {
+            None
+        }
+        HostPhase::NotHeld => ended(Why::NotHeld { reason: "policy".into(), refused: true }),
     };
-    let refused = NotHeld { reason: "policy".into(), refused: true };
     FaultReport {
         id,
         kind: None,
         phase,
         lease_ms: LEASE,
         remaining_ms: 60_000,
+        in_place_ms: None,
         achieved: achieved(true),
         ended: over,
-        refusal: (phase == HostPhase::NotHeld).then_some(refused),
     }
 }
 
@@ -173,7 +173,7 @@ impl Bench {
     fn commit(&mut self, command: Command) -> Outcome {
         self.commands += 1;
         let id = CommandId(uuid::Uuid::from_u128(self.commands));
-        let entry = Entry { id, at: WallTime(0), by: "test".into(), command };
+        let entry = Entry { id, at: WallTime(self.now.0), by: "test".into(), command };
         let index = LogIndex(self.registry.applied.0 + 1);
         let outcome = self.registry.apply(index, &entry);
         self.leader.handle_change(self.now);
@@ -225,7 +225,7 @@ impl Bench {
 
     fn end(&mut self, ok: bool) {
         for token in std::mem::take(&mut self.rounds) {
-            self.leader.handle_round(self.now, WallTime(0), token, ok, &self.registry);
+            self.leader.handle_round(self.now, WallTime(self.now.0), token, ok, &self.registry);
         }
         self.drain();
     }
@@ -482,7 +482,8 @@ fn a_drained_hosts_fault_is_lifted_and_the_verdict_does_not_hide_it() {
     b.report_all();
     b.tick();
     assert_eq!(b.orders_for(1)[0].lift, [fault_id(1, 1)]);
-    let by_order = FaultReport { ended: ended("order"), ..fault(fault_id(1, 1), HostPhase::Clean) };
+    let by_order =
+        FaultReport { ended: ended(Why::Order), ..fault(fault_id(1, 1), HostPhase::Clean) };
     b.lists(1, vec![by_order]);
     b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
     let (verdict, reasons) = b.verdict(1);
@@ -569,10 +570,33 @@ fn each_end_has_its_verdict() {
 #[test]
 fn a_fault_that_was_not_seen_to_bite_makes_no_held() {
     let mut b = Bench::injecting(&[1]);
-    let blunt = Ended { achieved: achieved(false), ..ended(Ended::DEADLINE).expect("it is") };
+    let blunt = Ended { achieved: achieved(false), ..ended(Why::Deadline).expect("it is") };
     let clean = fault(fault_id(1, 1), HostPhase::Clean);
     b.lists(1, vec![FaultReport { ended: Some(blunt), ..clean }]);
     assert_eq!(b.verdict(1).0, Verdict::Unknown);
+}
+
+#[test]
+fn faults_that_were_hardly_there_together_make_no_held() {
+    for (apart_ms, expected) in [(8_000, Verdict::Held), (12_000, Verdict::Unknown)] {
+        let mut b = Bench::injecting(&[1, 2]);
+        // Told late, as by the report that the next leader gets.
+        let holds = |host, ms| FaultReport {
+            in_place_ms: Some(ms),
+            ..fault(fault_id(1, host), HostPhase::Held)
+        };
+        b.lists(1, vec![holds(1, 2_000)]);
+        b.tick();
+        b.wait(apart_ms - 2_000 + 500);
+        b.lists(1, vec![holds(1, apart_ms + 500)]);
+        b.lists(2, vec![holds(2, 500)]);
+        b.tick();
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+        b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
+        let (verdict, why) = b.verdict(1);
+        assert_eq!(verdict, expected, "{apart_ms}: {why}");
+        assert_eq!(why.contains("not all of them were there"), expected != Verdict::Held);
+    }
 }
 
 #[test]
@@ -581,7 +605,8 @@ fn a_stop_is_the_verdict_whatever_else_was_seen() {
     b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
     b.tick();
     b.commit(Command::Stop(stop(1)));
-    let by_stop = FaultReport { ended: ended("stop"), ..fault(fault_id(1, 1), HostPhase::Clean) };
+    let by_stop =
+        FaultReport { ended: ended(Why::Stop), ..fault(fault_id(1, 1), HostPhase::Clean) };
     b.lists(1, vec![by_stop]);
     assert_eq!(b.verdict(1).0, Verdict::Stopped);
 }
@@ -599,7 +624,7 @@ fn after_a_stop_all_nobody_waits_for_probes() {
     b.commit(Command::Stop(stop(1)));
     b.lists(
         1,
-        vec![FaultReport { ended: ended("stop"), ..fault(fault_id(1, 1), HostPhase::Clean) }],
+        vec![FaultReport { ended: ended(Why::Stop), ..fault(fault_id(1, 1), HostPhase::Clean) }],
     );
     b.wait(1_500);
     assert_eq!(b.phase(1), Phase::Settled);
@@ -622,7 +647,8 @@ fn a_host_speaks_for_itself_alone() {
 #[test]
 fn a_stop_that_only_a_host_has_heard_makes_no_held() {
     let mut b = Bench::injecting(&[1]);
-    let by_stop = FaultReport { ended: ended("stop"), ..fault(fault_id(1, 1), HostPhase::Clean) };
+    let by_stop =
+        FaultReport { ended: ended(Why::Stop), ..fault(fault_id(1, 1), HostPhase::Clean) };
     b.lists(1, vec![by_stop]);
     assert_eq!(b.verdict(1).0, Verdict::Unknown);
 }
@@ -674,7 +700,7 @@ fn a_silent_host_lapses_once_every_lease_is_over_and_not_before() {
     b.wait(LEASE + NOT_AFTER_MS - 1_000);
     assert!(matches!(b.record(1).faults[&fault_id(1, 1)], FaultState::Held(_)));
     b.wait(2_000);
-    assert_eq!(b.record(1).faults[&fault_id(1, 1)], FaultState::Lapsed);
+    assert!(matches!(b.record(1).faults[&fault_id(1, 1)], FaultState::Lapsed(_)));
     assert!(matches!(b.record(1).ending, Some(EndReason::FaultLost(_))));
     b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
     assert_eq!(b.verdict(1).0, Verdict::Unknown);
@@ -705,7 +731,7 @@ fn a_new_leader_waits_out_the_leases_of_the_one_before() {
     b.wait(LEASE + NOT_AFTER_MS - 500);
     assert!(matches!(b.record(1).faults[&fault_id(1, 1)], FaultState::Held(_)));
     b.wait(1_000);
-    assert_eq!(b.record(1).faults[&fault_id(1, 1)], FaultState::Lapsed);
+    assert!(matches!(b.record(1).faults[&fault_id(1, 1)], FaultState::Lapsed(_)));
 }
 
 #[test]
@@ -737,7 +763,7 @@ fn a_stop_that_was_faster_than_the_order_leaves_nothing_to_wait_for() {
     (report.digest, report.armed) = (digest, false);
     assert_eq!(b.verdict(1).0, Verdict::Stopped);
     let FaultState::Clean(ended) = &b.record(1).faults[&fault_id(1, 1)] else { panic!() };
-    assert_eq!((ended.why.as_str(), &ended.achieved), (Ended::ABSENT, &None));
+    assert_eq!((&ended.why, &ended.achieved), (&Why::Absent, &None));
     assert!(b.record(1).reserved.is_empty());
 }
 
@@ -1129,7 +1155,11 @@ fn a_split_brain_rolls_back_where_nobody_asked_for_it() {
         b.judge(&split());
         b.wait(3_000);
         let record = b.record(1);
-        let told: Vec<_> = record.incidents.iter().map(|i| (i.severity, i.is_expected())).collect();
+        let told: Vec<_> = record
+            .incidents
+            .iter()
+            .map(|i| (i.severity, i.kind == IncidentKind::ExpectedSplitBrain))
+            .collect();
         let severity = if expected { Severity::P4 } else { Severity::P1 };
         assert_eq!(told, [(severity, expected)]);
         let ends = matches!(record.ending, Some(EndReason::SplitBrain(_)));
@@ -1173,11 +1203,10 @@ fn a_split_brain_that_stands_after_the_heal_asks_for_a_person() {
             b.wait(3_000);
         }
         let (verdict, why) = b.verdict(1);
-        assert_eq!(why.matches(Incident::BY_HAND).count(), usize::from(!goes), "{why}");
+        assert_eq!(why.matches(BY_HAND).count(), usize::from(!goes), "{why}");
         let broken = !goes || !expected;
         assert_eq!(verdict, if broken { Verdict::Broken } else { Verdict::Held }, "{why}");
-        let by_hand =
-            |c: &&Command| matches!(c, Command::Report { incident, .. } if incident.is_by_hand());
+        let by_hand = |c: &&Command| matches!(c, Command::Report { incident, .. } if incident.kind == IncidentKind::ManualIntervention);
         assert_eq!(b.proposed.iter().filter(by_hand).count(), usize::from(!goes));
     }
 }
@@ -1226,7 +1255,7 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
     b.wait(HEAL_MS - 5_000);
     b.judge(&split());
     b.wait(5_000);
-    assert!(b.verdict(1).1.contains(Incident::BY_HAND));
+    assert!(b.verdict(1).1.contains(BY_HAND));
     // Not seen again: nobody knows, and nothing else is said of it.
     let mut b = recovering_split();
     b.judge(&missing);
@@ -1281,7 +1310,7 @@ fn a_split_brain_counts_as_standing_only_for_as_long_as_it_was_seen() {
 
 /// Whether a person was asked for.
 fn by_hand(b: &Bench) -> bool {
-    b.record(1).incidents.iter().any(Incident::is_by_hand)
+    b.record(1).incidents.iter().any(|i| i.kind == IncidentKind::ManualIntervention)
 }
 
 #[test]
@@ -1341,7 +1370,7 @@ fn a_split_brain_that_was_asked_for_and_shows_after_the_faults_is_told_too() {
     assert_eq!(b.phase(1), Phase::Recovering);
     b.judge(&split());
     b.wait(1_000);
-    assert!(b.record(1).incidents.iter().any(Incident::is_expected));
+    assert!(b.record(1).incidents.iter().any(|i| i.kind == IncidentKind::ExpectedSplitBrain));
 }
 
 #[test]
@@ -1402,7 +1431,7 @@ fn a_split_brain_is_left_to_nobody_while_a_fault_may_cause_it() {
         let (verdict, why) = b.verdict(1);
         assert_eq!(verdict, Verdict::Unknown, "{cause}: {why}");
         assert!(why.contains("a fault that is in place may cause it"), "{cause}: {why}");
-        assert!(!why.contains(Incident::BY_HAND), "{cause}: {why}");
+        assert!(!why.contains(BY_HAND), "{cause}: {why}");
     }
     // From when the last of them is gone it has as long as ever.
     let mut b = recovering_split();
@@ -1413,7 +1442,7 @@ fn a_split_brain_is_left_to_nobody_while_a_fault_may_cause_it() {
     b.wait(HEAL_MS - 2_000);
     assert_eq!(b.record(1).verdict, None);
     b.wait(4_000);
-    assert!(b.verdict(1).1.contains(Incident::BY_HAND));
+    assert!(b.verdict(1).1.contains(BY_HAND));
 }
 
 #[test]

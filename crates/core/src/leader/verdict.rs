@@ -1,11 +1,12 @@
 //! What an experiment has shown.
 
-use super::Leader;
 use super::progress::describe;
+use super::{FRESH_MS, Leader};
 use crate::experiment::{
-    EndReason, Ended, ExperimentRecord, FaultState, Incident, MAX_REASON, MAX_REASONS,
-    ProbeOutcome, Severity, Verdict,
+    EndReason, ExperimentRecord, FaultState, IncidentKind, MAX_REASON, MAX_REASONS, ProbeOutcome,
+    Verdict, Why,
 };
+use crate::ids::FaultId;
 use crate::probe::{Expect, Stage, Steadiness};
 use crate::registry::Command;
 
@@ -56,96 +57,136 @@ impl Leader {
     }
 }
 
+/// One thing that was found, and what it makes of the verdict.
+struct Finding {
+    verdict: Verdict,
+    words: String,
+    /// Whoever stopped the experiment is told all the same.
+    matters_after_a_stop: bool,
+}
+
+impl Finding {
+    fn new(verdict: Verdict, words: impl Into<String>) -> Finding {
+        Finding { verdict, words: words.into(), matters_after_a_stop: false }
+    }
+
+    /// Somebody has to do something about it.
+    fn left(verdict: Verdict, words: impl Into<String>) -> Finding {
+        Finding { matters_after_a_stop: true, ..Finding::new(verdict, words) }
+    }
+}
+
 /// The worst finding wins: refused and stopped say why nothing was to be found; else broken,
-/// unknown, held. `held` needs every fault seen to bite for all its time, every stage steady,
-/// everything seen gone.
+/// unknown, held. `held` needs every fault seen to bite for all its time, all of them together, every
+/// stage steady, everything seen gone.
 pub(super) fn judge(
     record: &ExperimentRecord,
     probes: &[ProbeOutcome],
     unhealed: Option<String>,
 ) -> (Verdict, Vec<String>) {
-    let mut findings: Vec<(Verdict, String)> = Vec::new();
-    findings.extend(unhealed.map(|why| (Verdict::Unknown, why)));
+    let mut findings: Vec<Finding> =
+        unhealed.map(|why| Finding::new(Verdict::Unknown, why)).into_iter().collect();
     let mut stopped = None;
-    match &record.ending {
-        None => {}
-        Some(why @ (EndReason::Operator(_) | EndReason::StopAll)) => {
-            stopped = Some((Verdict::Stopped, why.to_string()));
-        }
-        Some(
-            why @ (EndReason::Preflight(_) | EndReason::HostRefused(..) | EndReason::NoBaseline(_)),
-        ) => stopped = Some((Verdict::Refused, why.to_string())),
-        Some(
-            why @ (EndReason::Deviated(_) | EndReason::FaultFailed(_) | EndReason::SplitBrain(_)),
-        ) => {
-            findings.push((Verdict::Broken, why.to_string()));
-        }
-        Some(why @ (EndReason::FaultLost(_) | EndReason::Unanswered(_))) => {
-            findings.push((Verdict::Unknown, why.to_string()));
-        }
-    }
-    let rolled_back = matches!(record.ending, Some(EndReason::SplitBrain(_)));
-    let untold = |i: &&Incident| i.severity == Severity::P1 && (!rolled_back || i.is_by_hand());
-    for incident in record.incidents.iter().filter(untold) {
-        findings.push((Verdict::Broken, incident.what.clone()));
-    }
-    for (id, state) in &record.faults {
-        let place = format!("{} fault {}", id.host, id.fault);
-        let finding = match state {
-            FaultState::Clean(ended) if record.ending.is_none() && ended.came_late() => {
-                (Verdict::Unknown, format!("{place} came into place late: {}", ended.why))
+    if let Some(why) = &record.ending {
+        match why {
+            EndReason::Operator(_) | EndReason::StopAll => stopped = Some(Verdict::Stopped),
+            EndReason::Preflight(_) | EndReason::HostRefused(..) | EndReason::NoBaseline(_) => {
+                stopped = Some(Verdict::Refused);
             }
-            // By a stop that the log has not heard of yet, say, or because its host was drained.
-            FaultState::Clean(ended) if record.ending.is_none() && ended.why != Ended::DEADLINE => {
-                let drained =
-                    if ended.why == Ended::ORDER { ", as its host was drained" } else { "" };
-                let why = &ended.why;
-                (Verdict::Unknown, format!("{place} was lifted before its time: {why}{drained}"))
+            EndReason::Deviated(_) | EndReason::FaultFailed(_) | EndReason::SplitBrain(_) => {
+                findings.push(Finding::new(Verdict::Broken, why.to_string()));
             }
-            FaultState::Clean(ended) => match &ended.achieved {
-                Some(achieved) if achieved.bit => continue,
-                Some(_) | None => (Verdict::Unknown, format!("{place} was not seen to bite")),
-            },
-            FaultState::Lost(ended) => {
-                (Verdict::Unknown, format!("{place} was lost: {}", ended.why))
-            }
-            FaultState::Stuck(ended) => {
-                (Verdict::Unknown, format!("{place} is NOT CLEAN: {}", ended.residue.join("; ")))
-            }
-            FaultState::NotHeld { reason, .. } => {
-                (Verdict::Broken, format!("{place} was not held: {reason}"))
-            }
-            FaultState::Lapsed => {
-                (Verdict::Unknown, format!("{place} lapsed by time, nobody saw it go"))
-            }
-            FaultState::Pending | FaultState::Held(_) => {
-                (Verdict::Unknown, format!("{place} was not seen"))
-            }
-        };
-        findings.push(finding);
-    }
-    for probe in probes {
-        for (stage, tally, steadiness) in &probe.stages {
-            let words =
-                format!("probe `{}` {stage:?}: {}", probe.name, describe(tally)).to_lowercase();
-            match steadiness {
-                Steadiness::Steady => {}
-                Steadiness::Unknown => findings.push((Verdict::Unknown, words)),
-                Steadiness::Deviated => findings.push((Verdict::Broken, words)),
+            EndReason::FaultLost(_) | EndReason::Unanswered(_) => {
+                findings.push(Finding::new(Verdict::Unknown, why.to_string()));
             }
         }
     }
-    if let Some((verdict, why)) = stopped {
-        let counts = |text: &str| text.contains("NOT CLEAN") || text.starts_with(Incident::BY_HAND);
-        let rest = findings.into_iter().filter(|(_, text)| counts(text));
-        return (verdict, std::iter::once(why).chain(rest.map(|(_, text)| text)).collect());
+    findings.extend(of_incidents(record));
+    let whole = record.ending.is_none();
+    findings.extend(record.faults.iter().filter_map(|(id, state)| of_fault(id, state, whole)));
+    findings.extend(apart(record).filter(|_| whole));
+    findings.extend(probes.iter().flat_map(of_probe));
+    if let (Some(verdict), Some(why)) = (stopped, &record.ending) {
+        let rest = findings.into_iter().filter(|finding| finding.matters_after_a_stop);
+        return (verdict, std::iter::once(why.to_string()).chain(rest.map(|f| f.words)).collect());
     }
-    let verdict = findings.iter().map(|(v, _)| *v).max().unwrap_or(Verdict::Held);
+    let verdict = findings.iter().map(|f| f.verdict).max().unwrap_or(Verdict::Held);
     let reasons = if findings.is_empty() {
         let held = if probes.is_empty() { "" } else { "; the hypothesis held" };
         vec![format!("every fault bit and was seen lifted clean{held}")]
     } else {
-        findings.into_iter().map(|(_, text)| text).collect()
+        findings.into_iter().map(|f| f.words).collect()
     };
     (verdict, reasons)
+}
+
+fn of_incidents(record: &ExperimentRecord) -> impl Iterator<Item = Finding> {
+    let rolled_back = matches!(record.ending, Some(EndReason::SplitBrain(_)));
+    record.incidents.iter().filter_map(move |incident| match incident.kind {
+        IncidentKind::ManualIntervention => {
+            Some(Finding::left(Verdict::Broken, incident.what.clone()))
+        }
+        // The ending says it.
+        IncidentKind::SplitBrain if rolled_back => None,
+        IncidentKind::SplitBrain => Some(Finding::new(Verdict::Broken, incident.what.clone())),
+        IncidentKind::ExpectedSplitBrain => None,
+    })
+}
+
+/// What speaks against `held` in the end of one fault; `whole` where nothing ended the experiment early.
+fn of_fault(id: &FaultId, state: &FaultState, whole: bool) -> Option<Finding> {
+    let place = format!("{} fault {}", id.host, id.fault);
+    let unknown = |words: String| Some(Finding::new(Verdict::Unknown, format!("{place} {words}")));
+    match state {
+        FaultState::Clean(ended) => match (&ended.why, &ended.achieved) {
+            (Why::CameLate { .. }, _) if whole => {
+                unknown(format!("came into place late: {}", ended.why))
+            }
+            (Why::Order, _) if whole => {
+                unknown("was lifted before its time: order, as its host was drained".into())
+            }
+            (Why::Deadline, Some(achieved)) if whole && achieved.bit => None,
+            (Why::Deadline, _) if whole => unknown("was not seen to bite".into()),
+            // By a stop that the log has not heard of yet, say.
+            (why, _) if whole => unknown(format!("was lifted before its time: {why}")),
+            (_, Some(achieved)) if achieved.bit => None,
+            (_, _) => unknown("was not seen to bite".into()),
+        },
+        FaultState::Lost(ended) => unknown(format!("was lost: {}", ended.why)),
+        FaultState::Stuck(ended) => {
+            let words = format!("{place} is NOT CLEAN: {}", ended.residue.join("; "));
+            Some(Finding::left(Verdict::Unknown, words))
+        }
+        FaultState::NotHeld { reason, .. } => {
+            Some(Finding::new(Verdict::Broken, format!("{place} was not held: {reason}")))
+        }
+        FaultState::Lapsed(_) => unknown("lapsed by time, nobody saw it go".into()),
+        FaultState::Pending | FaultState::Held(_) => unknown("was not seen".into()),
+    }
+}
+
+/// Faults of one experiment are there at the same time, but for what is forgiven a slow start.
+fn apart(record: &ExperimentRecord) -> Option<Finding> {
+    let (first, last) = record.in_place?;
+    let apart_ms = last.0.saturating_sub(first.0);
+    let duration_ms = record.experiment.duration_ms;
+    let forgiven_ms = (duration_ms / 10 + FRESH_MS).min(duration_ms / 2);
+    (apart_ms > forgiven_ms).then(|| {
+        let words = "faults came into place one after the other: for";
+        let words = format!("{words} {apart_ms} of {duration_ms} ms not all of them were there");
+        Finding::new(Verdict::Unknown, words)
+    })
+}
+
+fn of_probe(probe: &ProbeOutcome) -> impl Iterator<Item = Finding> {
+    probe.stages.iter().filter_map(|(stage, tally, steadiness)| {
+        let verdict = match steadiness {
+            Steadiness::Steady => return None,
+            Steadiness::Unknown => Verdict::Unknown,
+            Steadiness::Deviated => Verdict::Broken,
+        };
+        let stage = format!("{stage:?}").to_lowercase();
+        let words = format!("probe `{}` {stage}: {}", probe.name, describe(tally));
+        Some(Finding::new(verdict, words))
+    })
 }

@@ -17,7 +17,7 @@ fn fault(experiment: ExperimentId, phase: HostPhase) -> FaultReport {
         remaining_ms: 1,
         achieved: None,
         ended: None,
-        refusal: None,
+        in_place_ms: None,
     }
 }
 

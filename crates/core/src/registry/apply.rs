@@ -66,7 +66,9 @@ impl Registry {
             Command::Submit { id, experiment } => self.submit(index, entry, *id, experiment),
             Command::Advance { id, from, to } => self.advance(index, entry.at, *id, *from, *to),
             Command::End { id, why } => self.end(index, entry.at, *id, why),
-            Command::Observe { fault, state } => self.observe(index, entry.at, fault, state),
+            Command::Observe { fault, state, in_place_ms } => {
+                self.observe(index, entry.at, fault, state, *in_place_ms)
+            }
             Command::Report { id, incident } => self.report(index, *id, incident),
             Command::Settle { id, verdict, reasons, probes } => {
                 self.settle(index, entry.at, *id, *verdict, reasons, probes)

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::apply::Applied;
 use super::{Entry, MAX_SETTLED, Outcome, Refusal, Registry};
 use crate::experiment::{
-    EndReason, Experiment, ExperimentRecord, FaultState, Incident, LEASE_MS, MAX_DURATION_MS,
-    MAX_INCIDENTS, MAX_NOTE, MAX_PLACEMENTS, MAX_STEPS, MAX_TIMELINE, Phase, ProbeOutcome,
-    TimelineEntry, Verdict,
+    EndReason, Ended, Experiment, ExperimentRecord, FaultState, Incident, IncidentKind, LEASE_MS,
+    MAX_DURATION_MS, MAX_INCIDENTS, MAX_NOTE, MAX_PLACEMENTS, MAX_STEPS, MAX_TIMELINE, Phase,
+    ProbeOutcome, TimelineEntry, Verdict,
 };
 use crate::ids::{ExperimentId, FaultId, LogIndex};
 use crate::radius::{self, Group, MAX_RUNNING};
@@ -55,6 +55,7 @@ impl Registry {
             timeline: Vec::new(),
             verdict: None,
             reasons: Vec::new(),
+            in_place: None,
         };
         record.note(entry.at, format!("submitted by {}", entry.by));
         self.experiments.insert(id, record);
@@ -231,6 +232,7 @@ impl Registry {
         at: WallTime,
         fault: &FaultId,
         state: &FaultState,
+        in_place_ms: Option<u64>,
     ) -> Applied {
         let record = self
             .experiments
@@ -242,23 +244,32 @@ impl Registry {
         let mends = matches!(
             (&*known, state),
             (
-                FaultState::Stuck(_) | FaultState::Lapsed,
+                FaultState::Stuck(_) | FaultState::Lapsed(_),
                 FaultState::Clean(_) | FaultState::Lost(_) | FaultState::NotHeld { .. }
-            ) | (FaultState::Lapsed, FaultState::Stuck(_))
+            ) | (FaultState::Lapsed(_), FaultState::Stuck(_))
         );
         if (known.is_over() && !mends) || known == state {
             return Ok(Outcome::Unchanged);
         }
         let measured = match &*known {
             FaultState::Held(achieved) => Some(achieved.clone()),
+            FaultState::Lapsed(achieved) => achieved.clone(),
             FaultState::Stuck(ended) => ended.achieved.clone(),
             _ => None,
         };
         *known = state.clone();
-        if let FaultState::Clean(ended) | FaultState::Lost(ended) | FaultState::Stuck(ended) = known
-        {
-            // An agent that was restarted has forgotten what was measured before.
-            ended.achieved = ended.achieved.take().or(measured);
+        if let Some(ms) = in_place_ms {
+            let at = WallTime(at.0.saturating_sub(ms));
+            let (first, last) = record.in_place.unwrap_or((at, at));
+            record.in_place = Some((first.min(at), last.max(at)));
+        }
+        // An agent that was restarted has forgotten what was measured before.
+        match known {
+            FaultState::Clean(Ended { achieved, .. })
+            | FaultState::Lost(Ended { achieved, .. })
+            | FaultState::Stuck(Ended { achieved, .. })
+            | FaultState::Lapsed(achieved) => *achieved = achieved.take().or(measured),
+            FaultState::Pending | FaultState::Held(_) | FaultState::NotHeld { .. } => {}
         }
         if matches!(state, FaultState::Stuck(_)) {
             // It had lapsed, and its share was given back.
@@ -279,8 +290,8 @@ impl Registry {
         incident: &Incident,
     ) -> Applied {
         let Some(record) = self.running_mut(id)? else { return Ok(Outcome::Unchanged) };
-        let by_hand = incident.is_by_hand();
-        let known = |i: &Incident| i.what == incident.what || (by_hand && i.is_by_hand());
+        let by_hand = incident.kind == IncidentKind::ManualIntervention;
+        let known = |i: &Incident| i.what == incident.what || (by_hand && i.kind == incident.kind);
         let full = record.incidents.len() >= MAX_INCIDENTS && !by_hand;
         if full || record.incidents.iter().any(known) {
             return Ok(Outcome::Unchanged);
@@ -358,6 +369,6 @@ fn brief(state: &FaultState) -> String {
         FaultState::Lost(e) => format!("lost ({}), clean", e.why),
         FaultState::Stuck(e) => format!("NOT CLEAN: {}", e.residue.join("; ")),
         FaultState::NotHeld { reason, .. } => format!("not held: {reason}"),
-        FaultState::Lapsed => "lapsed by time, not seen".into(),
+        FaultState::Lapsed(_) => "lapsed by time, not seen".into(),
     }
 }

@@ -103,6 +103,8 @@ pub enum Command {
         fault: FaultId,
         /// Its state. An ended fault never changes again, but from stuck or lapsed to what was seen.
         state: FaultState,
+        /// Milliseconds since it came into place, while it is there.
+        in_place_ms: Option<u64>,
     },
     /// Something that should not have happened.
     Report {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
-use crate::experiment::{Ended, MAX_TIMELINE, Placement, Safety, Severity};
+use crate::experiment::{Ended, IncidentKind, MAX_TIMELINE, Placement, Safety, Severity};
 use crate::fault::{Cpu, Fault};
 use crate::hold::Achieved;
 use crate::radius::{FLEET_PPM, MAX_RUNNING};
@@ -119,11 +119,17 @@ fn settle(n: u128, verdict: Verdict) -> Command {
 }
 
 fn observe(n: u128, name: &str, state: FaultState) -> Command {
-    Command::Observe { fault: FaultId { experiment: id(n), fault: 0, host: host(name) }, state }
+    let fault = FaultId { experiment: id(n), fault: 0, host: host(name) };
+    Command::Observe { fault, state, in_place_ms: None }
 }
 
 fn report(n: u128, what: &str) -> Command {
-    let incident = Incident { at: WallTime(1), severity: Severity::P2, what: what.into() };
+    let incident = Incident {
+        at: WallTime(1),
+        severity: Severity::P2,
+        kind: IncidentKind::SplitBrain,
+        what: what.into(),
+    };
     Command::Report { id: id(n), incident }
 }
 
@@ -201,7 +207,7 @@ fn every_command_in_every_phase() {
         check(settle(1, Verdict::Broken), running);
         check(report(1, "a thing"), running);
         check(submit(1, &["h2"]), false);
-        for state in [held(), clean(), lost(), stuck(), not_held(), FaultState::Lapsed] {
+        for state in [held(), clean(), lost(), stuck(), not_held(), FaultState::Lapsed(None)] {
             // Also after the verdict: what a host says late is still true of it.
             check(observe(1, "h1", state), true);
         }
@@ -529,7 +535,7 @@ fn a_verdict_on_its_way_does_not_outlive_a_stop() {
 fn of_however_many_faults_the_steps_have_room_in_the_timeline() {
     let mut log = at_phase(Phase::Injecting);
     for n in 0..2 * MAX_TIMELINE {
-        let state = if n % 2 == 0 { FaultState::Lapsed } else { stuck() };
+        let state = if n % 2 == 0 { FaultState::Lapsed(None) } else { stuck() };
         log.say(observe(1, "h1", state));
         log.registry.experiments.get_mut(&id(1)).unwrap().faults.values_mut().for_each(|state| {
             *state = FaultState::Pending;
@@ -547,7 +553,7 @@ fn a_share_is_given_back_only_when_the_host_is_clean() {
         (clean(), true),
         (lost(), true),
         (not_held(), true),
-        (FaultState::Lapsed, true),
+        (FaultState::Lapsed(None), true),
         (held(), false),
         (stuck(), false),
     ] {
@@ -580,7 +586,7 @@ fn a_share_that_is_not_given_back_still_counts() {
     log.done(submit(2, &["h2"]));
     // Lapsed, its share given back; then its host is back, and something is left there.
     let mut log = at_phase(Phase::Injecting);
-    log.done(observe(1, "h1", FaultState::Lapsed));
+    log.done(observe(1, "h1", FaultState::Lapsed(None)));
     log.done(observe(1, "h1", stuck()));
     log.done(settle(1, Verdict::Unknown));
     assert!(matches!(log.refused(submit(2, &["h2"])), Refusal::Radius(_)));
@@ -598,7 +604,7 @@ fn each_host_gives_back_its_own_share_once_all_its_faults_are_gone() {
     log.done(observe(1, "h2", clean()));
     assert_eq!(log.experiment(1).reserved, [host("h1")].into());
     let other = FaultId { experiment: id(1), fault: 1, host: host("h1") };
-    log.done(Command::Observe { fault: other, state: lost() });
+    log.done(Command::Observe { fault: other, state: lost(), in_place_ms: None });
     assert!(log.experiment(1).reserved.is_empty());
 }
 
@@ -617,7 +623,7 @@ fn what_is_to_end_is_not_injected_by_an_entry_that_was_on_its_way() {
 
 #[test]
 fn an_ended_fault_changes_only_for_the_better_known() {
-    let states = [clean(), lost(), stuck(), not_held(), FaultState::Lapsed];
+    let states = [clean(), lost(), stuck(), not_held(), FaultState::Lapsed(None)];
     for before in &states {
         for after in states.iter().chain([&held(), &FaultState::Pending]) {
             let mut log = at_phase(Phase::Lifting);
@@ -625,7 +631,7 @@ fn an_ended_fault_changes_only_for_the_better_known() {
             let outcome = log.say(observe(1, "h1", after.clone()));
             let mends = match before {
                 FaultState::Stuck(_) => [clean(), lost(), not_held()].contains(after),
-                FaultState::Lapsed => [clean(), lost(), not_held(), stuck()].contains(after),
+                FaultState::Lapsed(None) => [clean(), lost(), not_held(), stuck()].contains(after),
                 _ => false,
             };
             assert_eq!(outcome != Outcome::Unchanged, mends, "{before:?} then {after:?}");
@@ -660,7 +666,14 @@ fn old_settled_experiments_go_and_those_that_hold_a_share_stay() {
 }
 
 fn any_state() -> impl Strategy<Value = FaultState> {
-    prop::sample::select(vec![held(), clean(), lost(), stuck(), not_held(), FaultState::Lapsed])
+    prop::sample::select(vec![
+        held(),
+        clean(),
+        lost(),
+        stuck(),
+        not_held(),
+        FaultState::Lapsed(None),
+    ])
 }
 
 fn any_command() -> impl Strategy<Value = Command> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use squall_agent::local::{Client, Injected};
-use squall_core::experiment::Ended;
+use squall_core::experiment::Why;
 use squall_core::fault::Fault;
 use squall_core::hold::Achieved;
 use squall_core::ids::HostName;
@@ -61,17 +61,20 @@ fn local_view(fault: &FaultReport) -> LocalView {
         kind: fault.kind.map(|k| k.name().to_owned()),
         phase: words::host_phase(fault.phase).to_owned(),
         achieved,
-        ended_by: ended.map(|e| e.why.clone()),
+        ended_by: ended.map(|e| e.why.to_string()),
         lift_ms: ended.map(|e| e.lift_ms),
         residue: ended.map(|e| e.residue.clone()).unwrap_or_default(),
-        refusal: fault.refusal.as_ref().map(|r| r.reason.clone()),
+        refusal: match ended.map(|e| &e.why) {
+            Some(Why::NotHeld { reason, .. }) => Some(reason.clone()),
+            _ => None,
+        },
     }
 }
 
 fn local_table(faults: &[LocalView]) -> String {
     let rows = faults.iter().map(|f| {
         let measured = f.achieved.as_ref().map(|a| a.measured.clone()).unwrap_or_default();
-        let why = f.ended_by.clone().or_else(|| f.refusal.clone()).unwrap_or_default();
+        let why = f.ended_by.clone().unwrap_or_default();
         [
             f.id.clone(),
             or_none(f.kind.as_deref().unwrap_or_default()),
@@ -171,23 +174,26 @@ fn commentary(fault: &FaultReport, duration_ms: u64) {
 }
 
 fn exit_of(fault: &FaultReport, interrupted: bool) -> Exit {
-    let bit =
-        |f: &FaultReport| f.ended.as_ref().and_then(|e| e.achieved.as_ref()).is_some_and(|a| a.bit);
-    let early = |f: &FaultReport| f.ended.as_ref().is_some_and(|e| e.why != Ended::DEADLINE);
-    let late = fault.ended.as_ref().is_some_and(Ended::came_late);
-    match fault.phase {
-        HostPhase::Clean if late && !interrupted => Exit::Unknown,
+    let ended = fault.ended.as_ref();
+    let bit = ended.and_then(|e| e.achieved.as_ref()).is_some_and(|a| a.bit);
+    match (fault.phase, ended.map(|e| &e.why)) {
         // By a signal, a stop-all, or somebody's lift.
-        HostPhase::Clean if interrupted || early(fault) => Exit::Stopped,
-        HostPhase::Clean if bit(fault) => Exit::Held,
-        HostPhase::Clean | HostPhase::Lost => Exit::Unknown,
-        HostPhase::NotHeld if fault.refusal.as_ref().is_some_and(|r| r.refused) => Exit::Refused,
-        HostPhase::NotHeld => Exit::Broken,
-        HostPhase::Journaling
-        | HostPhase::Applying
-        | HostPhase::Held
-        | HostPhase::Reverting
-        | HostPhase::Stuck => Exit::NotClean,
+        (HostPhase::Clean, _) if interrupted => Exit::Stopped,
+        (HostPhase::Clean, Some(Why::CameLate { .. })) => Exit::Unknown,
+        (HostPhase::Clean, Some(Why::Deadline)) if bit => Exit::Held,
+        (HostPhase::Clean, Some(Why::Deadline) | None) => Exit::Unknown,
+        (HostPhase::Clean, Some(_)) => Exit::Stopped,
+        (HostPhase::Lost, _) => Exit::Unknown,
+        (HostPhase::NotHeld, Some(Why::NotHeld { refused: true, .. })) => Exit::Refused,
+        (HostPhase::NotHeld, _) => Exit::Broken,
+        (
+            HostPhase::Journaling
+            | HostPhase::Applying
+            | HostPhase::Held
+            | HostPhase::Reverting
+            | HostPhase::Stuck,
+            _,
+        ) => Exit::NotClean,
     }
 }
 

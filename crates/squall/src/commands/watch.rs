@@ -149,7 +149,7 @@ fn not_clean(record: &ExperimentRecord) -> String {
     for (id, state) in &record.faults {
         match state {
             FaultState::Stuck(_) => drop(hosts.insert(id.host.as_str(), "something is left")),
-            FaultState::Lapsed => {
+            FaultState::Lapsed(_) => {
                 hosts.entry(id.host.as_str()).or_insert("lapsed by time, not seen");
             }
             _ => {}

@@ -179,7 +179,7 @@ fn rounded(share: f64) -> f64 {
 fn was_in_place(state: &FaultState) -> bool {
     match state {
         // What nobody saw go may have been there.
-        FaultState::Held(_) | FaultState::Stuck(_) | FaultState::Lapsed => true,
+        FaultState::Held(_) | FaultState::Stuck(_) | FaultState::Lapsed(_) => true,
         FaultState::Clean(ended) | FaultState::Lost(ended) => ended.achieved.is_some(),
         FaultState::Pending | FaultState::NotHeld { .. } => false,
     }
@@ -266,7 +266,7 @@ type Told = (&'static str, String, Option<Achieved>, Option<u64>);
 
 fn outcome(state: &FaultState) -> Told {
     let ended = |name, e: &squall_core::experiment::Ended| {
-        (name, e.why.clone(), e.achieved.clone(), Some(e.lift_ms))
+        (name, e.why.to_string(), e.achieved.clone(), Some(e.lift_ms))
     };
     match state {
         FaultState::Pending => ("pending", String::new(), None, None),
@@ -275,6 +275,8 @@ fn outcome(state: &FaultState) -> Told {
         FaultState::Lost(e) => ended("lost", e),
         FaultState::Stuck(e) => ended("stuck", e),
         FaultState::NotHeld { reason, .. } => ("not-held", reason.clone(), None, None),
-        FaultState::Lapsed => ("lapsed", "by time, nobody saw it go".into(), None, None),
+        FaultState::Lapsed(achieved) => {
+            ("lapsed", "by time, nobody saw it go".into(), achieved.clone(), None)
+        }
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use squall_core::experiment::{
-    EndReason, Ended, Experiment, ExperimentRecord, FaultState, Incident, Phase, Placement,
-    ProbeOutcome, Safety, Severity, TimelineEntry, Verdict,
+    EndReason, Ended, Experiment, ExperimentRecord, FaultState, Incident, IncidentKind, Phase,
+    Placement, ProbeOutcome, Safety, Severity, TimelineEntry, Verdict, Why,
 };
 use squall_core::fault::{
     Amount, Cpu, Direction, Fault, Kill, Kind, Loss, Memory, Partition, Pause, Ports, Processes,
@@ -72,7 +72,7 @@ fn achieved() -> Achieved {
 
 fn ended() -> Ended {
     Ended {
-        why: "order".into(),
+        why: Why::Order,
         achieved: Some(achieved()),
         lift_ms: 16,
         residue: vec!["nft table sq1".into()],
@@ -131,7 +131,7 @@ fn report() -> Report {
         remaining_ms: 30_000,
         achieved: Some(achieved()),
         ended: Some(ended()),
-        refusal: Some(NotHeld { reason: "policy".into(), refused: true }),
+        in_place_ms: Some(9_000),
     };
     let phases = [
         HostPhase::Journaling,
@@ -280,7 +280,12 @@ fn probe_outcome() -> ProbeOutcome {
 
 fn incident() -> Incident {
     let at = WallTime(1_790_000_000_001);
-    Incident { at, severity: Severity::P1, what: "split-brain".into() }
+    Incident {
+        at,
+        severity: Severity::P1,
+        kind: IncidentKind::SplitBrain,
+        what: "split-brain".into(),
+    }
 }
 
 fn record() -> ExperimentRecord {
@@ -291,8 +296,24 @@ fn record() -> ExperimentRecord {
         FaultState::Lost(ended()),
         FaultState::Stuck(ended()),
         FaultState::NotHeld { reason: "policy".into(), refused: true },
-        FaultState::Lapsed,
+        FaultState::Lapsed(Some(achieved())),
     ];
+    let whys = [
+        Why::Order,
+        Why::Deadline,
+        Why::CameLate { in_place_ms: 40_000 },
+        Why::Stop,
+        Why::NotHeld { reason: "policy".into(), refused: true },
+        Why::Lease,
+        Why::HolderDied,
+        Why::Unconfirmed,
+        Why::AgentRestarted,
+        Why::Forgotten,
+        Why::Lifted,
+        Why::Absent,
+        Why::Unsaid,
+    ];
+    let whys = whys.map(|why| FaultState::Lost(Ended { why, ..ended() }));
     ExperimentRecord {
         id: experiment_id(),
         start: LogIndex(9),
@@ -302,13 +323,18 @@ fn record() -> ExperimentRecord {
         counted: 5,
         phase: Phase::Settled,
         ending: Some(EndReason::Deviated("health".into())),
-        faults: states.into_iter().zip(0..).map(|(s, n)| (fault_id(n), s)).collect(),
+        faults: states.into_iter().chain(whys).zip(0..).map(|(s, n)| (fault_id(n), s)).collect(),
         probes: vec![probe_outcome()],
-        incidents: vec![incident()],
+        incidents: vec![
+            incident(),
+            Incident { kind: IncidentKind::ExpectedSplitBrain, ..incident() },
+            Incident { kind: IncidentKind::ManualIntervention, ..incident() },
+        ],
         timeline: vec![TimelineEntry { at: WallTime(1_790_000_000_002), what: "held".into() }],
         verdict: Some(Verdict::Broken),
         reasons: vec!["it deviated".into()],
         reserved: BTreeSet::from([host("h1")]),
+        in_place: Some((WallTime(1_790_000_000_000), WallTime(1_790_000_000_001))),
     }
 }
 
@@ -547,7 +573,11 @@ pub fn commands() -> Vec<Command> {
         Command::Submit { id, experiment: Box::new(experiment()) },
         Command::Advance { id, from: Phase::Baseline, to: Phase::Injecting },
         Command::End { id, why: EndReason::Operator("operator/alice".into()) },
-        Command::Observe { fault: fault_id(0), state: FaultState::Held(achieved()) },
+        Command::Observe {
+            fault: fault_id(0),
+            state: FaultState::Held(achieved()),
+            in_place_ms: Some(50),
+        },
         Command::Report { id, incident: incident() },
         Command::Settle {
             id,
