@@ -19,6 +19,9 @@ use super::tally::{Outcome, Tallies};
 const MAX_OUTSTANDING: usize = 128;
 /// The same for programs, which cost a process each.
 const MAX_PROGRAMS: usize = 16;
+/// A sample that would be taken so long after it was due is missed: this process did not run, and what it
+/// would see says more of this host than of who is asked.
+const LATE: Duration = Duration::from_millis(250);
 /// The shortest schedule that is kept, whatever an order says.
 const MIN_EVERY_MS: u64 = 10;
 
@@ -64,8 +67,7 @@ impl Shared {
 }
 
 /// Takes samples for as long as orders say to which stage, open-loop: one is due each `every_ms`
-/// whatever became of those before, also where this process was not run for a while, and each one's
-/// latency counts from when it was due. Dropping the future ends all samples that are outstanding;
+/// whatever became of those before, and each one's latency counts from when it was due. Dropping the future ends all samples that are outstanding;
 /// they are not counted. The timer's grain adds up to a millisecond to each latency.
 pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
     let limit = match spec.kind {
@@ -83,6 +85,10 @@ pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
         let now = clock::now();
         let Some(stage) = shared.stage(now) else { continue };
         let ticket = shared.tallies().due(now, stage);
+        if due.elapsed() > LATE {
+            shared.tallies().decide(&ticket, Outcome::Missed);
+            continue;
+        }
         let place = match means.places.clone().try_acquire_owned() {
             Ok(place) if outstanding.len() < limit => place,
             Ok(_) | Err(_) => {

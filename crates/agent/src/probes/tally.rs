@@ -28,6 +28,8 @@ pub(super) enum Outcome {
     Bad(String),
     /// Not sent: too many were outstanding.
     Overrun,
+    /// Not taken in its time.
+    Missed,
 }
 
 struct OfStage {
@@ -39,6 +41,7 @@ struct OfStage {
     ok: u64,
     failed: u64,
     overrun: u64,
+    missed: u64,
     last_error: String,
     /// When each sample was due that is not decided.
     outstanding: BTreeMap<u64, Time>,
@@ -79,6 +82,7 @@ impl Tallies {
                     ok: 0,
                     failed: 0,
                     overrun: 0,
+                    missed: 0,
                     last_error: String::new(),
                     outstanding: BTreeMap::new(),
                 });
@@ -113,6 +117,7 @@ impl Tallies {
                 of.overrun += 1;
                 of.last_error = "too many samples are outstanding".to_owned();
             }
+            Outcome::Missed => of.missed += 1,
         }
     }
 
@@ -122,6 +127,7 @@ impl Tallies {
             ok: of.ok,
             failed: of.failed,
             overrun: of.overrun,
+            missed: of.missed,
             hanging: of.hanging(now),
             p50_us: of.latencies.value_at_quantile(0.5),
             p99_us: of.latencies.value_at_quantile(0.99),
@@ -145,11 +151,14 @@ mod tests {
         tallies.decide(&before, Outcome::Good(1_500));
         tallies.decide(&during[0], Outcome::Bad("refused".into()));
         tallies.decide(&during[1], Outcome::Overrun);
+        let late = tallies.due(Time(3_500), Stage::During);
+        tallies.decide(&late, Outcome::Missed);
         let report = tallies.report(Time(5_000));
         let (before, during) = (&report[0].1, &report[1].1);
         assert_eq!((before.sent, before.ok, before.elapsed_ms), (1, 1, 1_000));
         assert!(before.p50_us.abs_diff(1_500) <= 15 && before.max_us >= 1_500, "{before:?}");
         assert_eq!((during.sent, during.ok, during.failed, during.overrun), (2, 0, 2, 1));
+        assert_eq!(during.missed, 1);
         assert_eq!((during.elapsed_ms, during.max_us), (3_000, 0));
     }
 

@@ -398,6 +398,9 @@ pub(super) fn describe(tally: &Tally) -> String {
     if tally.sent < MIN_SAMPLES {
         text.push_str(&format!(", and fewer than {MIN_SAMPLES} samples say nothing"));
     }
+    if tally.missed > 0 {
+        text.push_str(&format!(", {} missed by whoever takes them", tally.missed));
+    }
     if tally.hanging > 0 {
         text.push_str(&format!(", {} without an answer yet", tally.hanging));
     }

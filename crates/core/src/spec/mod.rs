@@ -186,14 +186,14 @@ pub struct Exec {
     pub argv: Vec<String>,
 }
 
-/// What counts as steady; what is left out is not judged.
+/// What counts as steady; a latency that is left out is not judged.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ExpectForm {
     /// The HTTP status that is good; 200 where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Failed samples, as `< 1%` of those sent.
+    /// Failed samples, as `< 1%` of those sent; where it is left out none may fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_rate: Option<ErrorRate>,
     /// The 99th percentile of the latency, as `< 250ms`.

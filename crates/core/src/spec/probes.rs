@@ -1,15 +1,17 @@
 //! From a probe's form to what is run.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::problem::{Problems, suggest};
-use super::{DEFAULT_EVERY, DEFAULT_TIMEOUT, Exec, Fleet, Http, MAX_NAME, ProbeForm, Tcp};
+use super::{DEFAULT_EVERY, DEFAULT_TIMEOUT, Exec, Fleet, Http, MAX_NAME, Millis, ProbeForm, Tcp};
 use crate::ids::HostName;
 use crate::probe::{COORDINATOR, Expect, ProbeKind, ProbeSpec, Vantage};
 
 /// The shortest schedule, in milliseconds.
 const MIN_EVERY_MS: u64 = 10;
+/// The longest time-out of a sample: an experiment waits for its last ones.
+const MAX_TIMEOUT: Millis = Millis(60_000);
 
 /// The hosts of an experiment.
 pub(super) struct Hurt<'a> {
@@ -33,6 +35,12 @@ pub(super) fn resolve(
         if form.name.trim().is_empty() || form.name.chars().count() > MAX_NAME {
             let remedy = format!("write 1 to {MAX_NAME} characters");
             problems.add(format!("{path}.name"), "it is empty or too long", remedy);
+        } else if form.name.contains(char::is_control) {
+            problems.add(
+                format!("{path}.name"),
+                "it has a line break or a control",
+                "leave it out",
+            );
         }
         if !names.insert(form.name.as_str()) {
             let what = format!("another probe is called `{}` too", form.name);
@@ -43,17 +51,23 @@ pub(super) fn resolve(
             let what = format!("{every_ms}ms is too often");
             problems.add(format!("{path}.every"), what, format!("write at least {MIN_EVERY_MS}ms"));
         }
-        let from = from(&path, form, fleet, hurt, problems);
+        let timeout = form.timeout.unwrap_or(DEFAULT_TIMEOUT);
+        if timeout > MAX_TIMEOUT {
+            let what = format!("{timeout} is too long");
+            problems.add(format!("{path}.timeout"), what, format!("write at most {MAX_TIMEOUT}"));
+        }
         let kind = kind(&path, form, fleet, problems);
+        let asked = kind.as_ref().and_then(|kind| asked(kind, fleet));
+        let from = from(&path, form, fleet, hurt, asked, problems);
         let (Some(from), Some(kind)) = (from, kind) else { continue };
         probes.push(ProbeSpec {
             name: form.name.clone(),
             from,
             kind,
             every_ms,
-            timeout_ms: form.timeout.unwrap_or(DEFAULT_TIMEOUT).0,
+            timeout_ms: timeout.0,
             expect: Expect {
-                max_errors_per_million: form.expect.error_rate.map(|r| r.0),
+                max_errors_per_million: form.expect.error_rate.map_or(0, |r| r.0),
                 max_p99_us: form.expect.p99.map(|l| l.0),
                 max_p50_us: form.expect.p50.map(|l| l.0),
             },
@@ -63,20 +77,21 @@ pub(super) fn resolve(
 }
 
 /// Who runs it. Left out, it is the first one in service that no fault reaches, so that the probe
-/// itself is not hurt; else the first that holds none; where every host holds one, the first holder.
+/// itself is not hurt; else the first that holds none; where every host holds one, the first holder. Of
+/// those that serve as well, another one than is `asked`: its own loopback says little.
 fn from(
     path: &str,
     form: &ProbeForm,
     fleet: &Fleet,
     hurt: &Hurt<'_>,
+    asked: Option<&HostName>,
     problems: &mut Problems,
 ) -> Option<Vantage> {
     let Some(name) = &form.from else {
-        let names = || fleet.hosts.values().filter(|h| fleet.in_service(h)).map(|h| &h.name);
-        let spared = || names().filter(|name| !hurt.holders.contains(name));
-        let unreached = spared().find(|name| !hurt.touched.contains(*name));
-        let first = unreached.or_else(|| spared().next()).or(hurt.holders.first());
-        return first.cloned().map(Vantage::Host);
+        let names = fleet.hosts.values().filter(|h| fleet.in_service(h)).map(|h| &h.name);
+        let spared = names.filter(|name| !hurt.holders.contains(name));
+        let first = spared.min_by_key(|name| (hurt.touched.contains(*name), asked == Some(*name)));
+        return first.or(hurt.holders.first()).cloned().map(Vantage::Host);
     };
     let path = format!("{path}.from");
     match fleet.host(name) {
@@ -144,6 +159,20 @@ fn kind(path: &str, form: &ProbeForm, fleet: &Fleet, problems: &mut Problems) ->
             None
         }
     }
+}
+
+/// The host that a probe asks, where it is one of the fleet.
+fn asked<'a>(kind: &ProbeKind, fleet: &'a Fleet) -> Option<&'a HostName> {
+    let authority = match kind {
+        ProbeKind::Http { url, .. } => {
+            url.strip_prefix("http://")?.split(['/', '?', '#']).next()?
+        }
+        ProbeKind::Tcp { address } => address,
+        ProbeKind::Exec { .. } => return None,
+    };
+    let bare = authority.trim_start_matches('[').trim_end_matches(']');
+    let address = authority.parse::<SocketAddr>().map(|a| a.ip()).or_else(|_| bare.parse()).ok()?;
+    fleet.hosts.values().find(|host| host.address == address).map(|host| &host.name)
 }
 
 /// A URL with a registered host's name replaced by its address.

@@ -80,7 +80,9 @@ fn probes(view: &ExperimentView) -> String {
 
 fn stage(stage: &StageView) -> String {
     let t = &stage.tally;
-    format!("{}: {}/{} ok, p99 {}", stage.finding, t.ok, t.sent, words::millis(t.p99_us))
+    let missed = if t.missed > 0 { format!(", {} missed", t.missed) } else { String::new() };
+    let p99 = words::millis(t.p99_us);
+    format!("{}: {}/{} ok{missed}, p99 {p99}", stage.finding, t.ok, t.sent)
 }
 
 fn timeline(view: &ExperimentView) -> String {

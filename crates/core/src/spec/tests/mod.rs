@@ -151,7 +151,7 @@ safety: { max-blast-radius: 0.34, auto-rollback: true, lease: 5s }
             every_ms: 200,
             timeout_ms: 2_000,
             expect: Expect {
-                max_errors_per_million: Some(9_999),
+                max_errors_per_million: 9_999,
                 max_p99_us: Some(249_999),
                 max_p50_us: None
             },
