@@ -16,6 +16,12 @@ pub fn read(text: &str) -> Option<IpNet> {
     Some(within.and_then(|(bits, v4)| Ipv4Net::new(v4, bits).ok()).map_or(net, IpNet::from))
 }
 
+/// As people write it: an address alone without its prefix.
+#[must_use]
+pub fn written(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+}
+
 /// The prefix of IPv4 in IPv6, RFC 4291.
 const MAPPED_BITS: u8 = 96;
 
@@ -37,6 +43,8 @@ mod tests {
             ("h2", None),
         ] {
             assert_eq!(read(text).map(|n| n.to_string()), net.map(str::to_owned), "{text}");
+            let again = read(text).and_then(|n| read(&written(&n)));
+            assert_eq!(again, read(text), "{text}");
         }
     }
 }

@@ -17,9 +17,11 @@ use crate::proc;
 const WATCH_MS: u64 = 500;
 /// Between two looks at it.
 const LOOK: Duration = Duration::from_millis(10);
-/// It bites where at least one part in so many of what was asked for is taken. How much is told in
-/// any case.
-const ENOUGH: u64 = 4;
+/// It bites where at least so many percent of what is due are taken. How much is told in any case.
+const ENOUGH_PERCENT: u64 = 75;
+/// And where at least one part in so many of the rate that was asked for is seen to be touched: what is
+/// counted depends on when the kernel writes a page's mark.
+const ENOUGH_TOUCHED: f64 = 4.0;
 /// More than what the burner's own program has before it takes anything; less is not told apart.
 const OWN: u64 = 512 << 10;
 /// Said while the burner takes more from look to look.
@@ -114,7 +116,7 @@ impl Taking {
     }
 
     fn is_enough(&self) -> bool {
-        self.taken > 0 && self.taken + OWN >= self.due() / ENOUGH
+        self.taken > 0 && self.taken + OWN >= self.due() / 100 * ENOUGH_PERCENT
     }
 
     /// Whether all that is due by now is taken, and more will be.
@@ -195,7 +197,7 @@ impl Touching {
     fn is_enough(&self, taken: u64) -> bool {
         let Some((bytes, span)) = self.seen else { return true };
         let asked = (self.rate as f64 * span.as_secs_f64()).min(taken as f64);
-        bytes as f64 >= asked / ENOUGH as f64
+        bytes as f64 >= asked / ENOUGH_TOUCHED
     }
 
     fn words(&self, taken: u64) -> String {

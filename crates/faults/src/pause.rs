@@ -1,13 +1,13 @@
 //! The fault `pause`: processes stand still, every thread of them, because the holder traces them.
 //!
-//! Processes that begin to match later, started by one that does not, run. A system call that was
-//! under way is begun anew when the pause ends, or ends with EINTR where the kernel never restarts
+//! Processes that begin to match later, started by one that does not, run; each measurement looks for them,
+//! and then it is no pause that bites. A system call that was under way is begun anew when the pause ends, or ends with EINTR where the kernel never restarts
 //! it (`epoll_wait`, `semop`), as after any job control.
 
 use std::time::{Duration, Instant};
 
-use squall_core::fault::Pause;
-use squall_core::hold::{Achieved, Failure, Hold};
+use squall_core::fault::{Pause, Processes};
+use squall_core::hold::{Achieved, Failure, Hold, Protect};
 use squall_core::time::Time;
 
 use crate::clock;
@@ -57,9 +57,11 @@ pub(crate) fn apply(
     let mut paused = Paused {
         began: clock::now(),
         used: victims.iter().map(cpu_time).collect(),
-        alive: victims.len(),
         victims,
         tracees,
+        wanted: pause.processes.clone(),
+        protect: hold.protect.clone(),
+        loose: 0,
     };
     std::thread::sleep(WATCH);
     let achieved = paused.achieved();
@@ -154,8 +156,10 @@ struct Paused {
     used: Vec<Option<Duration>>,
     tracees: Tracees,
     began: Time,
-    /// Victims at the last look.
-    alive: usize,
+    wanted: Processes,
+    protect: Protect,
+    /// Processes that matched and ran, at most at one look.
+    loose: usize,
 }
 
 impl Paused {
@@ -171,18 +175,23 @@ impl Paused {
             let states = threads.iter().filter_map(|t| proc::thread_stat(victim.pid, *t).ok());
             moving += states.filter(|s| s.state != 't' && !s.is_dead()).count();
         }
-        self.alive = alive;
         let still = clock::now().since(self.began);
         let gone = match self.victims.len() - alive {
             0 => String::new(),
             1 => "1 of them has died".to_owned(),
             n => format!("{n} of them have died"),
         };
+        self.loose = self.loose.max(self.count_loose());
+        let ran_on = match self.loose {
+            0 => String::new(),
+            1 => "1 that began to match since ran".to_owned(),
+            n => format!("{n} that began to match since ran"),
+        };
         let processes =
             |n: usize| if n == 1 { "1 process".into() } else { format!("{n} processes") };
         Achieved {
             // Whoever restarts the dead starts what runs: then nothing stands still any more.
-            bit: alive > 0 && moving == 0 && ran.is_zero(),
+            bit: alive > 0 && moving == 0 && ran.is_zero() && self.loose == 0,
             requested: format!("{} to stand still", processes(self.victims.len())),
             measured: format!(
                 "{} with {} threads, {moving} not stopped, {} ms of processor time used in {still} ms",
@@ -190,8 +199,19 @@ impl Paused {
                 self.tracees.len(),
                 ran.as_millis()
             ),
-            note: gone,
+            note: [gone, ran_on]
+                .into_iter()
+                .filter(|s| !s.is_empty())
+                .collect::<Vec<_>>()
+                .join(", "),
         }
+    }
+
+    /// Processes that match and are none of the victims: whoever restarts the dead starts such.
+    fn count_loose(&self) -> usize {
+        // Where nobody can look, what stands still is all that is known.
+        let picked = processes::pick(&self.wanted, &self.protect).unwrap_or_default();
+        picked.targets.iter().filter(|target| !self.victims.contains(target)).count()
     }
 }
 

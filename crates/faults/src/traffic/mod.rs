@@ -86,6 +86,8 @@ pub(crate) struct Lost {
     missed: String,
     /// What the last measurement was, so that only news is told.
     told: (u64, String),
+    /// No peer is spared as a whole.
+    whole: bool,
     /// What the probes showed.
     probes: String,
     look_at: Time,
@@ -130,11 +132,12 @@ pub(crate) fn apply(
         note,
         missed: String::new(),
         told: Default::default(),
+        whole: true,
         probes: String::new(),
         look_at: clock::now().plus(FOLLOW_MS),
     };
     protect.peers.extend(lost.own.addresses().iter().copied().map(IpNet::from));
-    let achieved = lost.prove(&protect, loss)?;
+    let achieved = lost.prove(&protect, &hold.protect.peers, loss)?;
     Ok((Box::new(lost), achieved))
 }
 
@@ -226,11 +229,16 @@ fn devices() -> io::Result<BTreeMap<u32, String>> {
 }
 
 impl Lost {
-    fn prove(&mut self, protect: &Protect, loss: &Loss<'_>) -> Result<Achieved, Failure> {
+    fn prove(
+        &mut self,
+        protect: &Protect,
+        policy: &[IpNet],
+        loss: &Loss<'_>,
+    ) -> Result<Achieved, Failure> {
         let sides: Vec<(Table, bool)> =
             self.sides.iter().map(|s| (s.table.clone(), s.inbound)).collect();
         let system = |e: io::Error| Failure::System(format!("probe: {e}"));
-        let seen = probe::run(&mut self.nft, &sides, protect, loss).map_err(system)?;
+        let seen = probe::run(&mut self.nft, &sides, protect, policy, loss).map_err(system)?;
         if seen.wrong {
             return Err(Failure::NoBite(seen.words));
         }
@@ -238,6 +246,7 @@ impl Lost {
             side.bit = *bit;
             side.before = probe::totals(&mut self.nft, &side.table).map_err(system)?.1;
         }
+        self.whole = seen.whole;
         self.probes.clone_from(&seen.words);
         self.note = joined(&[&self.note, &seen.note]);
         Ok(Achieved {
@@ -248,9 +257,9 @@ impl Lost {
         })
     }
 
-    /// Whether packets were lost each way that was asked for.
+    /// Whether packets of all peers were lost each way that was asked for.
     fn bites(&self) -> bool {
-        self.sides.iter().all(|side| side.bit)
+        self.whole && self.sides.iter().all(|side| side.bit)
     }
 
     /// Packets lost since the probes, all directions.

@@ -36,16 +36,20 @@ pub(super) struct Seen {
     pub bit: Vec<bool>,
     /// Packets that should have been lost were not, or too many were.
     pub wrong: bool,
+    /// All that was asked for is cut, but for parts of networks and ports.
+    pub whole: bool,
     pub words: String,
     pub note: String,
 }
 
-/// Sends probes each way and reads what the rules counted. What comes in is made here and claims to be from
+/// Sends probes each way and reads what the rules counted. `policy` are those of the spared peers that the
+/// host's policy names. What comes in is made here and claims to be from
 /// a peer; what goes out is for a peer, and one that is not there has no way to the rules.
 pub(super) fn run(
     nft: &mut Nft,
     sides: &[(Table, bool)],
     protect: &Protect,
+    policy: &[IpNet],
     loss: &Loss<'_>,
 ) -> io::Result<Seen> {
     let mut seen = Seen { bit: vec![false; sides.len()], ..Seen::default() };
@@ -56,6 +60,9 @@ pub(super) fn run(
     let partial = loss.per_million.filter(|n| *n < 1_000_000);
     let mut words = Vec::new();
     let mut notes: Vec<String> = spared(loss.traffic, &protect.ports).into_iter().collect();
+    let (whole, parts) = spared_peers(&loss.traffic.peers, policy);
+    seen.whole = whole.is_none();
+    notes.extend([whole, parts].into_iter().flatten());
     for ((table, inbound), bit) in sides.iter().zip(&mut seen.bit) {
         let way = if *inbound { "in" } else { "out" };
         let mut prober = Prober { nft, table, inbound: *inbound, protect, loss, notes: Vec::new() };
@@ -270,6 +277,20 @@ fn spared(traffic: &Traffic, protected: &[(Protocol, u16)]) -> Option<String> {
     (!ports.is_empty()).then(|| format!("the policy spares {}{more}", ports.join(", ")))
 }
 
+/// Which peers nothing happens to, and which parts of peers, in words.
+fn spared_peers(peers: &[IpNet], policy: &[IpNet]) -> (Option<String>, Option<String>) {
+    let all = peers.iter().filter(|peer| policy.iter().any(|spared| spared.contains(*peer)));
+    let inside = |spared: &&IpNet| peers.iter().any(|p| p.contains(*spared) && p != *spared);
+    let words = |nets: Vec<&IpNet>, what: &str| {
+        let named = nets.iter().take(SPARED).map(|net| squall_core::net::written(net));
+        let named = named.collect::<Vec<_>>().join(", ");
+        let more = nets.len().saturating_sub(SPARED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!nets.is_empty()).then(|| format!("the policy spares {what}{named}{more}"))
+    };
+    (words(all.collect(), "all of "), words(policy.iter().filter(inside).collect(), ""))
+}
+
 /// What a probe may be that the fault matches and nothing protects; where all is protected, one that is
 /// spared like the rest.
 fn unprotected(traffic: &Traffic, protected: &[(Protocol, u16)]) -> (Protocol, u16) {
@@ -362,6 +383,25 @@ mod tests {
             (Traffic { ports: vec![], ..traffic(1, 1, None) }, None),
         ] {
             assert_eq!(spared(&traffic, &protected).as_deref(), told, "{traffic:?}");
+        }
+    }
+
+    #[test]
+    fn peers_that_the_policy_spares_are_told_and_whole_ones_apart() {
+        let nets = |texts: &[&str]| -> Vec<IpNet> {
+            texts.iter().map(|text| squall_core::net::read(text).unwrap()).collect()
+        };
+        let told = |peers, policy| {
+            let (whole, parts) = spared_peers(&nets(peers), &nets(policy));
+            (whole.unwrap_or_default(), parts.unwrap_or_default())
+        };
+        for (peers, policy, whole, parts) in [
+            (&["10.0.0.2", "10.0.0.3"][..], &["10.0.0.9"][..], "", ""),
+            (&["10.0.0.2", "10.0.0.3"], &["10.0.0.3"], "the policy spares all of 10.0.0.3", ""),
+            (&["10.0.0.0/24"], &["10.0.0.3", "fd00::3"], "", "the policy spares 10.0.0.3"),
+            (&["10.0.0.3"], &["10.0.0.0/24"], "the policy spares all of 10.0.0.3", ""),
+        ] {
+            assert_eq!(told(peers, policy), (whole.into(), parts.into()), "{peers:?} {policy:?}");
         }
     }
 

@@ -48,6 +48,41 @@ fn it_kills_as_many_as_it_was_told() {
 }
 
 #[test]
+fn who_does_not_die_of_it_is_told_and_then_not_all_were_killed() {
+    let host = TestHost::new();
+    let mut dies = Victim::start(&host, 1, "kill-some");
+    let mut ignores = host.run(|| {
+        Command::new("sh")
+            // It ends by itself.
+            .args(["-c", "trap '' TERM; for n in $(seq 100); do sleep 0.2; done; : kill-some"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    });
+    let ignored = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", ignores.id())).unwrap();
+        let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:")).unwrap().trim();
+        u64::from_str_radix(mask, 16).unwrap() & (1 << (Signal::SIGTERM as u64 - 1)) != 0
+    };
+    until(2_000, ignored);
+    let term = Fault::Kill(Kill {
+        processes: with("kill-some"),
+        amount: Amount::All,
+        signal: Signal::SIGTERM as u8,
+        interval_ms: None,
+    });
+    let held = Held::start(&host, task(term, 54, 8_000, 20_000));
+    until(2_000, || dies.has_ended());
+    let lifted = held.lift();
+    assert!(!lifted.bit && lifted.measured.contains("2 signalled, 1 seen dead"), "{lifted:?}");
+    assert_eq!(lifted.note, "1 still live");
+    ignores.kill().unwrap();
+    ignores.wait().unwrap();
+}
+
+#[test]
 fn it_finds_who_listens_and_spares_what_is_protected() {
     let host = TestHost::new();
     let mut victims: Vec<_> = (0..4).map(|_| Victim::start(&host, 1, "kill-ports")).collect();

@@ -90,9 +90,28 @@ fn where_all_have_died_nothing_is_said_to_stand_still() {
     victim.signal(Signal::SIGKILL);
     until(2_000, || victim.has_ended());
     // As a supervisor would.
-    Victim::start(&host, 2, "pause-dead").resumes(1_000);
+    let again = Victim::start(&host, 2, "pause-dead");
+    again.resumes(1_000);
     let lifted = held.lift();
-    assert!(!lifted.bit && lifted.note == "1 of them has died", "{lifted:?}");
+    let note = "1 of them has died, 1 that began to match since ran";
+    assert!(!lifted.bit && lifted.note == note, "{lifted:?}");
+}
+
+#[test]
+fn a_match_that_was_started_since_runs_and_then_it_is_no_pause() {
+    let host = TestHost::new();
+    let stands = Victim::start(&host, 2, "pause-again");
+    let mut dies = Victim::start(&host, 2, "pause-again");
+    let held = Held::start(&host, task(pause(with("pause-again")), 80, 8_000, 20_000));
+    assert!(held.achieved().bit);
+    dies.signal(Signal::SIGKILL);
+    until(2_000, || dies.has_ended());
+    // As a supervisor would.
+    let again = Victim::start(&host, 2, "pause-again");
+    again.resumes(1_000);
+    assert!(stands.stands());
+    let lifted = held.lift();
+    assert!(!lifted.bit && lifted.note.ends_with("1 that began to match since ran"), "{lifted:?}");
 }
 
 #[test]

@@ -131,7 +131,7 @@ pub fn count(n: usize, one: &str) -> String {
 #[must_use]
 pub fn fault(fault: &Fault) -> String {
     let packets = |t: &squall_core::fault::Traffic| {
-        let peers: Vec<_> = t.peers.iter().map(host_or_net).collect();
+        let peers: Vec<_> = t.peers.iter().map(squall_core::net::written).collect();
         let mut text = format!("{:?} {}", t.direction, peers.join(", ")).to_lowercase();
         if let Some(protocol) = t.protocol {
             text.push_str(&format!(" {protocol:?}").to_lowercase());
@@ -175,12 +175,6 @@ pub fn fault(fault: &Fault) -> String {
 
 fn rising(ramp_ms: u32) -> String {
     if ramp_ms == 0 { String::new() } else { format!(", rising over {}", length(ramp_ms.into())) }
-}
-
-fn host_or_net(net: &impl ToString) -> String {
-    let text = net.to_string();
-    let single = text.strip_suffix("/32").or_else(|| text.strip_suffix("/128"));
-    single.map_or_else(|| text.clone(), str::to_owned)
 }
 
 fn processes(p: &squall_core::fault::Processes) -> String {
