@@ -1,7 +1,9 @@
 //! What a virtual host sees of the machine's files: all of it, and none that it could change by
 //! living there. `/etc`, `/var`, `/run`, `/dev/shm`, `/proc` and `/sys` are its own; `/tmp`, `/home`
-//! and the rest are the machine's, so that programs and their files are where they are.
+//! and the rest are the machine's, so that programs and their files are where they are. What Squall keeps
+//! on the machine (identities, policy, journal, log) is no host's.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -50,6 +52,9 @@ pub(crate) fn make(site: &Site<'_>, note: &mut dyn FnMut(&str)) -> Result<(), St
     tmpfs(STATE, site.state_mb, "0755")?;
     for (path, name) in [("/etc", "etc"), ("/var", "var")] {
         layer(path, name, site.rootless.is_some(), note)?;
+    }
+    for path in ["/etc", "/var/lib"] {
+        hide_ours(path)?;
     }
     tmpfs("/dev/shm", RUN_MB, "1777")?;
     show(&dir, &site.dir)?;
@@ -128,10 +133,32 @@ fn links(path: &str, name: &str, upper: &str) -> Result<(), String> {
     tried(mount_bind(upper, path), path)
 }
 
+/// An empty directory over each of ours that the machine has.
+fn hide_ours(path: &str) -> Result<(), String> {
+    if !Path::new(path).is_dir() {
+        return Ok(());
+    }
+    for entry in tried(fs::read_dir(path), path)? {
+        let entry = tried(entry, path)?;
+        let name = entry.file_name();
+        if !is_ours(&name) || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let empty = Path::new(STATE).join("own").join(path.trim_start_matches('/')).join(&name);
+        tried(DirBuilder::new().recursive(true).mode(0o755).create(&empty), empty.display())?;
+        tried(mount_bind(&empty, entry.path()), entry.path().display())?;
+    }
+    Ok(())
+}
+
+fn is_ours(name: &OsStr) -> bool {
+    name.to_string_lossy().starts_with("squall")
+}
+
 fn link_all(from: &str, to: &str) -> Result<(), String> {
     for entry in tried(fs::read_dir(from), from)? {
         let name = tried(entry, from)?.file_name();
-        if name.to_string_lossy().starts_with("squall") {
+        if is_ours(&name) {
             continue;
         }
         let link = Path::new(to).join(&name);

@@ -199,6 +199,44 @@ fn a_host_has_its_own_name_processes_and_files_and_the_machine_keeps_its() {
     assert_eq!(Machine::now(), before);
 }
 
+/// A machine of its own mounts on which Squall lives already, on which the script is run.
+fn where_squall_lives(root: &Path, script: &str) -> Output {
+    let prepare = "set -e
+        mkdir $ROOT/layers && mount -t tmpfs layers $ROOT/layers
+        for d in etc var; do
+            mkdir $ROOT/layers/$d $ROOT/layers/.$d
+            mount -t overlay o -o lowerdir=/$d,upperdir=$ROOT/layers/$d,workdir=$ROOT/layers/.$d /$d
+        done
+        mkdir -p /etc/squall/identity /var/lib/squall /var/lib/squall-coordinator
+        echo secret | tee /etc/squall/identity/authority.pem > /var/lib/squall/journal
+        chmod 700 /etc/squall /var/lib/squall\n";
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        &format!("{prepare}{script}"),
+    ]);
+    command.env("ROOT", root).env("SQUALL_LAB_ROOT", root.join("labs")).env("SQUALL", PROGRAM);
+    command.output().expect("unshare")
+}
+
+#[test]
+fn what_squall_keeps_on_the_machine_is_no_hosts() {
+    let place = place();
+    let script = "$SQUALL lab up own --bare --hosts 1 --coordinators 0
+        $SQUALL lab exec --lab own h1 -- sh -c 'find /etc/squall /var/lib/squall* && echo mine > /etc/squall/agent.toml'
+        $SQUALL lab down own
+        cat /var/lib/squall/journal; ls /etc/squall";
+    let seen = text(&where_squall_lives(place.path(), script));
+    let lines: Vec<&str> =
+        seen.lines().filter(|line| line.starts_with(['/', 's', 'i', 'a'])).collect();
+    let host = ["/etc/squall", "/var/lib/squall", "/var/lib/squall-coordinator"];
+    assert_eq!(lines, [&host[..], &["secret", "identity"]].concat(), "{seen}");
+}
+
 #[test]
 fn state_is_bounded() {
     let place = place();
