@@ -54,6 +54,41 @@ fn without_etcd_the_leader_of_squalls_own_consensus_is_cut_off() {
 }
 
 #[test]
+fn other_labs_stay_and_what_a_killed_demo_left_does_not() {
+    let root = tempfile::tempdir().expect("a directory for the labs");
+    let squall = |args: &[&str]| {
+        let mut command = Command::new(program().expect("the program"));
+        command.args(args).env("SQUALL_LAB_ROOT", root.path()).env_remove("SQUALL_CLUSTER");
+        command
+    };
+    // Of a number that no process has.
+    let left = format!("demo-{}", u32::MAX);
+    for name in ["demo", &left] {
+        let bare = ["lab", "up", name, "--bare", "--hosts", "1", "--coordinators", "0"];
+        let _ = run(squall(&bare)).ended(0);
+    }
+    let mut running = squall(&["demo"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut told = std::io::BufReader::new(running.stderr.take().expect("it was asked for"));
+    let mut said = String::new();
+    while !said.contains("$ squall status") {
+        let read = std::io::BufRead::read_line(&mut told, &mut said).expect("it talks");
+        assert!(read > 0, "{said}");
+    }
+    let pid = running.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill").success());
+    std::io::Read::read_to_string(&mut told, &mut said).expect("it talks to its end");
+    assert_eq!(running.wait().expect("it ends").code(), Some(7), "{said}");
+    let labs = run(squall(&["lab", "ls", "-o", "json"])).ended(0).json();
+    let names: Vec<_> = labs.as_array().expect("a list").iter().map(|lab| &lab["name"]).collect();
+    assert_eq!(names, ["demo"], "{said}");
+    let _ = run(squall(&["lab", "down", "demo"])).ended(0);
+}
+
+#[test]
 fn a_signal_ends_it_and_leaves_nothing_behind() {
     let root = tempfile::tempdir().expect("a directory for the lab");
     let mut command = Command::new(program().expect("the program"));

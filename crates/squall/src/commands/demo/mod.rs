@@ -12,18 +12,19 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output::talk;
 use stage::{Stage, living_in};
 
-/// The lab that the demo makes and takes down.
-const LAB: &str = "demo";
+/// How the lab begins that a demo makes and takes down; its process's number follows.
+const LAB: &str = "demo-";
 
 /// `squall demo`.
 pub fn demo() -> Outcome {
     let before = Machine::look()?;
-    let mut stage = Stage::new(LAB)?;
+    let lab = format!("{LAB}{}", std::process::id());
+    let mut stage = Stage::new(&lab)?;
     let told = story::tell(&stage);
     // Whatever came of it: nothing is left behind.
     stage.close();
     stage.heading("everything is taken down");
-    let down = stage.run(&["lab", "down", LAB]);
+    let down = stage.run(&["lab", "down", &lab]);
     let spaces = stage.take_spaces();
     let living = living_in(&spaces);
     let after = Machine::look()?;
@@ -48,7 +49,7 @@ pub fn demo() -> Outcome {
     }
     let name = |(kind, names): &(&str, BTreeSet<String>)| format!("{kind}: {names:?}");
     let what = format!("the demo left something: {}", left.each_ref().map(name).join(", "));
-    Err(Failure::new(Exit::NotClean, what, format!("squall lab down {LAB}")))
+    Err(Failure::new(Exit::NotClean, what, format!("squall lab down {lab}")))
 }
 
 /// What this machine itself has, outside of every lab: other labs and programs may come and go

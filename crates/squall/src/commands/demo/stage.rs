@@ -23,7 +23,7 @@ pub fn program() -> String {
 /// This program, typing commands.
 pub struct Stage {
     program: PathBuf,
-    lab: &'static str,
+    lab: String,
     scene: std::cell::Cell<u32>,
     cluster: std::cell::RefCell<Option<PathBuf>>,
     spaces: std::cell::RefCell<Vec<Space>>,
@@ -46,12 +46,12 @@ impl Stage {
     ///
     /// # Errors
     /// Its path is not to be had.
-    pub fn new(lab: &'static str) -> Result<Stage, Failure> {
+    pub fn new(lab: &str) -> Result<Stage, Failure> {
         let program = std::env::current_exe()
             .map_err(|e| Failure::local(format!("this program's path: {e}"), "is /proc there?"))?;
         Ok(Stage {
             program,
-            lab,
+            lab: lab.to_owned(),
             scene: std::cell::Cell::new(0),
             cluster: std::cell::RefCell::default(),
             spaces: std::cell::RefCell::default(),
@@ -91,6 +91,11 @@ impl Stage {
         let parents: BTreeSet<String> = pids.iter().filter_map(|pid| parent_of(pid)).collect();
         let all = pids.iter().chain(&parents);
         *self.spaces.borrow_mut() = all.filter_map(|pid| Space::of(pid)).collect();
+    }
+
+    /// The lab's name.
+    pub fn lab(&self) -> &str {
+        &self.lab
     }
 
     /// The network namespaces that [`Stage::set_hosts`] noted, open until they are dropped.
@@ -207,8 +212,8 @@ impl Stage {
         Ok(Running(child))
     }
 
-    fn exec<'a>(&self, host: &'a str, argv: &[&'a str]) -> Vec<&'a str> {
-        let mut args = vec!["lab", "exec", "--lab", self.lab, host, "--"];
+    fn exec<'a>(&'a self, host: &'a str, argv: &[&'a str]) -> Vec<&'a str> {
+        let mut args = vec!["lab", "exec", "--lab", &self.lab, host, "--"];
         args.extend(argv);
         args
     }

@@ -1,6 +1,6 @@
 //! What happens in the demo, in order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::service::{Kind, MEMBERS, Service};
@@ -59,10 +59,9 @@ fn stop_everything(stage: &Stage) -> Result<(), Failure> {
 }
 
 fn up(stage: &Stage, group: &str) -> Result<(), Failure> {
-    // What an earlier demo left when it was killed is cleared first.
-    stage.ask(&["lab", "down", super::LAB])?;
+    clear_earlier(stage);
     let labels: Vec<String> = MEMBERS.iter().map(|h| format!("{h}=group={group}")).collect();
-    let mut args = vec!["lab", "up", super::LAB, "--hosts", "5", "--coordinators", "3"];
+    let mut args = vec!["lab", "up", stage.lab(), "--hosts", "5", "--coordinators", "3"];
     args.extend(labels.iter().flat_map(|label| ["--label", label]));
     talk(format!("\n$ squall {}", args.join(" ")));
     let made = stage.json(&args)?;
@@ -75,6 +74,19 @@ fn up(stage: &Stage, group: &str) -> Result<(), Failure> {
     let pids: Vec<String> = pids.filter_map(|h| h["pid"].as_u64()).map(|n| n.to_string()).collect();
     stage.set_hosts(&pids);
     Ok(())
+}
+
+/// What earlier demos left when they were killed.
+fn clear_earlier(stage: &Stage) {
+    // It is a kindness: where it fails, this demo has a lab of its own all the same.
+    let Ok(labs) = stage.json(&["lab", "ls"]) else { return };
+    let names = labs.as_array().into_iter().flatten().filter_map(|lab| lab["name"].as_str());
+    for name in names {
+        let maker = name.strip_prefix(super::LAB).and_then(|pid| pid.parse::<u32>().ok());
+        if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _ = stage.ask(&["lab", "down", name]);
+        }
+    }
 }
 
 /// Starts an experiment and returns its id once its faults are held.
