@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -89,7 +89,9 @@ impl Record {
         let path = dir.join(RECORD_FILE);
         let aside = dir.join(RECORD_ASIDE);
         let write = || -> io::Result<()> {
-            fs::write(&aside, serde_json::to_vec_pretty(self)?)?;
+            let mut file = fs::File::create(&aside)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()?;
             fs::rename(&aside, &path)
         };
         write().map_err(system(path.display().to_string()))

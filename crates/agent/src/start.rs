@@ -58,6 +58,9 @@ pub enum AgentError {
         /// Whose it should be.
         name: HostName,
     },
+    /// Nobody could order it anything, or stop what it does.
+    #[error("the configuration lists no coordinator: list every one under [[coordinators]]")]
+    NoCoordinators,
     /// The network cannot be used.
     #[error("{0}")]
     Wire(#[from] WireError),
@@ -140,6 +143,9 @@ pub async fn run(
 }
 
 fn check(identity: &Identity, config: &Config) -> Result<(), AgentError> {
+    if config.coordinators.is_empty() {
+        return Err(AgentError::NoCoordinators);
+    }
     let (peer, dir) = (identity.peer(), config.identity_dir.clone());
     if peer.role != Role::Agent {
         return Err(AgentError::WrongRole { dir, found: peer.to_string() });

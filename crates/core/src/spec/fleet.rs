@@ -47,6 +47,13 @@ impl Fleet {
         self.hosts.get(&name.parse::<HostName>().ok()?)
     }
 
+    /// Another host that was registered with the same address, unless it was drained: what is meant for one
+    /// would meet the other.
+    pub(super) fn at_the_same_address(&self, host: &HostRecord) -> Option<&HostRecord> {
+        let same = |h: &&HostRecord| h.address == host.address && h.name != host.name && !h.drained;
+        self.hosts.values().find(same)
+    }
+
     /// The values of one label, over all hosts.
     pub(super) fn values<'a>(&'a self, label: &'a str) -> impl Iterator<Item = &'a str> {
         self.hosts.values().filter_map(move |h| h.labels.get(label).map(String::as_str))

@@ -80,6 +80,8 @@ pub(super) fn place(
     let Some(cuts) = shaped(&format!("{path}.shape"), shape, around, problems) else {
         return Vec::new();
     };
+    let named = FarEnds { hosts: around.targets.iter().cloned().collect(), nets: Vec::new() };
+    named.check_apart(&format!("{path}.shape"), around.fleet, problems);
     touched.extend(cuts.values().flatten().cloned());
     let cut = cut(Direction::Both);
     let on = |(host, refused): (HostName, BTreeSet<HostName>)| {

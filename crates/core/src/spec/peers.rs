@@ -1,6 +1,7 @@
 //! Who the far ends are, as addresses.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -26,6 +27,18 @@ impl FarEnds {
         self.hosts.is_empty() && self.nets.is_empty()
     }
 
+    /// Whether what is meant for them would meet another host, which nobody named.
+    pub fn check_apart(&self, path: &str, fleet: &Fleet, problems: &mut Problems) {
+        for host in self.hosts.iter().filter_map(|name| fleet.hosts.get(name)) {
+            let other = fleet.at_the_same_address(host).filter(|o| !self.hosts.contains(&o.name));
+            let Some(other) = other else { continue };
+            let (name, other, address) = (&host.name, &other.name, host.address);
+            let what = format!("`{name}` and `{other}` are both registered at {address}");
+            let gone = format!("`squall agent drain {other}` where it is gone");
+            problems.add(path, what, format!("mend `address` in the agent.toml of one, or {gone}"));
+        }
+    }
+
     /// The addresses as seen from `target`, each once and its own left out.
     pub fn addresses(&self, target: &HostName, fleet: &Fleet) -> Vec<IpNet> {
         let own = fleet.hosts.get(target).into_iter().flat_map(HostRecord::addresses);
@@ -35,12 +48,12 @@ impl FarEnds {
         hosts.chain(self.nets.iter().copied()).filter(|net| left_out.insert(*net)).collect()
     }
 
-    /// Registered hosts that are among the far ends, by name or by address.
+    /// Registered hosts that are among the far ends, by name or by an address of theirs.
     pub fn touched<'a>(&'a self, fleet: &'a Fleet) -> impl Iterator<Item = &'a HostRecord> {
-        fleet.hosts.values().filter(|h| {
-            let met = |n: &IpNet| h.addresses().any(|a| n.contains(&a));
-            self.hosts.contains(&h.name) || self.nets.iter().any(met)
-        })
+        let named = self.hosts.iter().filter_map(|name| fleet.hosts.get(name));
+        let named: BTreeSet<IpAddr> = named.flat_map(HostRecord::addresses).collect();
+        let met = move |a: IpAddr| named.contains(&a) || self.nets.iter().any(|n| n.contains(&a));
+        fleet.hosts.values().filter(move |h| h.addresses().any(&met))
     }
 }
 
@@ -74,6 +87,7 @@ pub(super) fn look_up(
             }
         }
     }
+    ends.check_apart(path, fleet, problems);
     ends
 }
 

@@ -102,11 +102,11 @@ pub fn join(join: &Join) -> Outcome {
             )
         })?;
     save(&identity, &gossip, &join.identity)?;
-    talk(format!("{} joined {} as {address}", join.name, identity.peer().cluster));
+    talk(format!("{} joined {}", join.name, identity.peer().cluster));
     // What a person wrote there (labels, the policy's place, where the latch is) must outlast a renewal.
     if join.config.exists() {
         talk(format!(
-            "{} stays as it is; {} is what a new host would have",
+            "{} stays as it is, with its address and labels; {} is what a new host would have",
             join.config.display(),
             config.display()
         ));
@@ -115,6 +115,7 @@ pub fn join(join: &Join) -> Outcome {
             let what = format!("{}: {e}", join.config.display());
             Failure::local(what, format!("move {} there", config.display()))
         })?;
+        talk(format!("others reach it at {address}"));
     }
     talk(format!("start it: squall agent --config {}", join.config.display()));
     Ok(Exit::Held)

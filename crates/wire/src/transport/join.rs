@@ -127,24 +127,28 @@ pub(super) async fn serve(
 /// called within a tokio runtime. `mark` as in [`super::EndpointOptions`].
 ///
 /// # Errors
-/// The last coordinator's answer or silence. The token may be used up even where no answer came.
+/// What a coordinator answered, else how the last one was silent. The token may be used up even where no
+/// answer came.
 pub async fn join(
     token: &JoinToken,
     name: &str,
     mark: Option<u32>,
 ) -> Result<(Identity, GossipKey), WireError> {
     let host: HostName = name.parse().map_err(|e| IdentityError::Malformed(format!("{e}")))?;
-    let mut last = WireError::Lost("the token names no coordinator".to_owned());
+    let mut failed = WireError::Lost("the token names no coordinator".to_owned());
     for coordinator in &token.coordinators {
         match join_at(coordinator.address, token, &host, mark).await {
             Ok(joined) => return Ok(joined),
             Err(error) => {
                 tracing::warn!(coordinator = %coordinator.name, %error, "not joined");
-                last = error;
+                // Who does not answer says less than who refuses.
+                if !matches!(failed, WireError::RefusedByPeer { .. }) {
+                    failed = error;
+                }
             }
         }
     }
-    Err(last)
+    Err(failed)
 }
 
 async fn join_at(

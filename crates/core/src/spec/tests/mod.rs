@@ -182,6 +182,41 @@ fn chance_follows_the_seed_and_never_picks_who_is_not_to_be_picked() {
 }
 
 #[test]
+fn a_probe_is_run_by_another_host_than_it_asks() {
+    for (kind, from) in [
+        ("http: {url: 'http://h3:80/health'}", "h4"),
+        ("http: {url: 'http://10.0.0.3'}", "h4"),
+        ("tcp: {address: 'h3:80'}", "h4"),
+        ("tcp: {address: 'h4:80'}", "h3"),
+        ("tcp: {address: 'example.org:80'}", "h3"),
+    ] {
+        let resolved = resolved(&format!(
+            "targets: {{hosts: h1}}\nfaults: [{{partition: {{peers: [h2, c1]}}}}]\n\
+             steady-state: [{{name: p, {kind}}}]"
+        ));
+        assert_eq!(resolved.probes[0].from, Vantage::Host(host(from)), "{kind}");
+    }
+}
+
+#[test]
+fn what_would_meet_a_host_that_nobody_named_is_refused() {
+    let mut twins = fleet();
+    twins.hosts.get_mut(&host("h3")).unwrap().address = "10.0.0.2".parse().unwrap();
+    let lines = "targets: {hosts: h1}\nfaults: [{partition: {peers: [h2]}}]";
+    let problems = resolve(&file(lines), &twins, 7).expect_err("h3 is there too");
+    let told = problems[0].to_string();
+    assert!(told.contains("peers: `h2` and `h3` are both registered at 10.0.0.2"), "{told}");
+    // Whoever names the address, or both, means both.
+    for peers in ["[10.0.0.2]", "[h2, h3]"] {
+        let lines = lines.replace("[h2]", peers);
+        let touched = resolve(&file(&lines), &twins, 7).expect(&lines).touched;
+        assert_eq!(touched.into_iter().collect::<Vec<_>>(), [host("h2"), host("h3")], "{peers}");
+    }
+    twins.hosts.get_mut(&host("h3")).unwrap().drained = true;
+    assert!(resolve(&file(lines), &twins, 7).is_ok(), "it is gone");
+}
+
+#[test]
 fn targets_are_found_by_name_group_and_label() {
     for (text, expected) in [
         ("{hosts: [h2, h1, h2]}", "h1 h2"),

@@ -331,6 +331,14 @@ fn every_problem_is_told_with_its_path_and_remedy() {
             "steady-state[0].every: 9ms is too often; write at least 10ms",
         ),
         (
+            "steady-state: [{name: p, exec: [x], timeout: 2m}]",
+            "steady-state[0].timeout: 2m is too long; write at most 1m",
+        ),
+        (
+            "steady-state: [{name: \"p\\nq\", exec: [x]}]",
+            "steady-state[0].name: it has a line break or a control; leave it out",
+        ),
+        (
             "steady-state: [{name: p, exec: [x], every: 1251ms}]\nduration: 10s",
             "steady-state[0].every: 1251ms gives fewer than 5 samples in a baseline of 5s, which say \
              nothing; write less, or baseline: 5004ms at least",

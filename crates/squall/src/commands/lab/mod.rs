@@ -166,26 +166,35 @@ fn take_down(name: &str) -> Outcome {
 struct Row {
     #[serde(flatten)]
     lab: LabView,
-    /// `up`, `making`, or `down` where something is left to clear.
+    /// `up`, `making`, `down` where something is left to clear, or `damaged` where its file cannot be
+    /// read.
     state: &'static str,
 }
 
 /// `squall lab ls`.
 fn ls(format: Format) -> Outcome {
     let root = root()?;
-    let row = |name: &HostName| -> Result<Row, LabError> {
-        let dir = root.join(name.as_str());
-        Ok(match Record::load(&dir)? {
-            Some(record) => Row { lab: record.view(&dir), state: record.standing()? },
-            None => {
-                let lab = LabView { name: name.to_string(), cluster: None, hosts: Vec::new() };
-                Row { lab, state: "down" }
+    let known = |dir: &Path| -> Result<Option<Row>, LabError> {
+        let Some(record) = Record::load(dir)? else { return Ok(None) };
+        Ok(Some(Row { lab: record.view(dir), state: record.standing()? }))
+    };
+    let row = |name: &HostName| {
+        let unknown = |state| {
+            let lab = LabView { name: name.to_string(), cluster: None, hosts: Vec::new() };
+            Row { lab, state }
+        };
+        // One that cannot be read hides no other.
+        match known(&root.join(name.as_str())) {
+            Ok(row) => row.unwrap_or_else(|| unknown("down")),
+            Err(error) => {
+                talk(format!("lab {name}: {error}"));
+                unknown("damaged")
             }
-        })
+        }
     };
     let names = place::names(&root).map_err(|e| failure(&e))?;
-    let rows: Result<Vec<Row>, LabError> = names.iter().map(row).collect();
-    show(format, &rows.map_err(|e| failure(&e))?, |rows| {
+    let rows: Vec<Row> = names.iter().map(row).collect();
+    show(format, &rows, |rows| {
         let cells = rows.iter().map(|row| {
             let hosts: Vec<&str> = row.lab.hosts.iter().map(|h| h.name.as_str()).collect();
             let cluster = row.lab.cluster.as_ref().map(|c| c.display().to_string());
