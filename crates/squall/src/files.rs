@@ -92,10 +92,12 @@ pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<
             ("rejected by the configured policy", "is refused: write a number"),
         ];
         let said = words.iter().fold(said.to_owned(), |said, (from, to)| said.replace(from, to));
-        // Where lines are shown, they know the place best.
+        // Where lines are shown as a whole, they know the place best: at an alias, say.
         let shown = |line: &&str| line.trim_start().starts_with(SHOWN);
+        let whole = !said.lines().any(|line| line.contains("| …"));
         let place = said.lines().find(shown).map(|line| line.trim_start()[SHOWN.len()..].trim());
-        let place = place.map_or_else(|| format!("{}:{}", l.line(), l.column()), str::to_owned);
+        let place = place.filter(|_| whole).map(str::to_owned);
+        let place = place.unwrap_or_else(|| format!("{}:{}", l.line(), l.column()));
         let said = said.lines().filter(|line| !shown(line)).collect::<Vec<_>>().join("\n");
         let what = format!("{}:{place}: {}", path.display(), said.trim_end());
         Failure::usage(what, next)
@@ -202,6 +204,12 @@ mod tests {
             ),
             ("faults: {cpu: {}}", "f:1:9: a list belongs here: write [a, b]"),
             ("{\"name\": \"x\", \"duration\": \"0s\"}", "f:1:27: `0s` is zero"),
+            (
+                // Of a line so long only a part is shown.
+                "steady-state:\n  - { name: health, http: { url: \"http://h2:2379/health\" }, every: 200ms, \
+                 expect: { status: 200, error-rate: \"< 1\", p99: \"< 250ms\" } }",
+                "f:2:110: `< 1` is not an upper bound",
+            ),
         ] {
             let refused = yaml::<File>(Path::new("f"), text, "next").expect_err("it is wrong");
             assert!(refused.what.starts_with(said), "{refused}");

@@ -8,10 +8,11 @@ use serde::Serialize;
 use squall_core::experiment::{Experiment, ExperimentRecord};
 use squall_core::hold::Capability;
 use squall_core::ids::{ExperimentId, HostName};
+use squall_core::leader::FRESH_MS;
 use squall_core::message::{HostStatus, Plan, Report, Response, Shown, Status, ViewsAnswer};
 use squall_core::probe::{ProbeKind, Vantage};
 use squall_core::registry::{Refusal, Registry};
-use squall_core::spec::File;
+use squall_core::spec::{FaultForm, File, Shape, Targets};
 use squall_core::views::{self, Evidence, Judgement, Liveness, Row};
 use squall_wire::codec::{self, MAX_FRAME};
 
@@ -230,14 +231,25 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         Ok(experiment) => experiment,
         Err(refusal) => return Response::Refused(refusal),
     };
-    let refused = {
+    let now = clock::now();
+    let (unfit, refused) = {
         let sessions = node.sessions();
-        experiment.refused_by(|host| {
+        let healthy = |host: &HostName| {
+            let report = sessions.get(host).and_then(|session| session.report.as_ref());
+            report.is_some_and(|(r, at)| now.since(*at) < FRESH_MS && r.synced && r.armed)
+        };
+        let can = |host: &HostName| {
+            let session = sessions.get(host);
+            session.map(|s| s.hello.capabilities.as_slice()).unwrap_or_default()
+        };
+        let unfit = node.applied.read(|registry| registry.fit_for(&experiment, healthy, can)).err();
+        let refused = experiment.refused_by(|host| {
             let session = sessions.get(host)?;
             let alive = session.report.as_ref().map_or(0, |(report, _)| report.alive());
             let beside = node.applied.read(|registry| registry.beside(host, alive));
             Some((policy_of(&session.hello)?, beside))
-        })
+        });
+        (unfit, refused)
     };
     node.applied.read(|registry| {
         let lacking = node.stops().lacking_in(registry);
@@ -246,7 +258,9 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         let refusal = match registry.admit(&experiment) {
             Err(refusal) => Some(refusal),
             Ok(()) if !lacking.is_empty() => Some(heard()),
-            Ok(()) => refused.map(|(host, why)| Refusal::Host(host, why)),
+            Ok(()) => refused
+                .map(|(host, why)| Refusal::Host(host, why))
+                .or(unfit.map(Refusal::OutOfService)),
         };
         Response::Plan(Box::new(Plan {
             fleet: u32::try_from(fleet).unwrap_or(u32::MAX),
@@ -259,8 +273,13 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
 
 /// Whether the file leaves it to chance which hosts are hit.
 fn draws(file: &str) -> bool {
-    let file = serde_json::from_str::<File>(file);
-    file.is_ok_and(|f| f.targets.count.is_some() || f.targets.percent.is_some())
+    let Ok(file) = serde_json::from_str::<File>(file) else { return false };
+    let random = |fault: &FaultForm| match fault {
+        FaultForm::Partition(partition) => matches!(partition.shape, Some(Shape::Random)),
+        _ => false,
+    };
+    let Targets { count, percent, .. } = &file.targets;
+    count.is_some() || percent.is_some() || file.faults.iter().any(random)
 }
 
 /// What a reader should think of before starting.
@@ -274,7 +293,11 @@ fn risks(experiment: &Experiment, drawn: bool) -> Vec<String> {
         risks.push(format!("also touched, though not counted: {}", names.join(", ")));
     }
     if experiment.faults.iter().any(|p| p.spec.severs_control()) {
-        risks.push("control is severed: those faults end by their lease alone".into());
+        risks.push(
+            "control is severed: those faults end by their lease, if not by their time, and where it is \
+             the lease the verdict is unknown at best"
+                .into(),
+        );
     }
     for probe in &experiment.probes {
         if let (Vantage::Coordinators, ProbeKind::Exec { argv }) = (&probe.from, &probe.kind) {

@@ -8,7 +8,6 @@ use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
 use crate::policy::{Beside, Policy};
 use crate::probe::{MIN_SAMPLES, ProbeSpec, Stage, Steadiness, Tally, Vantage};
-use crate::radius::{self, HEALTHY_PPM};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
 
@@ -152,32 +151,9 @@ impl Leader {
         let healthy = |host: &HostName| {
             self.fresh(now, host).is_some_and(|s| s.report.synced && s.report.armed)
         };
-        let fleet: Vec<&HostName> =
-            registry.hosts.values().filter(|h| !h.drained).map(|h| &h.name).collect();
-        let well = fleet.iter().filter(|h| healthy(h)).count();
-        if (well as u128) * 1_000_000 < u128::from(HEALTHY_PPM) * fleet.len() as u128 {
-            return Err(format!(
-                "{well} of {} hosts are healthy, fewer than {}",
-                fleet.len(),
-                radius::share(HEALTHY_PPM)
-            ));
-        }
-        let from = record.experiment.probes.iter().filter_map(|p| match &p.from {
-            Vantage::Host(host) => Some(host),
-            Vantage::Coordinators => None,
-        });
-        for host in record.experiment.targets().iter().chain(from) {
-            if !healthy(host) {
-                return Err(format!("{host} is not connected, or not armed"));
-            }
-        }
-        for placement in &record.experiment.faults {
-            let mut rows = self.capabilities.get(&placement.host).into_iter().flatten();
-            let kind = placement.spec.kind();
-            if let Some(row) = rows.find(|c| c.fault == kind && c.backend.is_none()) {
-                return Err(format!("{} cannot do {kind}: {}", placement.host, row.reason));
-            }
-        }
+        registry.fit_for(&record.experiment, healthy, |host| {
+            self.capabilities.get(host).map(Vec::as_slice).unwrap_or_default()
+        })?;
         if let Some(refused) = self.refused_by_host(now, record) {
             return Ok(Some(refused));
         }

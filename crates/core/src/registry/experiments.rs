@@ -7,10 +7,12 @@ use super::{Entry, MAX_SETTLED, Outcome, Refusal, Registry};
 use crate::experiment::{
     EndReason, Ended, Experiment, ExperimentRecord, FaultState, Incident, IncidentKind, LEASE_MS,
     MAX_DURATION_MS, MAX_INCIDENTS, MAX_NOTE, MAX_PLACEMENTS, MAX_STEPS, MAX_TIMELINE, Phase,
-    ProbeOutcome, TimelineEntry, Verdict,
+    Placement, ProbeOutcome, TimelineEntry, Verdict,
 };
-use crate::ids::{ExperimentId, FaultId, LogIndex};
-use crate::radius::{self, Group, MAX_RUNNING};
+use crate::hold::Capability;
+use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
+use crate::probe::Vantage;
+use crate::radius::{self, Group, HEALTHY_PPM, MAX_RUNNING};
 use crate::time::WallTime;
 
 impl Registry {
@@ -90,6 +92,39 @@ impl Registry {
             self.in_service(None),
         )
         .map_err(Refusal::Radius)
+    }
+
+    /// Whether the fleet is fit for `experiment` now: enough of it is `healthy`, and whoever is needed is,
+    /// and `can` do it.
+    ///
+    /// # Errors
+    /// The first reason against it; it may pass.
+    pub fn fit_for<'a>(
+        &self,
+        experiment: &Experiment,
+        healthy: impl Fn(&HostName) -> bool,
+        can: impl Fn(&HostName) -> &'a [Capability],
+    ) -> Result<(), String> {
+        let fleet = || self.hosts.values().filter(|h| !h.drained).map(|h| &h.name);
+        let (all, well) = (fleet().count(), fleet().filter(|h| healthy(h)).count());
+        if (well as u128) * 1_000_000 < u128::from(HEALTHY_PPM) * all as u128 {
+            let least = radius::share(HEALTHY_PPM);
+            return Err(format!("{well} of {all} hosts are healthy, fewer than {least}"));
+        }
+        let from = experiment.probes.iter().filter_map(|p| match &p.from {
+            Vantage::Host(host) => Some(host),
+            Vantage::Coordinators => None,
+        });
+        if let Some(host) = experiment.targets().iter().chain(from).find(|host| !healthy(host)) {
+            return Err(format!("{host} is not connected, or not armed"));
+        }
+        for Placement { host, spec, .. } in &experiment.faults {
+            let row = can(host).iter().find(|row| row.fault == spec.kind());
+            if let Some(row) = row.filter(|row| row.backend.is_none()) {
+                return Err(format!("{host} cannot do {}: {}", spec.kind(), row.reason));
+            }
+        }
+        Ok(())
     }
 
     /// The groups that `experiment`, or one that has reserved hosts, counts within.
