@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 
 use squall_cluster::Up;
-use squall_tests::fleet::{Fleet, Said};
+use squall_tests::fleet::{Fleet, Said, until};
 
 const HOSTS: [&str; 5] = ["h1", "h2", "h3", "h4", "h5"];
 
@@ -98,6 +98,22 @@ fn what_exceeds_the_radius_is_refused_with_the_numbers() {
     );
     assert_eq!(fleet.json(&["faults"]).as_array().map(Vec::len), Some(5));
     clear(&fleet);
+}
+
+#[test]
+fn a_plan_sees_a_fleet_that_is_not_fit() {
+    let fleet = fleet();
+    let plan = fleet.file("plan.yaml", &load("planned", "hosts: [h5]", "")).display().to_string();
+    assert_eq!(fleet.json(&["plan", &plan])["refusal"], serde_json::Value::Null);
+    for host in ["h1", "h2"] {
+        assert_eq!(fleet.signal(host, "agent", "STOP"), 1);
+    }
+    let refused = || Some(fleet.squall(&["plan", &plan])).filter(|said| said.code == 3);
+    let (said, _) = until(10_000, "the plan sees it", refused);
+    assert!(said.err.contains("3 of 5 hosts are healthy, fewer than 0.7"), "{said:#?}");
+    for host in ["h1", "h2"] {
+        assert_eq!(fleet.signal(host, "agent", "CONT"), 1);
+    }
 }
 
 #[test]
