@@ -8,7 +8,7 @@ use squall_core::hold::{Hold, HolderReport};
 use squall_core::ids::FaultId;
 use squall_core::time::Time;
 use squall_faults::holder::{Holder, HolderEvent, Spawner};
-use squall_faults::residue::{self, Snapshot};
+use squall_faults::residue::Snapshot;
 use tokio::sync::mpsc;
 
 /// Lines of residue that are reported of one fault, and characters of each, at most.
@@ -195,19 +195,11 @@ fn within_bounds(lines: Vec<String>) -> Vec<String> {
 }
 
 fn left_of(id: &FaultId, before: Option<&Snapshot>) -> std::io::Result<Vec<String>> {
-    let mut left = residue::held_by_nobody(id)?;
-    if let Some(before) = before {
-        let found = before.residue(&Snapshot::take()?, id);
-        for line in found.foreign {
-            tracing::info!(fault = %id, change = line, "changed on this host by others meanwhile");
-        }
-        for line in found.ours {
-            if !left.contains(&line) {
-                left.push(line);
-            }
-        }
+    let now = Snapshot::take()?;
+    for line in before.map(|before| before.changes(&now, id)).unwrap_or_default() {
+        tracing::info!(fault = %id, change = line, "changed on this host by others meanwhile");
     }
-    Ok(left)
+    Ok(now.carrying(id))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::fault::Fault;
 use crate::hold::Achieved;
 use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
-use crate::policy::{Beside, Policy};
+use crate::policy::{AlreadyHeld, Policy};
 use crate::probe::{ProbeKind, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::time::WallTime;
 
@@ -261,7 +261,7 @@ pub struct Ended {
 impl FaultState {
     /// Nothing more can happen to it.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub fn is_final(&self) -> bool {
         !matches!(self, FaultState::Pending | FaultState::Held(_))
     }
 
@@ -373,7 +373,7 @@ impl Experiment {
     /// says the policy of a host and what is alive there; `None` leaves it to the host.
     pub fn refused_by(
         &self,
-        mut known: impl FnMut(&HostName) -> Option<(Policy, Beside)>,
+        mut known: impl FnMut(&HostName) -> Option<(Policy, AlreadyHeld)>,
     ) -> Option<(HostName, String)> {
         let mut hosts = BTreeMap::new();
         for Placement { host, spec, .. } in &self.faults {

@@ -59,7 +59,7 @@ impl Report {
     /// Faults that are not over, as the host counts them for its policy.
     #[must_use]
     pub fn alive(&self) -> usize {
-        self.faults.iter().filter(|f| !f.phase.is_over()).count()
+        self.faults.iter().filter(|f| !f.phase.is_gone()).count()
     }
 }
 
@@ -113,7 +113,7 @@ pub enum HostPhase {
 impl HostPhase {
     /// Nothing of it is on the host, and it does not come back.
     #[must_use]
-    pub const fn is_over(self) -> bool {
+    pub const fn is_gone(self) -> bool {
         match self {
             HostPhase::Clean | HostPhase::Lost | HostPhase::NotHeld => true,
             HostPhase::Journaling
@@ -459,7 +459,7 @@ impl Status {
     pub fn is_whole(&self, host: &HostName) -> Option<bool> {
         let status = self.hosts.iter().find(|h| h.host.name == *host)?;
         let mut faults = status.report.iter().flat_map(|report| &report.faults);
-        let holds = faults.any(|f| !f.phase.is_over() && !f.id.experiment.is_local());
+        let holds = faults.any(|f| !f.phase.is_gone() && !f.id.experiment.is_local());
         (self.confirmed && !holds && !status.may_hold).then_some(status.report.is_some())
     }
 }

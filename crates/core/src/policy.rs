@@ -157,13 +157,13 @@ impl From<ProtectedPath> for String {
 
 /// What is held on a host already, as its limits count it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Beside {
+pub struct AlreadyHeld {
     faults: usize,
     cpu_percent: u32,
     memory_percent: u32,
 }
 
-impl Beside {
+impl AlreadyHeld {
     /// How many.
     #[must_use]
     pub fn faults(&self) -> usize {
@@ -188,7 +188,12 @@ impl Policy {
     ///
     /// # Errors
     /// The first rule against it, in words. Nothing changes.
-    pub fn check(&self, fault: &Fault, duration_ms: u64, beside: Beside) -> Result<(), String> {
+    pub fn check(
+        &self,
+        fault: &Fault,
+        duration_ms: u64,
+        beside: AlreadyHeld,
+    ) -> Result<(), String> {
         fault.validate().map_err(|invalid| invalid.to_string())?;
         let kind = fault.kind();
         if !self.allow.contains(&kind) {
@@ -368,8 +373,8 @@ mod tests {
         Fault::Pause(Pause { processes })
     }
 
-    fn some(faults: usize) -> Beside {
-        Beside { faults, ..Beside::default() }
+    fn some(faults: usize) -> AlreadyHeld {
+        AlreadyHeld { faults, ..AlreadyHeld::default() }
     }
 
     fn named(name: &str) -> Processes {
@@ -381,7 +386,7 @@ mod tests {
     }
 
     fn refusal(policy: &Policy, fault: &Fault) -> String {
-        policy.check(fault, 1_000, Beside::default()).expect_err("it must be refused")
+        policy.check(fault, 1_000, AlreadyHeld::default()).expect_err("it must be refused")
     }
 
     #[test]
@@ -389,7 +394,7 @@ mod tests {
         let policy =
             Policy { max_cpu_percent: Some(30), max_memory_percent: Some(50), ..Policy::default() };
         let memory = |percent| Fault::Memory(Memory::percent(percent));
-        let mut beside = Beside::default();
+        let mut beside = AlreadyHeld::default();
         for (fault, refused) in [
             (cpu(20, None), None),
             (cpu(10, None), None),
@@ -450,7 +455,7 @@ mod tests {
             Fault::Memory(Memory::bytes(1 << 30)),
         ] {
             assert_eq!(
-                policy.check(&fault, MAX_DURATION_MS, Beside::default()),
+                policy.check(&fault, MAX_DURATION_MS, AlreadyHeld::default()),
                 Ok(()),
                 "{fault:?}"
             );
@@ -481,7 +486,7 @@ mod tests {
             "policy: 3 faults would be held here at once, and at most 2 may be"
         );
         assert_eq!(
-            policy.check(&cut, 60_001, Beside::default()).unwrap_err(),
+            policy.check(&cut, 60_001, AlreadyHeld::default()).unwrap_err(),
             "policy: 60001ms is longer than the 1m that this host allows"
         );
         let kill = |name| {
@@ -517,13 +522,16 @@ mod tests {
             kill("sshd"),
             partition(&["10.0.0.0/8"], &[], None),
         ] {
-            assert_eq!(policy.check(&fault, 1, Beside::default()), Ok(()), "{fault:?}");
+            assert_eq!(policy.check(&fault, 1, AlreadyHeld::default()), Ok(()), "{fault:?}");
         }
         let policy = Policy { max_cpu_percent: None, ..policy };
-        assert_eq!(policy.check(&touched, 1, Beside::default()), Ok(()));
+        assert_eq!(policy.check(&touched, 1, AlreadyHeld::default()), Ok(()));
         let policy = Policy { allow: [Kind::Memory].into(), ..policy };
         assert!(refusal(&policy, &touched).contains("may burn a whole processor"));
-        assert_eq!(policy.check(&Fault::Memory(Memory::percent(40)), 1, Beside::default()), Ok(()));
+        assert_eq!(
+            policy.check(&Fault::Memory(Memory::percent(40)), 1, AlreadyHeld::default()),
+            Ok(())
+        );
         assert_eq!(policy.protect().memory_floor, 1 << 30);
         assert_eq!(policy.protect().peers.len(), 2);
         assert_eq!(policy.protect().paths, ["/usr/lib/postgresql/"]);

@@ -55,7 +55,7 @@ impl Target {
         Target {
             may_hold: last.is_none_or(|(report, arrived)| {
                 let old = now.since(arrived) >= crate::leader::FRESH_MS;
-                old || report.faults.iter().any(|f| !f.phase.is_over())
+                old || report.faults.iter().any(|f| !f.phase.is_gone())
             }),
             by_person: deadlines.max().unwrap_or(now),
             receipt: None,

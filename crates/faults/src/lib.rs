@@ -9,6 +9,7 @@ pub mod doctor;
 mod held;
 pub mod holder;
 mod kill;
+mod lines;
 mod loss;
 mod memory;
 mod partition;

@@ -44,15 +44,6 @@ struct Process {
     words: Vec<String>,
 }
 
-/// What differs between two snapshots, one line each.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// What carries the fault's tag.
-    pub ours: Vec<String>,
-    /// What has changed besides, by whomever.
-    pub foreign: Vec<String>,
-}
-
 impl Snapshot {
     /// Looks at the host.
     ///
@@ -96,14 +87,15 @@ impl Snapshot {
         }
     }
 
-    /// What of the fault `id` is there in `after`, and what else has changed since this snapshot.
+    /// What has changed up to `after` beside what carries the tag of the fault `id`, by whomever, one line
+    /// each.
     #[must_use]
-    pub fn residue(&self, after: &Snapshot, id: &FaultId) -> Found {
+    pub fn changes(&self, after: &Snapshot, id: &FaultId) -> Vec<String> {
         let tag = id.tag();
         let (before, now) = (self.lines(&tag), after.lines(&tag));
         let gone = before.difference(&now).map(|line| format!("no longer: {line}"));
         let new = now.difference(&before).map(|line| format!("new: {line}"));
-        Found { ours: after.carrying(id), foreign: gone.chain(new).collect() }
+        gone.chain(new).collect()
     }
 
     /// Everything but what carries this tag.
@@ -113,7 +105,10 @@ impl Snapshot {
         self.network.iter().chain(&self.stopped).cloned().chain(tables).collect()
     }
 
-    fn carrying(&self, id: &FaultId) -> Vec<String> {
+    /// What carries the tag of the fault `id`, one line each. Taken once its holder is gone; the kernel may
+    /// need some milliseconds more to take back what it stood on.
+    #[must_use]
+    pub fn carrying(&self, id: &FaultId) -> Vec<String> {
         let (tag, word) = (id.tag(), word(id));
         self.listed(|of| of == tag, |process| process.words.contains(&word))
     }
@@ -151,15 +146,6 @@ fn tables() -> io::Result<BTreeSet<(&'static str, String)>> {
         }
         Err(error) => Err(error),
     }
-}
-
-/// Everything on this host that carries the tag of the fault `id`. Called once its holder is gone;
-/// the kernel may need some milliseconds more to take back what it stood on.
-///
-/// # Errors
-/// Part of the host could not be read, so that nothing could be proven.
-pub fn held_by_nobody(id: &FaultId) -> io::Result<Vec<String>> {
-    Ok(Snapshot::take()?.carrying(id))
 }
 
 /// Whatever there is of any fault, one line each: tables with a tag in the calling thread's network
@@ -213,17 +199,17 @@ mod tests {
         for (pid, id) in [(7, &id), (8, &another), (9, &elsewhere)] {
             after.processes.push(Process { pid, words: words(id) });
         }
-        let found = before.residue(&after, &id);
+        let changes = before.changes(&after, &id);
         let ours = [
             format!("nft table inet {tag}"),
             format!("nft table inet {tag}o"),
             format!("process 7 (squall burn {tag}@h1)"),
         ];
-        assert_eq!(found.ours, ours);
+        assert_eq!(after.carrying(&id), ours);
         let others =
             ["no longer: nft table inet old".to_owned(), format!("new: nft table inet {foreign}")];
-        assert_eq!(found.foreign[..2], others);
-        assert_eq!(found.foreign[2..], ["new: process 9"]);
+        assert_eq!(changes[..2], others);
+        assert_eq!(changes[2..], ["new: process 9"]);
     }
 
     #[test]

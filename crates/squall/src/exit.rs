@@ -114,7 +114,7 @@ impl Failure {
                 (Exit::Refused, format!("squall agent drain --undo {host}, or choose another host"))
             }
             Refusal::Host(host, _) => {
-                (Exit::Refused, format!("change the file; or that policy, and restart the agent of {host}; or wait, where less may be held there later"))
+                (Exit::Refused, format!("change the file; or that policy, and restart the agent of {host}; or wait until fewer faults are held there"))
             }
             Refusal::Full(_) => (
                 Exit::Refused,

@@ -92,7 +92,7 @@ impl Client {
                         return Ok(Injected::Refused { reason, by_safety });
                     }
                     Answer::Fault(fault) => {
-                        return Ok(if fault.phase.is_over() {
+                        return Ok(if fault.phase.is_gone() {
                             Injected::Over(*fault)
                         } else {
                             Injected::Changed(*fault)

@@ -189,8 +189,8 @@ impl Locals {
                     person.told = Some(fault.clone());
                     person.answer(Answer::Fault(Box::new(fault.clone())));
                 }
-                if fault.phase.is_over() {
-                    host.take_over(&fault.id);
+                if fault.phase.is_gone() {
+                    host.take_ended(&fault.id);
                     person.fault = None;
                 }
             }
@@ -203,7 +203,7 @@ impl Locals {
 }
 
 fn is_final(fault: &FaultReport) -> bool {
-    fault.phase.is_over() || fault.phase == HostPhase::Stuck
+    fault.phase.is_gone() || fault.phase == HostPhase::Stuck
 }
 
 impl Person {

@@ -346,7 +346,14 @@ fn outstanding(host: &Host) -> Vec<StopId> {
 #[tokio::test]
 async fn only_an_agents_own_certificate_will_do() {
     let (world, home) = (World::new(), Home::new());
-    let config = home.config();
+    let mut config = home.config();
+    let identity = world.authority.issue(Role::Agent, "h1", 1).unwrap();
+    identity.save(&config.identity_dir).unwrap();
+    let error = crate::run(config.clone(), Policy::default(), std::future::ready(())).await;
+    assert!(matches!(error, Err(AgentError::NoCoordinators)), "nobody could stop it: {error:?}");
+    let name = "c1".parse().unwrap();
+    config.coordinators =
+        vec![Coordinator { id: NodeId(1), name, address: ([127, 0, 0, 1], 1).into() }];
     let start = async |role, name: &str| {
         let identity = world.authority.issue(role, name, 1).unwrap();
         identity.save(&config.identity_dir).unwrap();

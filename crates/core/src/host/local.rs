@@ -111,7 +111,7 @@ impl Host {
     }
 
     /// How a local fault ended, once it has; asking forgets it.
-    pub fn take_over(&mut self, id: &FaultId) -> Option<crate::message::FaultReport> {
+    pub fn take_ended(&mut self, id: &FaultId) -> Option<crate::message::FaultReport> {
         let over = self.over.get(id).cloned();
         self.forget(std::slice::from_ref(id));
         over

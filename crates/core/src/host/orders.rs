@@ -8,7 +8,7 @@ use crate::experiment::Why;
 use crate::fault::Fault;
 use crate::ids::{ExperimentId, FaultId, Leadership, LogIndex, StopId};
 use crate::message::{Apply, Orders, Sync};
-use crate::policy::Beside;
+use crate::policy::AlreadyHeld;
 use crate::time::Time;
 
 impl Host {
@@ -93,8 +93,8 @@ impl Host {
     }
 
     /// What is alive here.
-    pub(super) fn beside(&self) -> Beside {
-        let mut beside = Beside::default();
+    pub(super) fn beside(&self) -> AlreadyHeld {
+        let mut beside = AlreadyHeld::default();
         self.live.values().for_each(|live| beside.add(live.spec.as_ref()));
         beside
     }
@@ -186,7 +186,7 @@ impl Host {
         &self,
         fault: &Fault,
         duration_ms: u64,
-        beside: Beside,
+        beside: AlreadyHeld,
     ) -> Option<String> {
         if beside.faults() >= MAX_LIVE {
             let all = beside.faults() + 1;

@@ -535,7 +535,7 @@ fn what_a_person_injected_is_told_however_much_has_ended_here() {
     b.host.handle_local(b.now, own.clone(), burn(), LEASE, 1_000, None).expect("it is begun");
     b.settle();
     b.wait(1_000);
-    let told = b.host.take_over(&own).and_then(|report| report.ended);
+    let told = b.host.take_ended(&own).and_then(|report| report.ended);
     assert_eq!(told.map(|ended| ended.why), Some(Why::Deadline));
 }
 

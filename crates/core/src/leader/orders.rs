@@ -149,7 +149,7 @@ fn orders(stand: Stand<'_>, host: &HostName, report: &Report, echo: Time) -> Ord
 fn wants(record: &ExperimentRecord, id: &FaultId, registry: &Registry) -> bool {
     record.wants_faults()
         && registry.fence.admits(record.start)
-        && record.faults.get(id).is_some_and(|state| !state.is_over())
+        && record.faults.get(id).is_some_and(|state| !state.is_final())
         && registry.hosts.get(&id.host).is_some_and(|h| !h.drained)
 }
 

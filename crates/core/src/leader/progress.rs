@@ -6,7 +6,7 @@ use super::{FRESH_MS, Leader, NOT_AFTER_MS, PATIENCE_MS};
 use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase, Why};
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
-use crate::policy::{Beside, Policy};
+use crate::policy::{AlreadyHeld, Policy};
 use crate::probe::{MIN_SAMPLES, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
@@ -132,7 +132,7 @@ impl Leader {
             }),
             Phase::Holding => {
                 self.early_end(record).or_else(|| self.deviation(record)).or_else(|| {
-                    record.faults.values().all(FaultState::is_over).then(|| to(Phase::Lifting))?
+                    record.faults.values().all(FaultState::is_final).then(|| to(Phase::Lifting))?
                 })
             }
             Phase::Lifting | Phase::Recovering => self.wind_down(record, in_phase_ms),
@@ -170,7 +170,7 @@ impl Leader {
     /// A host that would refuse whatever else is held there.
     fn refused_by_host(&self, now: Time, record: &ExperimentRecord) -> Option<(HostName, String)> {
         record.experiment.refused_by(|host| {
-            self.fresh(now, host).and(Some((self.policy(host)?, Beside::default())))
+            self.fresh(now, host).and(Some((self.policy(host)?, AlreadyHeld::default())))
         })
     }
 
@@ -255,7 +255,7 @@ impl Leader {
     /// split-brain may still go by itself.
     fn wind_down(&self, record: &ExperimentRecord, in_phase_ms: u64) -> Option<Command> {
         if record.phase == Phase::Lifting {
-            if !record.faults.values().all(FaultState::is_over) {
+            if !record.faults.values().all(FaultState::is_final) {
                 return None;
             }
             // After a stop-all no host runs a probe, and whoever stopped the experiment asks for no
@@ -410,8 +410,8 @@ fn news(known: &FaultState, seen: &FaultState) -> bool {
     match (known, seen) {
         (FaultState::Held(_), FaultState::Held(_)) => false,
         (FaultState::Stuck(_), FaultState::Stuck(_)) => false,
-        (FaultState::Stuck(_) | FaultState::Lapsed(_), _) => known != seen && seen.is_over(),
-        (known, _) if known.is_over() => false,
+        (FaultState::Stuck(_) | FaultState::Lapsed(_), _) => known != seen && seen.is_final(),
+        (known, _) if known.is_final() => false,
         (known, seen) => known != seen,
     }
 }

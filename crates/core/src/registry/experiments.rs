@@ -283,7 +283,7 @@ impl Registry {
                 FaultState::Clean(_) | FaultState::Lost(_) | FaultState::NotHeld { .. }
             ) | (FaultState::Lapsed(_), FaultState::Stuck(_))
         );
-        if (known.is_over() && !mends) || known == state {
+        if (known.is_final() && !mends) || known == state {
             return Ok(Outcome::Unchanged);
         }
         let measured = match &*known {

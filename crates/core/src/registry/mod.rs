@@ -18,7 +18,7 @@ use crate::experiment::{
 };
 use crate::fence::Fence;
 use crate::ids::{CommandId, ExperimentId, FaultId, HostName, LogIndex, StopId};
-use crate::policy::Beside;
+use crate::policy::AlreadyHeld;
 use crate::radius::OverRadius;
 use crate::time::WallTime;
 
@@ -310,15 +310,15 @@ impl Registry {
 
     /// What is held on a host: `alive` faults, of which those of experiments that have begun are known.
     #[must_use]
-    pub fn beside(&self, host: &HostName, alive: usize) -> Beside {
-        let mut beside = Beside::default();
+    pub fn beside(&self, host: &HostName, alive: usize) -> AlreadyHeld {
+        let mut beside = AlreadyHeld::default();
         for record in
             self.running().filter(|e| (Phase::Injecting..=Phase::Lifting).contains(&e.phase))
         {
             for placement in record.experiment.faults.iter().filter(|p| p.host == *host) {
                 let id =
                     FaultId { experiment: record.id, fault: placement.fault, host: host.clone() };
-                if record.faults.get(&id).is_none_or(|state| !state.is_over()) {
+                if record.faults.get(&id).is_none_or(|state| !state.is_final()) {
                     beside.add(Some(&placement.spec));
                 }
             }

@@ -718,7 +718,7 @@ fn check_step(before: &Registry, after: &Registry, command: &Command, outcome: &
         assert!(old.ending.is_none() || new.ending == old.ending, "the reason changed");
         assert!(old.verdict.is_none() || new.verdict == old.verdict, "the verdict changed");
         for (fault, state) in &old.faults {
-            assert!(!state.is_over() || new.faults[fault].is_over(), "{fault} came back");
+            assert!(!state.is_final() || new.faults[fault].is_final(), "{fault} came back");
         }
     }
     for stop in before.fence.stops() {

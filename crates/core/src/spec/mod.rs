@@ -211,7 +211,7 @@ pub struct SafetyForm {
     /// The largest share of hosts that may hold a fault; 0.3 where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_blast_radius: Option<Share>,
-    /// The share of what.
+    /// What max-blast-radius is a share of.
     #[serde(default)]
     pub of: RadiusOf,
     /// A deviation of the steady state rolls everything back.

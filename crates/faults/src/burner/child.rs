@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{Body, Rise, Work, cpu, memory};
 use crate::holder::{Line, Orders, die_with};
+use crate::lines;
 use crate::sys::timer::KillTimer;
 
 /// The body of `squall burn PARENT TAG@HOST`. Reads its work from stdin and burns until it is killed, its
@@ -37,8 +37,7 @@ fn burn(parent: &str) -> io::Result<()> {
     if early.is_empty() {
         timer.arm(work.until)?;
     }
-    let stdin = io::stdin();
-    fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
+    lines::never_wait(io::stdin())?;
     let mut leash = Leash { orders, timer };
     if !leash.obey(early)? {
         return Ok(());

@@ -9,18 +9,18 @@ mod cpu;
 mod memory;
 mod rise;
 
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::{Deserialize, Serialize};
 use squall_core::hold::{Failure, Hold};
 use squall_core::time::Time;
 
 use crate::holder::{Lease, killed_at};
+use crate::lines;
 use crate::{proc, residue};
 
 pub use child::burn_main;
@@ -119,7 +119,7 @@ impl Burners {
         }
         let until = killed_at(until, self.deadline);
         for (child, stdin) in &mut self.children {
-            match write_line(stdin, &until) {
+            match lines::write(stdin, &until) {
                 Ok(()) => {}
                 // It is frozen; its own timer ends it.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -199,15 +199,9 @@ fn start_one(hold: &Hold, work: &Work) -> io::Result<(Child, ChildStdin)> {
     let stdin = child.stdin.take();
     let mut stdin = stdin.ok_or_else(|| io::Error::other("it has no stdin"))?;
     // A pipe holds far more than a line; from here on one that does not read must not hold us up.
-    fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
-    write_line(&mut stdin, work)?;
+    lines::never_wait(&stdin)?;
+    lines::write(&mut stdin, work)?;
     Ok((child, stdin))
-}
-
-fn write_line(stdin: &mut ChildStdin, value: &impl Serialize) -> io::Result<()> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    stdin.write_all(&line)
 }
 
 fn died(child: &mut Child) -> Failure {

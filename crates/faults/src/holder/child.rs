@@ -6,8 +6,7 @@ use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::set_parent_process_death_signal;
 use squall_core::hold::{Achieved, Failure, Hold, HolderOrder, HolderReport};
 use squall_core::time::Time;
@@ -15,6 +14,7 @@ use squall_core::time::Time;
 use crate::clock;
 use crate::held::{self, HeldFault};
 use crate::holder::lease::{Lease, newest};
+use crate::lines;
 
 /// How often a held fault is measured, in milliseconds.
 const MEASURE_MS: u64 = 1_000;
@@ -50,7 +50,7 @@ fn hold(parent: &str) -> io::Result<()> {
     let terminate = block_sigterm()?;
     let stdout = io::stdout();
     // A reader that has stopped reading must not keep the fault alive.
-    fcntl_setfl(&stdout, fcntl_getfl(&stdout)? | OFlags::NONBLOCK)?;
+    lines::never_wait(&stdout)?;
     // A renewal that came with the task counts from the start: the task may have waited for long.
     let lease = Lease::new(newest(&early)?.unwrap_or(task.lease_until), task.deadline)?;
     let (found, heard) = lease.keep(&mut orders, || held::apply(&task, &lease))?;
@@ -86,11 +86,9 @@ fn block_sigterm() -> io::Result<SignalFd> {
 }
 
 fn say(report: &HolderReport) {
-    let Ok(mut line) = serde_json::to_vec(report) else { return };
-    line.push(b'\n');
     let mut stdout = io::stdout().lock();
     // A full or closed pipe: the agent is frozen or gone, and the lease decides.
-    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+    let _ = lines::write(&mut stdout, report).and_then(|()| stdout.flush());
 }
 
 struct Loop {
@@ -147,10 +145,7 @@ impl Loop {
     }
 
     fn wait(&mut self, ms: u64) -> io::Result<Next> {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-            tv_nsec: (ms % 1000 * 1_000_000) as _,
-        };
+        let timeout = clock::timespec(ms);
         let stdin = io::stdin();
         let (readable, asked_to_end) = {
             let mut fds = [

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Mutex, mpsc};
 
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use squall_core::hold::{Hold, HolderOrder, HolderReport};
 use squall_core::ids::FaultId;
 use squall_core::time::Time;
 
+use crate::lines;
 use crate::residue;
 
 /// Bytes of a pipe that are left to orders, behind a task.
@@ -117,7 +117,7 @@ impl Spawner {
 /// Reads a holder's reports to their end, then reaps it.
 fn follow(mut child: Child, events: &dyn Fn(HolderEvent)) {
     if let Some(stdout) = child.stdout.take() {
-        let mut lines = BufReader::new(io::Read::take(stdout, u64::MAX));
+        let mut lines = BufReader::new(stdout);
         let mut line = String::new();
         loop {
             line.clear();
@@ -155,7 +155,7 @@ impl Holder {
         let number = number.ok_or_else(|| io::Error::other("the holder has no number"))?;
         let pidfd = pidfd_open(number, PidfdFlags::empty())?;
         // A holder that does not read must not hold up the agent.
-        fcntl_setfl(&stdin, fcntl_getfl(&stdin)? | OFlags::NONBLOCK)?;
+        lines::never_wait(&stdin)?;
         Ok(Holder { pid, pidfd, stdin: Mutex::new(stdin) })
     }
 
@@ -165,14 +165,14 @@ impl Holder {
         self.pid
     }
 
-    /// Gives it its task, once and first of all: what is decided before that, nothing was touched. Neither
-    /// this nor an order waits for the holder.
+    /// Gives it its task, once and before any order. Until then nothing was touched. Neither this nor an
+    /// order waits for the holder.
     ///
     /// # Errors
     /// The pipe is closed, or has no room for the task: kill it then.
     pub fn begin(&self, hold: &Hold) -> io::Result<()> {
         let mut stdin = self.stdin.lock().map_err(|_| io::Error::other("the pipe is lost"))?;
-        let line = line(hold)?;
+        let line = lines::line(hold)?;
         let room = line.len() + ORDERS;
         if fcntl_getpipe_size(&*stdin)? < room {
             fcntl_setpipe_size(&*stdin, room)?;
@@ -201,15 +201,9 @@ impl Holder {
     /// both.
     fn order(&self, order: HolderOrder) {
         let Ok(mut stdin) = self.stdin.lock() else { return };
-        let written = line(&order).and_then(|line| stdin.write_all(&line));
+        let written = lines::write(&mut *stdin, &order);
         if let Err(error) = written {
             tracing::debug!(pid = self.pid, %error, "the holder does not take orders");
         }
     }
-}
-
-fn line(value: &impl serde::Serialize) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    Ok(line)
 }

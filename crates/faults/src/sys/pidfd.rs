@@ -1,10 +1,11 @@
 //! Processes by handle: a number may come to mean another process, a handle never does.
 
+use crate::clock;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// A process, alive or dead, that this handle means for ever.
@@ -54,10 +55,7 @@ impl Process {
         processes: impl IntoIterator<Item = &'a Process>,
         ms: u64,
     ) -> io::Result<Vec<bool>> {
-        let timeout = Timespec {
-            tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
-            tv_nsec: (ms % 1000 * 1_000_000) as _,
-        };
+        let timeout = clock::timespec(ms);
         let mut fds: Vec<PollFd<'_>> =
             processes.into_iter().map(|p| PollFd::new(&p.0, PollFlags::IN)).collect();
         match poll(&mut fds, Some(&timeout)) {

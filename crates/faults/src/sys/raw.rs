@@ -13,7 +13,7 @@ pub struct Packet {
     pub from: IpAddr,
     /// Where it goes; of the same family.
     pub to: IpAddr,
-    /// UDP with eight bytes of zeroes, or a TCP reset, which nobody answers.
+    /// UDP with eight bytes of zeroes, or a TCP SYN; the checksum is wrong, so that nobody takes it.
     pub protocol: Protocol,
     /// Both its ports.
     pub port: u16,

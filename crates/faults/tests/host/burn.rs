@@ -12,7 +12,7 @@ use squall_core::fault::{
 };
 use squall_core::hold::{HolderOrder, HolderReport};
 use squall_faults::holder::HolderEvent;
-use squall_faults::residue;
+use squall_faults::residue::Snapshot;
 
 use crate::bench::{Held, Pair, TestHost, example, soon, task, until};
 use crate::victim::{Victim, burners, state, taken, with};
@@ -178,7 +178,7 @@ fn a_burner_that_is_ending_is_not_gone_yet() {
         held.holder.kill();
         until(3_000, || {
             looks += 1;
-            residue::held_by_nobody(&id).unwrap().is_empty()
+            Snapshot::take().unwrap().carrying(&id).is_empty()
         });
         let state = state(burner);
         assert!(matches!(state, None | Some('Z')), "residue 0, and its state is {state:?}");
@@ -361,7 +361,7 @@ fn all_kinds_hold_beside_each_other_and_go_one_by_one() {
     // What other tests' burners leave while they end may be any fault's, as a proof sees it.
     let held_now = |pair: &Pair| -> Vec<bool> {
         let ids = ids.clone();
-        let left = move || ids.iter().map(|id| residue::held_by_nobody(id).unwrap()).collect();
+        let left = move || ids.iter().map(|id| Snapshot::take().unwrap().carrying(id)).collect();
         let left: Vec<Vec<String>> = pair.h1.run(left);
         left.iter().map(|l| !l.is_empty()).collect()
     };

@@ -83,8 +83,9 @@ fn a_snapshot_is_quick_and_sees_only_what_changed() {
     pair.h1.sh("nft add table inet somebody");
     let after = pair.h1.run(|| Snapshot::take().unwrap());
     let host = squall_core::fault::Fault::Cpu(squall_core::fault::Cpu::new(Some(1), 1));
-    let found = before.residue(&after, &task(host, 30, 1_000, 1_000).id);
-    assert!(found.ours.is_empty(), "{found:?}");
+    let id = task(host, 30, 1_000, 1_000).id;
+    assert_eq!(after.carrying(&id), [""; 0]);
+    let changes = before.changes(&after, &id);
     for line in [
         "new: address 10.9.7.1/24 on v1",
         "new: qdisc tbf",
@@ -92,6 +93,6 @@ fn a_snapshot_is_quick_and_sees_only_what_changed() {
         "new: route 10.9.7.0/24 on v1",
         "new: nft table inet somebody",
     ] {
-        assert!(found.foreign.iter().any(|f| f.starts_with(line)), "{line}: {found:#?}");
+        assert!(changes.iter().any(|f| f.starts_with(line)), "{line}: {changes:#?}");
     }
 }

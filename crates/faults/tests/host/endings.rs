@@ -15,7 +15,7 @@ use squall_core::hold::{Hold, HolderReport};
 use squall_core::ids::FaultId;
 use squall_faults::clock;
 use squall_faults::holder::HolderEvent;
-use squall_faults::residue::{self, Snapshot};
+use squall_faults::residue::Snapshot;
 
 use crate::bench::{Held, Pair, example, task};
 use crate::victim::{Victim, burners, state, taken, with};
@@ -104,7 +104,7 @@ impl Subject {
                 let (pair, id) = (&self.pair, id.clone());
                 Box::new(move || {
                     let id = id.clone();
-                    let left = pair.h1.run(move || residue::held_by_nobody(&id).unwrap());
+                    let left = pair.h1.run(move || Snapshot::take().unwrap().carrying(&id));
                     left.iter().any(|line| line.starts_with("nft table"))
                 })
             }
@@ -221,8 +221,7 @@ fn strike(event: Event, runs: &mut Runs, tag: &str) {
 fn cell(kind: &str, event: Event, number: u128) -> i64 {
     let word = format!("endings-{kind}-{event:?}");
     let mut subject = Subject::new(kind, &word);
-    let (network, before) =
-        (subject.pair.h1.snapshot(), subject.pair.h1.run(|| Snapshot::take().unwrap()));
+    let network = subject.pair.h1.snapshot();
     let lease =
         if matches!(event, Event::Deadline) || !event.is_timed() { 30_000 } else { SHORT_MS };
     let length = if event == Event::Deadline { SHORT_MS } else { 60_000 };
@@ -253,9 +252,9 @@ fn cell(kind: &str, event: Event, number: u128) -> i64 {
     let lift_ms = clock::now().0 as i64 - from.0 as i64;
     drop(bites);
     loop {
-        let (of, id) = (before.clone(), id.clone());
-        let found = subject.pair.h1.run(move || of.residue(&Snapshot::take().unwrap(), &id));
-        if found.ours.is_empty() {
+        let id = id.clone();
+        let found = subject.pair.h1.run(move || Snapshot::take().unwrap().carrying(&id));
+        if found.is_empty() {
             break;
         }
         assert!(began.elapsed() < 2 * SOON, "{kind}, {event:?}: {found:?}");

@@ -35,7 +35,7 @@ pub struct FaultView {
 #[must_use]
 pub fn views(status: &Status) -> Vec<FaultView> {
     let reports = status.hosts.iter().flat_map(|h| h.report.iter().flat_map(|r| &r.faults));
-    let heard = reports.filter(|f| !f.phase.is_over()).map(|f| view(f, status));
+    let heard = reports.filter(|f| !f.phase.is_gone()).map(|f| view(f, status));
     let unheard = status.experiments.iter().flat_map(|record| {
         let silent = |host| status.hosts.iter().any(|h| h.host.name == host && h.report.is_none());
         // Its share of the radius is given back once it is gone, or was never there.

@@ -24,7 +24,8 @@ pub const WORDS: &[Word] = &[
          exempt|severed, or a shape (isolate, simplex, halves, majority, minority-third, bridge, \
          ring, random, or {groups: [[h1], [h2, h3]]}). Held in an nft table that the kernel removes with the holder's \
          socket, and by element time-outs of at most the lease. What the target sends to multicast and \
-         broadcast addresses, and to link-local ones, still reaches its peers.\n\
+         broadcast addresses, and to link-local ones, still reaches its peers, and so does whatever the \
+         host's policy spares (TCP 22 where it does not say).\n\
          Example: - partition: { peers: [h2, 10.0.0.0/24], direction: in }\n\
          On one host: squall inject partition --peers 10.0.0.2 --for 30s",
     ),
@@ -39,14 +40,16 @@ pub const WORDS: &[Word] = &[
         "kill",
         "Processes get a signal (SIGKILL where none is named). Parameters: name, cmdline, pid, port, \
          cgroup, exclude; signal, count or percent, interval. One shot, or a shot each interval \
-         until the end; starting the process again is its supervisor's business.\n\
+         until the end; starting the process again is its supervisor's business. It bites where all that \
+         were picked got the signal and, of SIGKILL and SIGTERM, died.\n\
          Example: - kill: { name: nginx, count: 1 }\n\
          On one host: squall inject kill --name nginx --for 1s",
     ),
     word(
         "pause",
         "Every thread of the processes stands still. Parameters: name, cmdline, pid, port, cgroup, \
-         exclude. Held by a tracer: when it dies, the kernel lets them run again.\n\
+         exclude. Held by a tracer: when it dies, the kernel lets them run again. It bites where nothing \
+         that matches runs: neither a victim, nor what was started since.\n\
          Example: - pause: { name: etcd }\n\
          On one host: squall inject pause --name etcd --for 10s",
     ),
@@ -54,7 +57,8 @@ pub const WORDS: &[Word] = &[
         "cpu",
         "Processor time is burnt by workers (one for each processor where none are counted) at a \
          load in percent; cores binds them to processors (0, 2-3), and the load rises over ramp. The \
-         workers are the holder's children and die with it.\n\
+         workers are the holder's children and die with it. It bites where they get a quarter at least of \
+         what was asked for and was to be had; how much is told.\n\
          Example: - cpu: { cores: [0], load: 80, ramp: 10s }\n\
          On one host: squall inject cpu --workers 2 --load 80 --for 30s",
     ),
@@ -62,7 +66,8 @@ pub const WORDS: &[Word] = &[
         "memory",
         "Memory is taken and kept in use: bytes, or percent of what is available, at once or over ramp. \
          touch-rate (from 1MiB/s, of up to 8GiB) says how much of it is written to each second, else all of it in 5s. The child that \
-         holds it dies first where memory runs out, and with the holder.\n\
+         holds it dies first where memory runs out, and with the holder. It bites where three quarters at \
+         least of what is due are taken; how much is told.\n\
          Example: - memory: { bytes: 512MiB, ramp: 10s, touch-rate: 100MiB/s }\n\
          On one host: squall inject memory --percent 50 --for 30s",
     ),
@@ -162,12 +167,34 @@ pub const WORDS: &[Word] = &[
     word(
         "steady-state",
         "The hypothesis: probes (http, tcp, exec) with bounds that are to hold before, during and after the \
-         faults. `from` names the host whose agent runs one, or `coordinator`: each coordinator runs it \
-         then, and the samples of the one that leads count.",
+         faults. A sample is taken each `every`, and is bad after `timeout` (1m at most), or where the \
+         answer is not what `expect` says: status of http (200), error-rate (no bad sample where it is left \
+         out), p50 and p99 of the good ones' latency. `baseline` and `recovery` say how long it is sampled \
+         before and after. A sample that was not taken in its time, since whoever takes them did not run, is \
+         missed: it is neither good nor bad, and a stage of which less than two thirds were seen is unknown. \
+         `from` names the host whose agent runs one, or `coordinator`: each coordinator runs it then, and \
+         the samples of the one that leads count.",
     ),
     word(
         "broken",
         "A verdict: the hypothesis did not hold, or a fault could not be put in place. Everything is lifted.",
+    ),
+    word(
+        "verdict",
+        "What an experiment has shown, the worst finding of all: held, unknown, broken; or why there is \
+         none: stopped, refused.",
+    ),
+    word(
+        "shape",
+        "How a partition cuts its targets from each other: isolate (each from all), simplex (the same, one \
+         way), halves, majority, minority-third, bridge (two sides, and one that sees both), ring (each sees \
+         its two neighbours), random (a minority drawn anew each time), or {groups: [[h1], [h2, h3]]}.",
+    ),
+    word(
+        "safety",
+        "What an experiment may not exceed, and what ends it early: max-blast-radius, of (fleet or group), \
+         lease; auto-rollback (on: a deviation that no rest of the hypothesis can mend ends it at once), \
+         on-loss (rollback or continue, where a fault is lost), expects-split (a split-brain is meant).",
     ),
     word("unknown", "A verdict: nobody saw enough to say. Never taken for held."),
     word("stopped", "A verdict: a person or a stop-all ended the experiment."),
@@ -246,6 +273,13 @@ const TOLD: &[(&str, &[&str])] = &[
     ("backend", &["needsundo", "oneshot", "unsupported"]),
     ("incident", &["p1", "p2", "p3", "p4"]),
     ("view", &["views", "agree"]),
+    (
+        "steadystate",
+        &["probe", "expect", "errorrate", "p50", "p99", "missed", "recovery", "timeout", "every"],
+    ),
+    ("shape", &["isolate", "halves", "majority", "minoritythird", "bridge", "ring", "random"]),
+    ("safety", &["autorollback", "onloss", "expectssplit"]),
+    ("partition", &["direction"]),
     ("exitcodes", &["0", "1", "2", "3", "4", "5", "6", "7"]),
 ];
 

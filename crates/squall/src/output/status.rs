@@ -146,7 +146,7 @@ pub fn row(record: &squall_core::experiment::ExperimentRecord) -> ExperimentRow 
 /// The view of one host.
 #[must_use]
 pub fn host_view(host: &HostStatus) -> HostView {
-    let faults = host.report.iter().flat_map(|r| &r.faults).filter(|f| !f.phase.is_over());
+    let faults = host.report.iter().flat_map(|r| &r.faults).filter(|f| !f.phase.is_gone());
     HostView {
         name: host.host.name.to_string(),
         id: host.host.name.to_string(),

@@ -8,8 +8,8 @@ use super::table::{NONE, blocks, table};
 use super::words;
 
 /// What the last line adds where no quorum took the stop.
-const NO_QUORUM: &str = " The log has no quorum and learns of it later; a host that joined since the \
-                         coordinators that answered were last in one is not among these.";
+const NO_QUORUM: &str = " The log has no quorum and learns of it later; hosts that joined while these \
+                         coordinators were cut off from the others are not listed.";
 
 /// `stop-all`.
 #[derive(Debug, Serialize)]
