@@ -14,6 +14,7 @@ use squall_faults::sys::pidfd;
 use squall_faults::sys::signals::{self, Signals};
 
 use crate::error::{LabError, errno, system};
+use crate::host::SPACES;
 use crate::mounts::{MARKER, SEARCH};
 use crate::process::own_handle;
 use crate::record::Record;
@@ -76,12 +77,7 @@ pub fn exec(record: &Record, host: &str, argv: &[String]) -> Result<i32, LabErro
     let mut wanted = signals::ENDINGS.to_vec();
     wanted.push(signals::CHILD);
     let signals = Signals::take(&wanted).map_err(system("signals"))?;
-    let spaces = Spaces::NETWORK
-        | Spaces::MOUNT
-        | Spaces::PROCESS_ID
-        | Spaces::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | Spaces::INTER_PROCESS_COMMUNICATION;
-    enter(record, &init, spaces)?;
+    enter(record, &init, SPACES)?;
     // The same directory where the host has it; a new mount namespace begins at the root.
     if !here.is_ok_and(|path| std::env::set_current_dir(path).is_ok()) {
         std::env::set_current_dir("/").map_err(system("/"))?;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use rustix::process::setsid;
 use rustix::system::sethostname;
 use squall_faults::sys::links::Links;
+use squall_faults::sys::namespaces::Spaces;
 
 use crate::build::{Site, Start};
 use crate::init::HOST;
@@ -19,6 +20,12 @@ use crate::switch::{
     NOTE, become_init, has_ipv6, read_byte, say, tried, without_duplicate_detection,
 };
 
+/// What every host has of its own, and whoever enters it goes into.
+pub(crate) const SPACES: Spaces = Spaces::NETWORK
+    .union(Spaces::MOUNT)
+    .union(Spaces::PROCESS_ID)
+    .union(Spaces::HOST_NAME_AND_NIS_DOMAIN_NAME)
+    .union(Spaces::INTER_PROCESS_COMMUNICATION);
 /// The device of every host.
 pub(crate) const DEVICE: &str = "eth0";
 /// Variables of whoever makes a lab that its programs get too.

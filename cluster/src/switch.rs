@@ -13,7 +13,7 @@ use rustix::io::{Errno, read, write};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, setsid};
 use squall_faults::sys::links::{Links, Veth};
-use squall_faults::sys::namespaces::{Spaces, close_rest_on_exec, die_with, fork_into};
+use squall_faults::sys::namespaces::{close_rest_on_exec, die_with_process, fork_into};
 use squall_faults::sys::pidfd;
 
 use crate::build::{RECORDED, Site};
@@ -67,7 +67,7 @@ fn switch(
         map_one_user(uid, gid)?;
     }
     // After the change of credentials, which clears it.
-    tried(die_with(parent), "to die with its maker")?;
+    tried(die_with_process(parent), "to die with its maker")?;
     let mut word = [0];
     let mut maker = control;
     tried(maker.read_exact(&mut word), "its maker's word")?;
@@ -109,14 +109,9 @@ fn make_hosts(
     // One byte a host passes this gate once the links are there.
     let (gate, open) = tried(pipe_with(PipeFlags::CLOEXEC), "a pipe")?;
     let (reports, host_words) = tried(pipe_with(PipeFlags::CLOEXEC), "a pipe")?;
-    let spaces = Spaces::NETWORK
-        | Spaces::MOUNT
-        | Spaces::PROCESS_ID
-        | Spaces::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | Spaces::INTER_PROCESS_COMMUNICATION;
     let mut pids = Vec::new();
     for host in &site.plan.hosts {
-        let forked = fork_into(spaces, || host::run(site, host, &gate, &host_words));
+        let forked = fork_into(host::SPACES, || host::run(site, host, &gate, &host_words));
         pids.push(tried(forked, format!("namespaces of {}", host.name))?);
     }
     drop(host_words);

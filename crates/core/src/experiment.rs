@@ -116,6 +116,23 @@ pub enum Phase {
     Settled,
 }
 
+impl Phase {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Submitted => "submitted",
+            Phase::Preflight => "preflight",
+            Phase::Baseline => "baseline",
+            Phase::Injecting => "injecting",
+            Phase::Holding => "holding",
+            Phase::Lifting => "lifting",
+            Phase::Recovering => "recovering",
+            Phase::Settled => "settled",
+        }
+    }
+}
+
 /// What an experiment has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -130,6 +147,20 @@ pub enum Verdict {
     Stopped,
     /// Safety or a host's policy said no.
     Refused,
+}
+
+impl Verdict {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Verdict::Held => "held",
+            Verdict::Unknown => "unknown",
+            Verdict::Broken => "broken",
+            Verdict::Stopped => "stopped",
+            Verdict::Refused => "refused",
+        }
+    }
 }
 
 /// Why an experiment ends before its time.
@@ -286,6 +317,19 @@ pub enum Severity {
     P2,
     P3,
     P4,
+}
+
+impl Severity {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Severity::P1 => "P1",
+            Severity::P2 => "P2",
+            Severity::P3 => "P3",
+            Severity::P4 => "P4",
+        }
+    }
 }
 
 /// Something that should not have happened, or that a reader should know.

@@ -3,25 +3,25 @@
 //! No message carries its sender's clock for the receiver to compare with: a moment is the echo of
 //! the receiver's own [`Time`] plus milliseconds.
 
+mod operator;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::experiment::{Ended, Experiment, ExperimentRecord};
+use crate::experiment::Ended;
 use crate::fault::{Fault, Kind};
 use crate::fence::Resume;
 use crate::hold::{Achieved, Capability};
-use crate::ids::{
-    AgentRun, CommandId, ExperimentId, FaultId, HostName, Leadership, LogIndex, NodeId, StopId,
-};
+use crate::ids::{AgentRun, ExperimentId, FaultId, HostName, Leadership, LogIndex, StopId};
 use crate::probe::{ProbeSpec, Stage, Tally};
-use crate::registry::{HostRecord, Outcome, Refusal};
+use crate::registry::HostRecord;
 use crate::time::Time;
 use crate::views;
+
+pub use operator::*;
 
 /// From an agent, on its control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -111,6 +111,21 @@ pub enum HostPhase {
 }
 
 impl HostPhase {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            HostPhase::Journaling => "journaling",
+            HostPhase::Applying => "applying",
+            HostPhase::Held => "held",
+            HostPhase::Reverting => "reverting",
+            HostPhase::Clean => "clean",
+            HostPhase::Lost => "lost",
+            HostPhase::Stuck => "stuck",
+            HostPhase::NotHeld => "not-held",
+        }
+    }
+
     /// Nothing of it is on the host, and it does not come back.
     #[must_use]
     pub const fn is_gone(self) -> bool {
@@ -310,282 +325,4 @@ pub enum ToCoordinator {
     View(CoordinatorStatus),
     /// It could not be answered.
     Failed(String),
-}
-
-/// From an operator.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Request {
-    /// The cluster as this coordinator sees it.
-    Status,
-    /// What the views say.
-    Views,
-    /// Resolve an experiment file (as JSON) and check it; change nothing.
-    Plan(String),
-    /// Resolve, check and start one.
-    Submit {
-        /// Makes a repeat harmless.
-        command: CommandId,
-        /// The experiment's id.
-        id: ExperimentId,
-        /// The file, as JSON.
-        file: String,
-    },
-    /// One experiment, read linearizably where a quorum answers.
-    Show(ExperimentId),
-    /// All experiments.
-    List,
-    /// End one early.
-    StopExperiment {
-        /// Makes a repeat harmless.
-        command: CommandId,
-        /// Which.
-        id: ExperimentId,
-    },
-    /// End every running experiment, without latching anything.
-    ClearFaults {
-        /// Makes a repeat harmless.
-        command: CommandId,
-    },
-    /// Stop everything. Answered by a stream of [`Response::Stop`], ended by one that is last.
-    StopAll(StopId),
-    /// Release stops.
-    Resume {
-        /// Makes a repeat harmless.
-        command: CommandId,
-        /// The stops that the operator was shown.
-        stops: BTreeSet<StopId>,
-        /// Hosts that the operator gives up on.
-        despite: BTreeSet<HostName>,
-    },
-    /// Take a host out of service, or back.
-    Drain {
-        /// Makes a repeat harmless.
-        command: CommandId,
-        /// Which.
-        host: HostName,
-        /// True takes it out.
-        drained: bool,
-    },
-    /// A token with which one host may enrol.
-    CreateToken {
-        /// Makes a repeat harmless.
-        command: CommandId,
-        /// Which host.
-        host: HostName,
-        /// SHA-256 of its secret.
-        hash: [u8; 32],
-        /// How long it is good.
-        ttl_ms: u64,
-    },
-}
-
-/// To an operator.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Response {
-    /// To [`Request::Status`].
-    Status(Box<Status>),
-    /// To [`Request::Views`].
-    Views(Box<ViewsAnswer>),
-    /// To [`Request::Plan`].
-    Plan(Box<Plan>),
-    /// To a write: what became of it.
-    Outcome(Outcome),
-    /// To [`Request::Show`].
-    Experiment(Box<Shown>),
-    /// To [`Request::List`].
-    Experiments {
-        /// Newest start last.
-        list: Vec<ExperimentRecord>,
-        /// So many had no room in one answer: the oldest, or very large ones.
-        left_out: u32,
-        /// A quorum stood behind this answer.
-        confirmed: bool,
-        /// As of this entry.
-        applied: LogIndex,
-    },
-    /// To [`Request::StopAll`].
-    Stop(StopProgress),
-    /// Ask the leader instead; `None` where none is known.
-    NotLeader(Option<(NodeId, SocketAddr)>),
-    /// The quorum did not answer: the write may or may not come to be.
-    NoQuorum(String),
-    /// The request was refused before it reached the log.
-    Refused(Refusal),
-    /// The peer's role may not ask this.
-    Forbidden(String),
-    /// The answer has no room in one frame.
-    TooLarge,
-}
-
-/// The cluster as one coordinator sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Status {
-    /// The cluster's name.
-    pub cluster: String,
-    /// Who answers.
-    pub node: NodeId,
-    /// Who leads, as far as it knows.
-    pub leader: Option<NodeId>,
-    /// Its term.
-    pub term: u64,
-    /// A quorum stood behind this answer.
-    pub confirmed: bool,
-    /// As of this entry.
-    pub applied: LogIndex,
-    /// Stops that no resume has cleared, by the log and by this coordinator's own ears.
-    pub outstanding: Vec<StopId>,
-    /// Every coordinator, as far as it answered.
-    pub coordinators: Vec<CoordinatorStatus>,
-    /// Every registered host.
-    pub hosts: Vec<HostStatus>,
-    /// What hosts can hold: each answer that was given, once. Most hosts of a fleet give the same.
-    pub capabilities: Vec<Vec<Capability>>,
-    /// The experiments that have room in one answer, newest start last.
-    pub experiments: Vec<ExperimentRecord>,
-    /// So many had no room in it: the oldest, or very large ones.
-    pub left_out: u32,
-}
-
-impl Status {
-    /// What `host` can hold, where it said.
-    #[must_use]
-    pub fn capabilities_of(&self, host: &HostStatus) -> &[Capability] {
-        host.capabilities.and_then(|place| self.capabilities.get(place as usize)).map_or(&[], |c| c)
-    }
-
-    /// Whether a drained `host` holds nothing of experiments, by its own word: false where nobody hears it,
-    /// `None` while it may hold something by the log, or no quorum stands behind this answer.
-    #[must_use]
-    pub fn is_whole(&self, host: &HostName) -> Option<bool> {
-        let status = self.hosts.iter().find(|h| h.host.name == *host)?;
-        let mut faults = status.report.iter().flat_map(|report| &report.faults);
-        let holds = faults.any(|f| !f.phase.is_gone() && !f.id.experiment.is_local());
-        (self.confirmed && !holds && !status.may_hold).then_some(status.report.is_some())
-    }
-}
-
-/// One coordinator.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct CoordinatorStatus {
-    /// Its number.
-    pub id: NodeId,
-    /// Its address.
-    pub address: SocketAddr,
-    /// `leader`, `follower`, `candidate`, `learner` (it began with an empty disk and does not vote yet),
-    /// `stopped` or `unreached`.
-    pub role: String,
-    /// Its term.
-    pub term: u64,
-    /// Whom it takes for the leader.
-    pub leader: Option<NodeId>,
-    /// The last entry it applied.
-    pub applied: LogIndex,
-    /// Milliseconds since a quorum last answered it, where it leads.
-    pub quorum_age_ms: Option<u64>,
-    /// Connections that it refused since it started, by reason.
-    pub refused: BTreeMap<String, u64>,
-}
-
-/// One registered host.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct HostStatus {
-    /// As registered.
-    pub host: HostRecord,
-    /// Its control stream to the coordinator that answers is open.
-    pub connected: bool,
-    /// Milliseconds since its last report, where there was one.
-    pub age_ms: Option<u64>,
-    /// Its last report.
-    pub report: Option<Report>,
-    /// The place of what it can hold in [`Status::capabilities`]; `None` where it did not say.
-    pub capabilities: Option<u32>,
-    /// By the log it may hold something of experiments, or an order of theirs may be on its way there.
-    pub may_hold: bool,
-}
-
-/// What the views show.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ViewsAnswer {
-    /// A quorum stood behind this answer.
-    pub confirmed: bool,
-    /// As of this entry.
-    pub applied: LogIndex,
-    /// The verdict on the whole.
-    pub judgement: views::Judgement,
-    /// And on each cohort.
-    pub cohorts: BTreeMap<String, views::Judgement>,
-    /// Whom a host's gossip does not take for alive: the host, the other, and for what. No verdict stands
-    /// on it: gossip hides one-way cuts.
-    pub gossip: Vec<(HostName, HostName, views::Liveness)>,
-}
-
-/// What an experiment would do.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Plan {
-    /// With every name resolved.
-    pub experiment: Experiment,
-    /// Hosts in service, of which the targets are a share.
-    pub fleet: u32,
-    /// Why it could not start now; `None` where it could.
-    pub refusal: Option<Refusal>,
-    /// What a reader should think of first.
-    pub risks: Vec<String>,
-}
-
-/// One experiment, and what is true of its hosts now.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Shown {
-    /// A quorum stood behind this answer.
-    pub confirmed: bool,
-    /// As of this entry.
-    pub applied: LogIndex,
-    /// The record.
-    pub record: ExperimentRecord,
-    /// Live tallies of its probes.
-    pub probes: Vec<ProbeReport>,
-}
-
-/// How a stop-all stands.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct StopProgress {
-    /// Which.
-    pub stop: StopId,
-    /// It is in the log.
-    pub committed: bool,
-    /// Whoever says so knows of hosts, and of none that is connected and not registered. False at a
-    /// coordinator that has lost its disk: there may be others than those it names.
-    pub whole: bool,
-    /// A resume has released it meanwhile: hosts may hold what was started since.
-    pub released: bool,
-    /// Every host that is registered or connected.
-    pub hosts: Vec<StopHost>,
-    /// Nothing further will be said.
-    pub last: bool,
-}
-
-/// A host under a stop-all.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct StopHost {
-    /// Which.
-    pub host: HostName,
-    /// What is known.
-    pub state: StopState,
-    /// Its receipt.
-    pub receipt: Option<Receipt>,
-    /// Milliseconds until every lease it may hold has passed, where it has not answered.
-    pub lapses_in_ms: u64,
-}
-
-/// What is known of a host under a stop-all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StopState {
-    /// It answered.
-    Lifted,
-    /// It has not, and a lease may still hold there.
-    Lapsing,
-    /// It has not; every lease has passed since. Not seen.
-    Lapsed,
-    /// It cannot be reached, and held nothing when last heard.
-    Unreached,
 }

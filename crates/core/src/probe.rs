@@ -107,6 +107,18 @@ pub enum Stage {
     After,
 }
 
+impl Stage {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Stage::Before => "before",
+            Stage::During => "during",
+            Stage::After => "after",
+        }
+    }
+}
+
 /// All samples of one probe in one stage so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tally {
@@ -146,6 +158,18 @@ pub enum Steadiness {
     Unknown,
     /// A bound was broken.
     Deviated,
+}
+
+impl Steadiness {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Steadiness::Steady => "steady",
+            Steadiness::Unknown => "unknown",
+            Steadiness::Deviated => "deviated",
+        }
+    }
 }
 
 impl Expect {

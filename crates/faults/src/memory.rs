@@ -24,8 +24,6 @@ const ENOUGH_PERCENT: u64 = 75;
 const ENOUGH_TOUCHED: f64 = 4.0;
 /// More than what the burner's own program has before it takes anything; less is not told apart.
 const OWN: u64 = 512 << 10;
-/// Said while the burner takes more from look to look.
-const TAKING: &str = "taking more";
 /// A burner may be so late with what is due.
 const LATE: Duration = Duration::from_millis(200);
 /// What the burner's own program touches beside it, at most; less is not told apart.
@@ -73,7 +71,8 @@ pub(crate) fn apply(
     let burners = Burners::start(hold, lease, body, 1, &[])?;
     let last = Achieved { requested, ..Achieved::default() };
     let touching = touch_rate.map(Touching::at);
-    let mut taking = Taking { burners, bytes, floor, taken: 0, touching, told: false, last };
+    let mut taking =
+        Taking { burners, bytes, floor, taken: 0, grows: false, touching, told: false, last };
     let left = clock::now().until(lease.until());
     let (began, limit) = (Instant::now(), Duration::from_millis(WATCH_MS.min(left / 2)));
     while taking.look()? && !taking.keeps_up() && began.elapsed() < limit {
@@ -98,6 +97,8 @@ struct Taking {
     floor: u64,
     /// Bytes, at the last look.
     taken: u64,
+    /// It was more than at the look before, and more is to come.
+    grows: bool,
     /// Where a rate was asked for.
     touching: Option<Touching>,
     /// The last look was told, and nothing has changed since.
@@ -135,10 +136,11 @@ impl Taking {
         let before = std::mem::replace(&mut self.taken, taken);
         let short = taken + OWN < self.bytes;
         let grows = taken > before + OWN || self.keeps_up();
-        let note = match (short, grows) {
+        self.grows = short && grows && available > self.floor;
+        let note = match (short, self.grows) {
             (false, _) => String::new(),
-            (true, true) if available > self.floor => TAKING.into(),
-            (true, _) => {
+            (true, true) => "taking more".into(),
+            (true, false) => {
                 format!("the policy leaves {} free, or the kernel gives no more", mib(self.floor))
             }
         };
@@ -235,12 +237,12 @@ impl HeldFault for Taking {
             self.count_touches();
         }
         let looked = self.look();
-        if self.last.note == TAKING {
+        if self.grows {
             // It grew since the look before, which may be a second old. Does it still?
             std::thread::sleep(LOOK);
             let _ = self.look();
         }
-        if self.last.note == TAKING {
+        if self.grows {
             self.last.note = "lifted before all was taken".into();
         }
         if let Err(died) = looked.and(self.burners.check()) {

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use squall_core::experiment::EndReason;
 use squall_core::ids::StopId;
 use squall_core::message::{Request, Response};
+use squall_core::registry::{Command, MAX_TOKEN_MS};
+use squall_core::time::WallTime;
 use squall_wire::codec::CodecError;
 use squall_wire::{Channel, Connection, WireError};
 use tokio::sync::mpsc;
 
 use super::{reads, writes};
+use crate::clock;
 use crate::driver::Event;
 use crate::node::Node;
 
@@ -32,6 +36,8 @@ pub(super) async fn serve(node: &Arc<Node>, connection: &Connection) {
 
 async fn answer(node: &Arc<Node>, by: &str, mut channel: Channel) -> Result<(), WireError> {
     let Some(request) = channel.recv::<Request>().await? else { return Ok(()) };
+    let ended = || EndReason::Operator(by.to_owned());
+    let write = async |id, command| writes::propose(node, by, id, command).await;
     let response = match request {
         Request::StopAll(stop) => return stop_all(node, by, stop, channel).await,
         Request::Status => reads::status(node).await,
@@ -39,7 +45,21 @@ async fn answer(node: &Arc<Node>, by: &str, mut channel: Channel) -> Result<(), 
         Request::Show(id) => reads::show(node, id).await,
         Request::List => reads::list(node).await,
         Request::Plan(file) => reads::plan(node, &file).await,
-        write => writes::write(node, by, write).await,
+        Request::Submit { command, id, file } => writes::submit(node, by, command, id, &file).await,
+        Request::Resume { command, stops, despite } => {
+            writes::resume(node, by, command, stops, despite).await
+        }
+        Request::StopExperiment { command, id } => {
+            write(command, Command::End { id, why: ended() }).await
+        }
+        Request::ClearFaults { command } => write(command, Command::EndAll { why: ended() }).await,
+        Request::Drain { command, host, drained } => {
+            write(command, Command::Drain { host, drained }).await
+        }
+        Request::CreateToken { command, host, hash, ttl_ms } => {
+            let expires = WallTime(clock::wall().0.saturating_add(ttl_ms.min(MAX_TOKEN_MS)));
+            write(command, Command::CreateToken { hash, host, expires }).await
+        }
     };
     match channel.send(&response).await {
         Err(WireError::Codec(CodecError::TooLarge { .. })) => {

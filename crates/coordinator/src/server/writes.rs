@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use squall_core::experiment::{EndReason, Experiment};
+use squall_core::experiment::Experiment;
 use squall_core::ids::{CommandId, ExperimentId, HostName, StopId};
 use squall_core::leader::FRESH_MS;
-use squall_core::message::{Request, Response};
-use squall_core::registry::{Command, MAX_TOKEN_MS, Refusal};
+use squall_core::message::Response;
+use squall_core::registry::{Command, Refusal};
 use squall_core::spec::{self, File, Filled, Fleet};
 use squall_core::stopping;
-use squall_core::time::{Time, WallTime};
+use squall_core::time::Time;
 
 use crate::clock;
 use crate::driver::{new_command, propose_lacking};
@@ -23,34 +23,6 @@ const REPORTED: Duration = Duration::from_millis(1_500);
 /// Between two looks at that.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// Carries out a request that changes something.
-pub(super) async fn write(node: &Arc<Node>, by: &str, request: Request) -> Response {
-    let (command, what) = match request {
-        Request::Submit { command, id, file } => return submit(node, by, command, id, &file).await,
-        Request::Resume { command, stops, despite } => {
-            return resume(node, by, command, stops, despite).await;
-        }
-        Request::StopExperiment { command, id } => {
-            (command, Command::End { id, why: EndReason::Operator(by.to_owned()) })
-        }
-        Request::ClearFaults { command } => {
-            (command, Command::EndAll { why: EndReason::Operator(by.to_owned()) })
-        }
-        Request::Drain { command, host, drained } => (command, Command::Drain { host, drained }),
-        Request::CreateToken { command, host, hash, ttl_ms } => {
-            let expires = WallTime(clock::wall().0.saturating_add(ttl_ms.min(MAX_TOKEN_MS)));
-            (command, Command::CreateToken { hash, host, expires })
-        }
-        Request::Status
-        | Request::Views
-        | Request::Plan(_)
-        | Request::Show(_)
-        | Request::List
-        | Request::StopAll(_) => return Response::Forbidden("that is not a write".into()),
-    };
-    propose(node, by, command, what).await
-}
-
 /// The answer to a command that is remembered, or where another coordinator must be asked.
 fn at_once(node: &Node, command: CommandId) -> Option<Response> {
     if let Some(outcome) = node.applied.read(|r| r.outcome_of(command).cloned()) {
@@ -60,7 +32,13 @@ fn at_once(node: &Node, command: CommandId) -> Option<Response> {
     Some(Response::NotLeader(node.address_of(leader)))
 }
 
-async fn propose(node: &Arc<Node>, by: &str, id: CommandId, command: Command) -> Response {
+/// Proposes a command and answers what became of it.
+pub(super) async fn propose(
+    node: &Arc<Node>,
+    by: &str,
+    id: CommandId,
+    command: Command,
+) -> Response {
     if let Some(answer) = at_once(node, id) {
         return answer;
     }
@@ -97,7 +75,7 @@ async fn unless_confirmed(node: &Arc<Node>, command: CommandId) -> Option<Respon
 }
 
 /// Starts an experiment; the stops that the log lacks come first.
-async fn submit(
+pub(super) async fn submit(
     node: &Arc<Node>,
     by: &str,
     command: CommandId,
@@ -135,7 +113,7 @@ async fn refuse(node: &Arc<Node>, by: &str, command: CommandId, refusal: Refusal
 }
 
 /// Releases stops, unless a host may still be under way to stopping.
-async fn resume(
+pub(super) async fn resume(
     node: &Arc<Node>,
     by: &str,
     command: CommandId,

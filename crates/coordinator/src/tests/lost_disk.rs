@@ -57,6 +57,13 @@ async fn the_first_of_the_list_founds_no_second_cluster_with_one_that_has_lost_i
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_founder_that_fell_before_anybody_voted_for_it_founds_again() {
+    // Before it asked for votes, and when it had begun to.
+    for asked in [false, true] {
+        founds_again(asked).await;
+    }
+}
+
+async fn founds_again(asked: bool) {
     let mut cluster = Cluster::new(3).await;
     let config = cluster.config(0);
     let member = |m: &Coordinator| {
@@ -72,6 +79,9 @@ async fn a_founder_that_fell_before_anybody_voted_for_it_founds_again() {
     append(&mut store.log, vec![first]).await.unwrap();
     store.log.save_vote(&Vote::new(1, 1)).await.unwrap();
     assert!(store.mark.is_set(), "nobody has voted");
+    if asked {
+        store.mark.clear().await.unwrap();
+    }
     drop((store.log, store.machine, store.applied, store.mark));
     store.closed.wait().await;
 

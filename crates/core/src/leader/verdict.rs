@@ -185,7 +185,7 @@ fn of_probe(probe: &ProbeOutcome) -> impl Iterator<Item = Finding> {
             Steadiness::Unknown => Verdict::Unknown,
             Steadiness::Deviated => Verdict::Broken,
         };
-        let stage = format!("{stage:?}").to_lowercase();
+        let stage = stage.name();
         let words = format!("probe `{}` {stage}: {}", probe.name, describe(tally));
         Some(Finding::new(verdict, words))
     })

@@ -1,8 +1,11 @@
 //! What of the messages is more than their shape.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use super::*;
+use crate::ids::NodeId;
 
 fn host(name: &str) -> HostName {
     name.parse().unwrap()

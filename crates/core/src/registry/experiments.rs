@@ -226,7 +226,7 @@ impl Registry {
             }
             Some(record) if record.phase == from && from < to && to < Phase::Settled => {
                 record.phase = to;
-                record.note(at, format!("{to:?}").to_lowercase());
+                record.note(at, to.name().to_owned());
                 Ok(Outcome::Done(index))
             }
             Some(_) | None => Ok(Outcome::Unchanged),
@@ -331,7 +331,7 @@ impl Registry {
         if full || record.incidents.iter().any(known) {
             return Ok(Outcome::Unchanged);
         }
-        record.note(incident.at, format!("{:?} {}", incident.severity, incident.what));
+        record.note(incident.at, format!("{} {}", incident.severity.name(), incident.what));
         record.incidents.push(incident.clone());
         Ok(Outcome::Done(index))
     }
@@ -355,7 +355,7 @@ impl Registry {
         record.verdict = Some(verdict);
         record.reasons = reasons.to_vec();
         record.probes = probes.to_vec();
-        record.note(at, format!("settled: {verdict:?}").to_lowercase());
+        record.note(at, format!("settled: {}", verdict.name()));
         record.release(injected);
         Ok(Outcome::Done(index))
     }

@@ -77,7 +77,7 @@ pub fn fork_into(spaces: Spaces, child: impl FnOnce() -> i32) -> io::Result<Pid>
 ///
 /// # Errors
 /// The kernel's, or the parent is dead already.
-pub fn die_with(parent: &Process) -> io::Result<()> {
+pub fn die_with_process(parent: &Process) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))?;
     match Process::dead([parent], 0)?.contains(&true) {
         true => Err(io::Error::other("the parent is dead")),
@@ -85,11 +85,11 @@ pub fn die_with(parent: &Process) -> io::Result<()> {
     }
 }
 
-/// Makes the program that `command` will start die with this process ([`die_with`]) and hear every
+/// Makes the program that `command` will start die with this process ([`die_with_process`]) and hear every
 /// signal that its starter had blocked for itself.
 pub fn tie(command: &mut Command, parent: Process) {
     let before_exec = move || {
-        die_with(&parent)?;
+        die_with_process(&parent)?;
         SigSet::empty().thread_set_mask().map_err(io::Error::from)
     };
     // SAFETY: between fork and exec it makes plain system calls and a short allocation, which a fork

@@ -165,7 +165,7 @@ fn standing(answer: &Response) -> Standing {
         Response::Experiments { confirmed, applied, .. } => by(*confirmed, *applied),
         Response::Plan(_) | Response::Outcome(_) | Response::Stop(_) => Standing::Quorum,
         Response::Refused(_) | Response::TooLarge => Standing::Alone(LogIndex(0)),
-        Response::NotLeader(_) | Response::NoQuorum(_) | Response::Forbidden(_) => Standing::None,
+        Response::NotLeader(_) | Response::NoQuorum(_) => Standing::None,
     }
 }
 
@@ -192,46 +192,41 @@ fn best(mut said: Vec<Said>) -> Result<Response, Failure> {
     Err(nobody(&said))
 }
 
+/// Whether a coordinator will not speak to this operator.
+pub(crate) fn is_refusal(said: &Result<Response, WireError>) -> bool {
+    matches!(said, Err(WireError::RefusedByPeer { .. }))
+}
+
 /// Nobody gave an answer that helps.
 pub(crate) fn nobody(said: &[Said]) -> Failure {
-    let mut lines = Vec::new();
-    let mut forbidden = false;
-    let mut quorum = false;
-    for (member, said) in said {
-        let why = match said {
-            Ok(Response::Forbidden(why)) => {
-                forbidden = true;
-                format!("not authorised: {why}")
-            }
-            Ok(Response::NoQuorum(why)) => {
-                quorum = true;
-                format!("no quorum: {why}")
-            }
-            Ok(Response::NotLeader(_)) => {
-                quorum = true;
-                "knows no leader that answers".to_owned()
-            }
-            Ok(_) => "gave an answer to another question".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        lines.push(format!("{} ({}): {why}", member.name, member.address));
-    }
-    let what = if forbidden {
-        "the coordinators did not authorise this operator"
-    } else if quorum {
-        "no quorum of coordinators answered"
-    } else {
-        "no coordinator answered"
+    let why = |said: &Result<Response, WireError>| match said {
+        Ok(Response::NoQuorum(why)) => format!("no quorum: {why}"),
+        Ok(Response::NotLeader(_)) => "knows no leader that answers".to_owned(),
+        Ok(_) => "gave an answer to another question".to_owned(),
+        Err(error) => error.to_string(),
     };
-    let next = if forbidden {
-        "use an operator's identity of this cluster: --cluster DIR, as squall init wrote it"
-    } else if quorum {
-        "squall status shows who answers; squall stop-all works without a quorum"
+    let line =
+        |(member, said): &Said| format!("{} ({}): {}", member.name, member.address, why(said));
+    let lines: Vec<String> = said.iter().map(line).collect();
+    let any = |is: fn(&Result<Response, WireError>) -> bool| said.iter().any(|(_, said)| is(said));
+    let (what, next) = if any(is_refusal) {
+        (
+            "the coordinators refuse this operator",
+            "use an operator's identity of this cluster that has not expired: --cluster DIR, as squall init wrote it",
+        )
+    } else if any(|said| matches!(said, Ok(Response::NoQuorum(_) | Response::NotLeader(_)))) {
+        (
+            "no quorum of coordinators answered",
+            "squall status shows who answers; squall stop-all works without a quorum",
+        )
     } else {
-        "check --cluster DIR (or SQUALL_CLUSTER), the network, and that squall coordinator runs"
+        (
+            "no coordinator answered",
+            "check --cluster DIR (or SQUALL_CLUSTER), the network, and that squall coordinator runs",
+        )
     };
     Failure::new(Exit::Unreachable, format!("{what}\n  {}", lines.join("\n  ")), next).with_hosts(
-        "what is held there ends by itself: without a quorum's grants each lease runs out",
+        "what is held there ends by itself: at its time, or with its lease where no quorum renews it",
     )
 }
 

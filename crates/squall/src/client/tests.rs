@@ -55,9 +55,12 @@ fn what_went_wrong_is_told_of_each_coordinator() {
 fn silence_lack_of_a_quorum_and_lack_of_rights_are_told_apart() {
     let no_quorum = nobody(&[(member(1), Ok(Response::NoQuorum("1 of 3".into())))]);
     assert!(no_quorum.what.starts_with("no quorum of coordinators answered"));
-    let forbidden = nobody(&[(member(1), Ok(Response::Forbidden("agents may not ask".into())))]);
-    assert!(forbidden.what.starts_with("the coordinators did not authorise this operator"));
-    assert_eq!((no_quorum.exit, forbidden.exit), (Exit::Unreachable, Exit::Unreachable));
+    let late = WireError::Unanswered { address: member(1).address, after: ANSWER };
+    let expired = WireError::RefusedByPeer { address: member(2).address, why: "expired".into() };
+    let refused = nobody(&[(member(1), Err(late)), (member(2), Err(expired))]);
+    assert!(refused.what.starts_with("the coordinators refuse this operator"), "{refused}");
+    assert!(refused.what.contains("expired") && !refused.hosts.contains("without"), "{refused}");
+    assert_eq!((no_quorum.exit, refused.exit), (Exit::Unreachable, Exit::Unreachable));
 }
 
 #[test]

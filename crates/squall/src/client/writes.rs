@@ -10,7 +10,7 @@ use squall_core::ids::{Coordinator, NodeId};
 use squall_core::message::{Request, Response};
 use squall_core::registry::Outcome;
 
-use super::{Client, Said, nobody};
+use super::{Client, Said, is_refusal, nobody};
 use crate::exit::Failure;
 
 /// How long a write is repeated: longer than two fail-overs.
@@ -40,7 +40,9 @@ impl Client {
             let left = PATIENCE.saturating_sub(began.elapsed());
             let Ok(Some((member, answer))) = tokio::time::timeout(left, asking.next()).await else {
                 let said: Vec<Said> = said.into_values().collect();
-                return Err(unknown(&said, began.elapsed()));
+                let refused =
+                    said.len() == members.len() && said.iter().all(|(_, s)| is_refusal(s));
+                return Err(if refused { nobody(&said) } else { unknown(&said, began.elapsed()) });
             };
             match answer {
                 Ok(Response::Outcome(Outcome::Refused(refusal)) | Response::Refused(refusal)) => {
@@ -49,11 +51,6 @@ impl Client {
                 Ok(Response::Outcome(outcome)) => return Ok(outcome),
                 other => said.insert(member.id, (member.clone(), other)),
             };
-            let forbidden = |(_, said): &Said| matches!(said, Ok(Response::Forbidden(_)));
-            if said.len() == members.len() && said.values().all(forbidden) {
-                let said: Vec<Said> = said.into_values().collect();
-                return Err(nobody(&said));
-            }
             asking.push(ask(member, GAP));
         }
     }

@@ -17,7 +17,7 @@ use squall_faults::residue;
 use tokio::sync::Notify;
 
 use super::forms::form;
-use super::roles::Places;
+use super::roles::AgentDirs;
 use super::watch::Interrupts;
 use super::{quiet_logs, roles, runtime, show};
 use crate::cli::{Format, InjectKind, LocalDirs};
@@ -59,7 +59,7 @@ fn local_view(fault: &FaultReport) -> LocalView {
         host: fault.id.host.to_string(),
         id: fault.id.to_string(),
         kind: fault.kind.map(|k| k.name().to_owned()),
-        phase: words::host_phase(fault.phase).to_owned(),
+        phase: fault.phase.name().to_owned(),
         achieved,
         ended_by: ended.map(|e| e.why.to_string()),
         lift_ms: ended.map(|e| e.lift_ms),
@@ -98,12 +98,12 @@ pub fn inject(kind: InjectKind, format: Format) -> Outcome {
         let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
         Failure::usage(problems.join("\n"), format!("squall explain {}", form.kind()))
     })?;
-    let places = Places::to_hold(&span.dirs)?;
-    let policy = roles::policy(places.policy.as_deref())?;
+    let dirs = AgentDirs::to_hold(&span.dirs)?;
+    let policy = roles::policy(dirs.policy.as_deref())?;
     quiet_logs();
     runtime()?.block_on(async {
         let interrupts = Interrupts::new()?;
-        with_agent(&places, policy, async |agent| {
+        with_agent(&dirs, policy, async |agent| {
             hold(agent, fault, span.length.0, interrupts, format).await
         })
         .await
@@ -203,13 +203,13 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
     // To make a host whole needs nobody's leave and no file; but whoever injects meanwhile asks this agent.
     let usual = |failure: Failure| {
         talk(format!("{}: looking in the usual places", failure.what));
-        Places::usual(dirs)
+        AgentDirs::usual(dirs)
     };
-    let places = Places::find(dirs).unwrap_or_else(usual);
+    let dirs = AgentDirs::find(dirs).unwrap_or_else(usual);
     let nothing = |_| Policy { allow: BTreeSet::new(), ..Policy::default() };
-    let policy = roles::policy(places.policy.as_deref()).unwrap_or_else(nothing);
+    let policy = roles::policy(dirs.policy.as_deref()).unwrap_or_else(nothing);
     let mut told = Ok(());
-    let lifted = runtime()?.block_on(with_agent(&places, policy, async |mut agent| {
+    let lifted = runtime()?.block_on(with_agent(&dirs, policy, async |mut agent| {
         let silent = |_| {
             let next =
                 "wait so long; or kill the agent (kill -9), which lifts at once; then squall lift";
@@ -260,13 +260,13 @@ pub fn lift(dirs: &LocalDirs, format: Format) -> Outcome {
 
 /// Runs `command` with a connection to this host's agent, or to one of our own with this policy.
 async fn with_agent(
-    places: &Places,
+    dirs: &AgentDirs,
     policy: Policy,
     command: impl AsyncFnOnce(Client) -> Outcome,
 ) -> Outcome {
     let unusable = |e: std::io::Error| {
         Failure::local(
-            format!("the agent's socket in {}: {e}", places.run.display()),
+            format!("the agent's socket in {}: {e}", dirs.run.display()),
             "run as the agent's user, mostly root",
         )
     };
@@ -275,21 +275,21 @@ async fn with_agent(
     };
     let (began, end) = (std::time::Instant::now(), Arc::new(Notify::new()));
     let (agent, alone) = loop {
-        if let Some(agent) = Client::connect(&places.run).await.map_err(unusable)? {
+        if let Some(agent) = Client::connect(&dirs.run).await.map_err(unusable)? {
             return command(agent).await;
         }
-        let (state, run, end) = (&places.state, &places.run, end.clone());
+        let (state, run, end) = (&dirs.state, &dirs.run, end.clone());
         let ending = async move { end.notified().await };
         let mut alone = Box::pin(squall_agent::lone(
             state,
             run,
             this_host(),
             policy.clone(),
-            places.member,
+            dirs.member,
             ending,
         ));
         tokio::select! {
-            agent = opened(places) => break (agent?, alone),
+            agent = opened(dirs) => break (agent?, alone),
             ended = &mut alone => match ended {
                 // Another command became the agent just before; or is about to end.
                 Err(e) if e.is_beside_another() && began.elapsed() < OPENING => {}
@@ -326,10 +326,10 @@ async fn to_the_end<T>(alone: impl Future<Output = T>, end: &Notify) -> Result<T
     }
 }
 
-async fn opened(places: &Places) -> Result<Client, Failure> {
+async fn opened(dirs: &AgentDirs) -> Result<Client, Failure> {
     let began = std::time::Instant::now();
     loop {
-        if let Ok(Some(agent)) = Client::connect(&places.run).await {
+        if let Ok(Some(agent)) = Client::connect(&dirs.run).await {
             return Ok(agent);
         }
         if began.elapsed() > OPENING {

@@ -58,7 +58,7 @@ pub fn agent(config: &Path) -> Outcome {
 }
 
 /// Where this host's agent keeps its things.
-pub struct Places {
+pub struct AgentDirs {
     /// Its journal.
     pub state: PathBuf,
     /// Its socket.
@@ -69,19 +69,19 @@ pub struct Places {
     pub member: bool,
 }
 
-impl Places {
+impl AgentDirs {
     /// As was typed, else as the agent's own configuration says, else as usual: whoever acts on a host
     /// beside its agent must find the agent's latch and its policy.
     ///
     /// # Errors
     /// The configuration is there and cannot be read, or is not valid.
-    pub fn find(dirs: &LocalDirs) -> Result<Places, Failure> {
+    pub fn find(dirs: &LocalDirs) -> Result<AgentDirs, Failure> {
         let file = Path::new(AGENT_FILE);
         let config: Option<squall_agent::Config> =
             if may_be_there(file) { Some(read(file)?) } else { None };
         Ok(match config {
-            Some(c) => Places::or(dirs, c.state_dir, c.run_dir, c.policy),
-            None => Places::usual(dirs),
+            Some(c) => AgentDirs::or(dirs, c.state_dir, c.run_dir, c.policy),
+            None => AgentDirs::usual(dirs),
         })
     }
 
@@ -89,10 +89,10 @@ impl Places {
     /// know of it nor stop it.
     ///
     /// # Errors
-    /// As [`Places::find`]; other places were typed.
-    pub fn to_hold(dirs: &LocalDirs) -> Result<Places, Failure> {
-        let typed = Places::find(dirs)?;
-        let own = Places::find(&LocalDirs::default())?;
+    /// As [`AgentDirs::find`]; other places were typed.
+    pub fn to_hold(dirs: &LocalDirs) -> Result<AgentDirs, Failure> {
+        let typed = AgentDirs::find(dirs)?;
+        let own = AgentDirs::find(&LocalDirs::default())?;
         if may_be_there(Path::new(AGENT_FILE)) && (typed.state != own.state || typed.run != own.run)
         {
             return Err(Failure::usage(
@@ -104,12 +104,12 @@ impl Places {
     }
 
     /// As was typed, else as usual.
-    pub fn usual(dirs: &LocalDirs) -> Places {
-        Places::or(dirs, default_state_dir(), default_run_dir(), None)
+    pub fn usual(dirs: &LocalDirs) -> AgentDirs {
+        AgentDirs::or(dirs, default_state_dir(), default_run_dir(), None)
     }
 
-    fn or(dirs: &LocalDirs, state: PathBuf, run: PathBuf, policy: Option<PathBuf>) -> Places {
-        Places {
+    fn or(dirs: &LocalDirs, state: PathBuf, run: PathBuf, policy: Option<PathBuf>) -> AgentDirs {
+        AgentDirs {
             state: dirs.state().map_or(state, Path::to_owned),
             run: dirs.run().map_or(run, Path::to_owned),
             policy: dirs.policy.clone().or(policy),

@@ -21,21 +21,21 @@ use crate::output::{self, summary, talk};
 use crate::places::Places;
 
 /// An experiment file.
-pub struct Experiment {
+pub struct ExperimentFile {
     /// As JSON, for the coordinators.
     json: String,
     places: Option<Places>,
 }
 
-impl Experiment {
+impl ExperimentFile {
     /// Reads it.
     ///
     /// # Errors
     /// It is refused, with file, line and column.
-    pub fn read(path: &Path) -> Result<Experiment, Failure> {
+    pub fn read(path: &Path) -> Result<ExperimentFile, Failure> {
         let read = files::read(path).and_then(|text| {
             let json = to_json(path, &text)?;
-            Ok(Experiment { json, places: Places::new(path, &text) })
+            Ok(ExperimentFile { json, places: Places::new(path, &text) })
         });
         read.map_err(|failure| failure.with_hosts("no host was asked for anything"))
     }
@@ -60,7 +60,7 @@ fn to_json(path: &Path, text: &str) -> Result<String, Failure> {
 }
 
 /// `squall plan`.
-pub async fn plan(client: &Client, file: &Experiment, format: Format) -> Outcome {
+pub async fn plan(client: &Client, file: &ExperimentFile, format: Format) -> Outcome {
     let request = Request::Plan(file.json.clone());
     let plan = match client.read(&request).await.map_err(|f| file.point(f))? {
         Response::Plan(plan) => *plan,
@@ -74,7 +74,7 @@ pub async fn plan(client: &Client, file: &Experiment, format: Format) -> Outcome
 }
 
 /// `squall run`.
-pub async fn run(client: &Client, file: &Experiment, detach: bool, format: Format) -> Outcome {
+pub async fn run(client: &Client, file: &ExperimentFile, detach: bool, format: Format) -> Outcome {
     let mut interrupts = Interrupts::new()?;
     let id = ExperimentId(Uuid::new_v4());
     let request = Request::Submit { command: command_id(), id, file: file.json.clone() };

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::cli::Format;
-use crate::client::{Client, nobody};
+use crate::client::{Client, is_refusal, nobody};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::stop::{StopView, news};
 use crate::output::{self, talk};
@@ -158,7 +158,8 @@ impl State {
     /// of a host of which those that have spoken know nothing.
     fn is_over(&self, elapsed: Duration) -> bool {
         let Some(merged) = self.merged() else {
-            return self.is_forbidden() || elapsed >= FIRST;
+            // One that refuses may be about to restart.
+            return elapsed >= FIRST;
         };
         let answered = |place| self.parts.contains_key(&place) || self.trouble.contains_key(&place);
         let all_answered = (0..self.members.len()).all(answered);
@@ -171,15 +172,14 @@ impl State {
     }
 
     /// Every coordinator has refused the stop. One that is silent may have passed it on.
-    fn is_forbidden(&self) -> bool {
-        let forbidden = |t: &Result<Response, WireError>| matches!(t, Ok(Response::Forbidden(_)));
-        self.trouble.len() == self.members.len() && self.trouble.values().all(forbidden)
+    fn is_refused(&self) -> bool {
+        self.trouble.len() == self.members.len() && self.trouble.values().all(is_refusal)
     }
 }
 
 fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
     let Some(merged) = state.merged() else {
-        let hosts = if state.is_forbidden() {
+        let hosts = if state.is_refused() {
             "no host was told"
         } else {
             "no host is known to have been told; each fault ends with its lease at the latest where \
@@ -292,12 +292,14 @@ mod tests {
     #[test]
     fn no_host_was_told_where_every_coordinator_says_no() {
         let mut state = of_three();
-        assert!(!state.is_forbidden(), "they are silent");
+        assert!(!state.is_refused(), "they are silent");
         for place in 0..3 {
             assert!(!state.is_over(Duration::ZERO));
-            state.hear(place, Word::Trouble(Ok(Response::Forbidden("no".into()))));
+            let address = ([127, 0, 0, 1], 7443).into();
+            let no = WireError::RefusedByPeer { address, why: "no".into() };
+            state.hear(place, Word::Trouble(Err(no)));
         }
-        assert!(state.is_forbidden() && state.is_over(Duration::ZERO));
+        assert!(state.is_refused() && state.is_over(FIRST));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use squall_core::experiment::{EndReason, ExperimentRecord, FaultState, ProbeOutcome};
 use squall_core::hold::Achieved;
 use squall_core::message::{ProbeReport, Shown};
-use squall_core::probe::{Steadiness, Tally};
+use squall_core::probe::{Stage, Steadiness, Tally};
 
 use super::words;
 
@@ -150,8 +150,8 @@ impl ExperimentView {
             name: spec.name.clone(),
             objective: spec.objective.clone(),
             r#type: words::kinds(record),
-            state: words::phase(record.phase).to_owned(),
-            verdict: record.verdict.map(|v| words::verdict(v).to_owned()),
+            state: record.phase.name().to_owned(),
+            verdict: record.verdict.map(|v| v.name().to_owned()),
             reasons: record.reasons.clone(),
             ended_early: record.ending.as_ref().map(EndReason::to_string),
             targets_affected: affected.count(),
@@ -188,7 +188,7 @@ fn was_in_place(state: &FaultState) -> bool {
 fn incident(incident: &squall_core::experiment::Incident) -> IncidentView {
     IncidentView {
         at: words::moment(incident.at),
-        severity: words::severity(incident.severity).to_owned(),
+        severity: incident.severity.name().to_owned(),
         what: incident.what.clone(),
     }
 }
@@ -201,8 +201,8 @@ fn deviations(probe: &ProbeOutcome) -> impl Iterator<Item = DeviationView> + '_ 
     let odd = probe.stages.iter().filter(|(_, _, s)| *s != Steadiness::Steady);
     odd.map(|(stage, tally, steadiness)| DeviationView {
         probe: probe.name.clone(),
-        stage: words::stage(*stage).to_owned(),
-        finding: words::steadiness(*steadiness).to_owned(),
+        stage: stage.name().to_owned(),
+        finding: steadiness.name().to_owned(),
         what: match tally.ok {
             0 => format!("{} of {} samples failed", tally.failed, tally.sent),
             _ => format!(
@@ -218,9 +218,9 @@ fn deviations(probe: &ProbeOutcome) -> impl Iterator<Item = DeviationView> + '_ 
 /// The settled outcome where there is one, else the live tallies.
 fn metrics(record: &ExperimentRecord, live: &[ProbeReport]) -> Vec<MetricView> {
     let view = |spec: &squall_core::probe::ProbeSpec| {
-        let stage = |s, tally: &Tally, finding| {
-            let finding = words::steadiness(finding).to_owned();
-            (words::stage(s).to_owned(), StageView { finding, tally: tally.clone() })
+        let stage = |s: Stage, tally: &Tally, finding: Steadiness| {
+            let finding = finding.name().to_owned();
+            (s.name().to_owned(), StageView { finding, tally: tally.clone() })
         };
         let stages = match record.probes.iter().find(|p| p.name == spec.name) {
             Some(outcome) => outcome.stages.iter().map(|(s, t, f)| stage(*s, t, *f)).collect(),

@@ -83,7 +83,7 @@ fn view(fault: &FaultReport, status: &Status) -> FaultView {
         kind: fault.kind.map(|k| k.name().to_owned()),
         params: placed.map_or(Value::Null, |p| params(&p.spec)),
         experiment: (!fault.id.experiment.is_local()).then(|| fault.id.experiment.to_string()),
-        phase: words::host_phase(fault.phase).to_owned(),
+        phase: fault.phase.name().to_owned(),
         lease_ms: fault.lease_ms,
         achieved: fault.achieved.clone(),
     }

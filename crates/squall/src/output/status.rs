@@ -135,8 +135,8 @@ pub fn row(record: &squall_core::experiment::ExperimentRecord) -> ExperimentRow 
         id: record.id.to_string(),
         name: record.experiment.name.clone(),
         r#type: words::kinds(record),
-        state: words::phase(record.phase).to_owned(),
-        verdict: record.verdict.map(|v| words::verdict(v).to_owned()),
+        state: record.phase.name().to_owned(),
+        verdict: record.verdict.map(|v| v.name().to_owned()),
         targets: record.experiment.targets().iter().map(ToString::to_string).collect(),
         submitted: words::moment(record.submitted_at),
         by: record.by.clone(),
@@ -158,7 +158,7 @@ pub fn host_view(host: &HostStatus) -> HostView {
             .map(|f| HeldView {
                 id: f.id.to_string(),
                 kind: f.kind.map(|k| k.name().to_owned()),
-                phase: words::host_phase(f.phase).to_owned(),
+                phase: f.phase.name().to_owned(),
             })
             .collect(),
         age_ms: host.age_ms,

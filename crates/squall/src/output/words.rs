@@ -1,84 +1,9 @@
 //! Names, times and amounts as they are shown everywhere.
 
-use squall_core::experiment::{ExperimentRecord, Phase, Severity, Verdict};
+use squall_core::experiment::ExperimentRecord;
 use squall_core::fault::{Fault, MemoryAmount};
-use squall_core::message::HostPhase;
-use squall_core::probe::{Stage, Steadiness};
 use squall_core::spec::{Rate, Size};
 use squall_core::time::WallTime;
-
-/// The phase by its one name.
-#[must_use]
-pub fn phase(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Submitted => "submitted",
-        Phase::Preflight => "preflight",
-        Phase::Baseline => "baseline",
-        Phase::Injecting => "injecting",
-        Phase::Holding => "holding",
-        Phase::Lifting => "lifting",
-        Phase::Recovering => "recovering",
-        Phase::Settled => "settled",
-    }
-}
-
-/// The verdict by its one name.
-#[must_use]
-pub fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Held => "held",
-        Verdict::Unknown => "unknown",
-        Verdict::Broken => "broken",
-        Verdict::Stopped => "stopped",
-        Verdict::Refused => "refused",
-    }
-}
-
-/// A fault's phase on its host.
-#[must_use]
-pub fn host_phase(phase: HostPhase) -> &'static str {
-    match phase {
-        HostPhase::Journaling => "journaling",
-        HostPhase::Applying => "applying",
-        HostPhase::Held => "held",
-        HostPhase::Reverting => "reverting",
-        HostPhase::Clean => "clean",
-        HostPhase::Lost => "lost",
-        HostPhase::Stuck => "stuck",
-        HostPhase::NotHeld => "not-held",
-    }
-}
-
-/// A probe's stage.
-#[must_use]
-pub fn stage(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Before => "before",
-        Stage::During => "during",
-        Stage::After => "after",
-    }
-}
-
-/// Whether a stage was steady.
-#[must_use]
-pub fn steadiness(steadiness: Steadiness) -> &'static str {
-    match steadiness {
-        Steadiness::Steady => "steady",
-        Steadiness::Unknown => "unknown",
-        Steadiness::Deviated => "deviated",
-    }
-}
-
-/// An incident's level.
-#[must_use]
-pub fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::P1 => "P1",
-        Severity::P2 => "P2",
-        Severity::P3 => "P3",
-        Severity::P4 => "P4",
-    }
-}
 
 /// The kinds of an experiment's faults in the file's order, `partition+loss`.
 #[must_use]

@@ -559,7 +559,6 @@ pub fn responses() -> Vec<Response> {
         Response::NotLeader(Some((NodeId(2), "10.0.0.2:7443".parse().unwrap()))),
         Response::NoQuorum("1 of 3".into()),
         Response::Refused(Refusal::UnknownStop(stop(3))),
-        Response::Forbidden("agents may not ask".into()),
         Response::TooLarge,
     ]
 }

@@ -70,7 +70,6 @@ async fn missing(client: &Client, agents: usize) -> Option<String> {
     said.into_iter().find_map(|(member, said)| {
         let lacks = match said {
             Ok(Response::Status(status)) => lacks(&status, agents)?,
-            Ok(Response::Forbidden(why)) => why,
             Ok(_) => "it answers something else".to_owned(),
             Err(error) => error.to_string(),
         };
