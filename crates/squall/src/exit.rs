@@ -113,6 +113,9 @@ impl Failure {
             Refusal::Drained(host) => {
                 (Exit::Refused, format!("squall agent drain --undo {host}, or choose another host"))
             }
+            Refusal::NotGone(host, _) => {
+                (Exit::Refused, format!("squall agent drain {host}, stop its agent, then again"))
+            }
             Refusal::Host(host, _) => {
                 (Exit::Refused, format!("change the file; or that policy, and restart the agent of {host}; or wait until fewer faults are held there"))
             }

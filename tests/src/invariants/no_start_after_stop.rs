@@ -27,6 +27,7 @@ pub(super) fn check(world: &World) -> Result<(), String> {
             | Command::Settle { .. }
             | Command::Stop(_)
             | Command::Resume { .. }
+            | Command::Forget(_)
             | Command::Barrier
             | Command::EndAll { .. } => false,
         };

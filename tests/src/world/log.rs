@@ -97,6 +97,7 @@ impl Log {
             | Command::Report { .. }
             | Command::Settle { .. }
             | Command::Stop(_)
+            | Command::Forget(_)
             | Command::Barrier
             | Command::EndAll { .. } => before,
         };

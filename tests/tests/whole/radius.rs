@@ -179,6 +179,32 @@ fn a_plan_changes_nothing_and_a_drained_host_takes_nothing() {
     fleet.await_state("h3", "unconnected");
     let said = fleet.squall(&["agent", "drain", "h3"]).ended(5);
     assert_eq!(said.out, "h3 is drained, and was not seen whole: squall nodes\n");
+    a_host_that_is_gone_is_forgotten(&fleet);
+}
+
+/// h1 and h3 are drained, and h3's agent is dead.
+fn a_host_that_is_gone_is_forgotten(fleet: &Fleet) {
+    let forget = |host| fleet.squall(&["agent", "forget", host]);
+    for (host, why) in [("h1", "its agent is connected"), ("h4", "its agent is connected")] {
+        let said = forget(host).ended(3);
+        assert!(said.err.contains(why), "{said:#?}");
+    }
+    let _ = forget("h9").ended(2);
+    assert_eq!(forget("h3").ended(0).out, "h3 is forgotten\n");
+    // No stop waits for it any more, and no resume.
+    let said = fleet.squall(&["stop-all", "-o", "json"]).ended(0).json();
+    assert_eq!(said["hosts"].as_array().map(Vec::len), Some(4), "{said:#}");
+    let stop = said["stop"].as_str().expect("an id").to_owned();
+    let _ = fleet.squall(&["resume", &stop]).ended(0);
+    // It is not gone after all, and learns of the stop before it takes anything.
+    fleet.revive("h3", "agent");
+    until(20_000, "it is registered again", || {
+        let status = fleet.json(&["status"]);
+        status["hosts"].as_array()?.iter().any(|h| h["name"] == "h3").then_some(())
+    });
+    fleet.await_state("h3", "armed");
+    let _ = fleet.start(&load("again", "hosts: [h3]", ""));
+    clear(fleet);
 }
 
 const POLICY: &str = "/etc/squall/policy.toml";

@@ -56,6 +56,7 @@ async fn answer(node: &Arc<Node>, by: &str, mut channel: Channel) -> Result<(), 
         Request::Drain { command, host, drained } => {
             write(command, Command::Drain { host, drained }).await
         }
+        Request::Forget { command, host } => writes::forget(node, by, command, host).await,
         Request::CreateToken { command, host, hash, ttl_ms } => {
             let expires = WallTime(clock::wall().0.saturating_add(ttl_ms.min(MAX_TOKEN_MS)));
             write(command, Command::CreateToken { hash, host, expires }).await

@@ -143,6 +143,23 @@ pub(super) async fn resume(
     propose(node, by, command, Command::Resume { stops, despite }).await
 }
 
+/// A host is gone where no agent of it is connected; one that comes back registers itself.
+pub(super) async fn forget(
+    node: &Arc<Node>,
+    by: &str,
+    command: CommandId,
+    host: HostName,
+) -> Response {
+    if let Some(answer) = unless_confirmed(node, command).await {
+        return answer;
+    }
+    if node.sessions().get(&host).is_some() {
+        let why = "its agent is connected: stop it first".to_owned();
+        return refuse(node, by, command, Refusal::NotGone(host, why)).await;
+    }
+    propose(node, by, command, Command::Forget(host)).await
+}
+
 /// Hosts that may still be under way to stopping, by what this node has heard of them.
 fn not_stopped(node: &Node, despite: &BTreeSet<HostName>) -> Vec<HostName> {
     let sessions = node.sessions();

@@ -49,6 +49,7 @@ impl fmt::Display for Proposal {
             Command::Resume { .. } => "resume",
             Command::Barrier => "barrier",
             Command::EndAll { .. } => "end-all",
+            Command::Forget(_) => "forget",
         };
         write!(f, "{what} {} by {}", self.0.id, self.0.by)
     }

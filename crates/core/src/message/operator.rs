@@ -66,6 +66,13 @@ pub enum Request {
         /// True takes it out.
         drained: bool,
     },
+    /// Register a host that is gone for good no more.
+    Forget {
+        /// Makes a repeat harmless.
+        command: CommandId,
+        /// Which.
+        host: HostName,
+    },
     /// A token with which one host may enrol.
     CreateToken {
         /// Makes a repeat harmless.

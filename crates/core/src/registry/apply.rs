@@ -7,7 +7,7 @@ use super::{
 use crate::clip::cut;
 use crate::experiment::EndReason;
 use crate::fence::{MAX_STOPS, Resume};
-use crate::ids::{CommandId, LogIndex, StopId};
+use crate::ids::{CommandId, HostName, LogIndex, StopId};
 use crate::radius::OverRadius;
 
 /// Stops and hosts that a remembered refusal names, and bytes of its text, at most.
@@ -80,7 +80,25 @@ impl Registry {
                 let any = self.end_all(entry.at, why);
                 Ok(if any { Outcome::Done(index) } else { Outcome::Unchanged })
             }
+            Command::Forget(host) => self.forget(index, host),
         }
+    }
+
+    /// What it left behind, if anything, nobody can see any more: its shares of the radius are free.
+    fn forget(&mut self, index: LogIndex, host: &HostName) -> Applied {
+        let record = self.hosts.get(host).ok_or_else(|| Refusal::UnknownHost(host.clone()))?;
+        let not_gone = |why: &str| Err(Refusal::NotGone(host.clone(), why.to_owned()));
+        if !record.drained {
+            return not_gone("it is not drained");
+        }
+        if self.running().any(|e| e.reserved.contains(host)) {
+            return not_gone("an experiment that runs may hold something there");
+        }
+        self.hosts.remove(host);
+        for record in self.experiments.values_mut() {
+            record.reserved.remove(host);
+        }
+        Ok(Outcome::Done(index))
     }
 
     fn register(&mut self, index: LogIndex, host: &HostRecord) -> Applied {
@@ -164,6 +182,7 @@ fn brief(outcome: Outcome) -> Outcome {
         Refusal::Invalid(text) => Refusal::Invalid(short(text)),
         Refusal::OutOfService(text) => Refusal::OutOfService(short(text)),
         Refusal::Host(host, why) => Refusal::Host(host, short(why)),
+        Refusal::NotGone(host, why) => Refusal::NotGone(host, short(why)),
         refusal @ (Refusal::TooMany { .. }
         | Refusal::UnknownHost(_)
         | Refusal::Drained(_)

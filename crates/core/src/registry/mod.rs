@@ -140,6 +140,8 @@ pub enum Command {
         /// Why.
         why: EndReason,
     },
+    /// A host that is gone for good is registered no more.
+    Forget(HostName),
 }
 
 /// Further addresses of a host that are registered, at most.
@@ -245,6 +247,9 @@ pub enum Refusal {
     /// A host that takes no faults.
     #[error("host `{0}` is drained")]
     Drained(HostName),
+    /// A host that is to be forgotten, and why it is not gone.
+    #[error("host `{0}` cannot be forgotten: {1}")]
+    NotGone(HostName, String),
     /// A host whose policy refuses, with its reason.
     #[error("{0} refuses: {1}")]
     Host(HostName, String),

@@ -576,6 +576,28 @@ fn a_share_is_given_back_only_when_the_host_is_clean() {
 }
 
 #[test]
+fn a_host_is_forgotten_where_it_is_drained_and_nothing_runs_there() {
+    let mut log = at_phase(Phase::Injecting);
+    let forget = || Command::Forget(host("h1"));
+    let Refusal::NotGone(_, why) = log.refused(forget()) else { panic!() };
+    assert_eq!(why, "it is not drained");
+    log.done(Command::Drain { host: host("h1"), drained: true });
+    let Refusal::NotGone(_, why) = log.refused(forget()) else { panic!() };
+    assert_eq!(why, "an experiment that runs may hold something there");
+    // What it left behind nobody can see any more.
+    log.done(observe(1, "h1", stuck()));
+    log.done(settle(1, Verdict::Unknown));
+    log.done(forget());
+    assert!(!log.registry.hosts.contains_key(&host("h1")));
+    assert!(log.registry.reservations().is_empty() && log.registry.may_hold().is_empty());
+    assert_eq!(log.refused(forget()), Refusal::UnknownHost(host("h1")));
+    assert_eq!(log.refused(submit(2, &["h1"])), Refusal::UnknownHost(host("h1")));
+    // It comes back as a new one.
+    log.done(Command::Register(record("h1")));
+    assert!(!log.registry.hosts[&host("h1")].drained);
+}
+
+#[test]
 fn a_share_that_is_not_given_back_still_counts() {
     let mut log = at_phase(Phase::Injecting);
     log.done(observe(1, "h1", stuck()));
@@ -684,6 +706,7 @@ fn any_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         2 => name().prop_map(|n| Command::Register(record(&n))),
         1 => (name(), any::<bool>()).prop_map(|(n, drained)| Command::Drain { host: host(&n), drained }),
+        1 => name().prop_map(|n| Command::Forget(host(&n))),
         4 => (number(), prop::collection::btree_set(name(), 1..4)).prop_map(|(n, names)| {
             submit(n, &names.iter().map(String::as_str).collect::<Vec<_>>())
         }),

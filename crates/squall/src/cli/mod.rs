@@ -160,6 +160,11 @@ pub enum AgentAction {
         #[arg(long)]
         undo: bool,
     },
+    /// Register a host no more that was drained and is gone for good: no stop waits for it
+    Forget {
+        /// The host.
+        host: String,
+    },
 }
 
 /// A command on an experiment file.

@@ -42,6 +42,9 @@ pub fn dispatch(cli: Cli) -> Outcome {
             (Some(AgentAction::Drain { host, undo }), _) => {
                 connected(&shared, async |c| operate::drain(c, &host, !undo, format).await)
             }
+            (Some(AgentAction::Forget { host }), _) => {
+                connected(&shared, async |c| operate::forget(c, &host, format).await)
+            }
             (None, Some(config)) => roles::agent(&config),
             (None, None) => Err(Failure::usage("--config is missing", "squall agent --help")),
         },

@@ -249,6 +249,21 @@ pub async fn drain(client: &Client, host: &str, drained: bool, format: Format) -
     exit.after(output::emit(format, &done, Drained::line))
 }
 
+/// What `squall agent forget` did.
+#[derive(Serialize)]
+struct Forgotten {
+    forgotten: String,
+}
+
+/// `squall agent forget`.
+pub async fn forget(client: &Client, host: &str, format: Format) -> Outcome {
+    let host = host_name(host)?;
+    let done = Forgotten { forgotten: host.to_string() };
+    client.write(&Request::Forget { command: command_id(), host }).await?;
+    talk("an agent with its certificate registers itself again, in service");
+    print(format, &done, |done| format!("{} is forgotten\n", done.forgotten))
+}
+
 fn host_name(text: &str) -> Result<HostName, Failure> {
     text.parse().map_err(|e| Failure::usage(format!("{e}"), "squall nodes lists the hosts"))
 }

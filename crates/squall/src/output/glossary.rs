@@ -124,7 +124,7 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "drained",
-        "A host that takes no faults of experiments (squall agent drain HOST), until --undo. What experiments held there was lifted; their verdict is unknown.",
+        "A host that takes no faults of experiments (squall agent drain HOST), until --undo. What experiments held there was lifted; their verdict is unknown. One that is gone for good is then forgotten (squall agent forget HOST): no stop waits for it, until its agent comes back and registers.",
     ),
     word(
         "targets",
@@ -266,7 +266,7 @@ const TOLD: &[(&str, &[&str])] = &[
     ),
     ("armed", &["disarmed", "starting", "unconnected"]),
     ("latch", &["latched", "durable"]),
-    ("drained", &["drain"]),
+    ("drained", &["drain", "forget"]),
     ("lapsed", &["lapsing"]),
     ("stop", &["stopall", "lifted", "receipt"]),
     ("unconfirmed", &["committed"]),

@@ -89,9 +89,10 @@ fn every_variant_has_a_sample() {
         Request::StopAll(_) => 8,
         Request::Resume { .. } => 9,
         Request::Drain { .. } => 10,
-        Request::CreateToken { .. } => 11,
+        Request::Forget { .. } => 11,
+        Request::CreateToken { .. } => 12,
     };
-    covered(12, samples::requests().iter().map(request));
+    covered(13, samples::requests().iter().map(request));
     let response = |m: &Response| match m {
         Response::Status(_) => 0,
         Response::Views(_) => 1,
@@ -121,8 +122,9 @@ fn every_variant_has_a_sample() {
         Command::Resume { .. } => 11,
         Command::Barrier => 12,
         Command::EndAll { .. } => 13,
+        Command::Forget(_) => 14,
     };
-    covered(14, samples::commands().iter().map(command));
+    covered(15, samples::commands().iter().map(command));
     let record = |r: &Record| match r {
         Record::Stop(_) => 0,
         Record::Resume(_) => 1,

@@ -480,6 +480,7 @@ pub fn requests() -> Vec<Request> {
             despite: BTreeSet::from([host("h3")]),
         },
         Request::Drain { command, host: host("h1"), drained: true },
+        Request::Forget { command, host: host("h1") },
         Request::CreateToken { command, host: host("h1"), hash: [7; 32], ttl_ms: 3_600_000 },
     ]
 }
@@ -589,6 +590,7 @@ pub fn commands() -> Vec<Command> {
         Command::Resume { stops: BTreeSet::from([stop(2)]), despite: BTreeSet::from([host("h3")]) },
         Command::Barrier,
         Command::EndAll { why: EndReason::Operator("operator/alice".into()) },
+        Command::Forget(host("h1")),
     ]
 }
 
