@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{FsWord, Mode, OFlags, open, statfs};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
     mount_move, mount_remount,
@@ -31,6 +31,8 @@ pub(crate) const MARKER: &str = "/run/lab/host";
 const STATE: &str = "/run/lab/state";
 /// The machine's own, where a file system of layers is not to be had.
 const MACHINE: &str = "/run/lab/machine";
+/// The kind of file system that [`layer`] mounts.
+const OVERLAY: FsWord = 0x794c_7630;
 /// Directories in `/var` in which programs expect to make their own.
 const WRITTEN: [&str; 5] = ["lib", "log", "cache", "spool", "tmp"];
 /// Sizes of `/run` and `/dev/shm`, in MiB.
@@ -133,7 +135,7 @@ fn links(path: &str, name: &str, upper: &str) -> Result<(), String> {
     tried(mount_bind(upper, path), path)
 }
 
-/// An empty directory over each of ours that the machine has.
+/// An empty directory over each of ours that the machine has; a link or a file of ours is not there.
 fn hide_ours(path: &str) -> Result<(), String> {
     if !Path::new(path).is_dir() {
         return Ok(());
@@ -141,7 +143,14 @@ fn hide_ours(path: &str) -> Result<(), String> {
     for entry in tried(fs::read_dir(path), path)? {
         let entry = tried(entry, path)?;
         let name = entry.file_name();
-        if !is_ours(&name) || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        if !is_ours(&name) {
+            continue;
+        }
+        if !tried(entry.file_type(), path)?.is_dir() {
+            // In the layer alone: never the machine's own.
+            let layered = tried(statfs(path), path)?.f_type == OVERLAY;
+            let away = if layered { fs::remove_file(entry.path()) } else { Err(kept()) };
+            tried(away, entry.path().display())?;
             continue;
         }
         let empty = Path::new(STATE).join("own").join(path.trim_start_matches('/')).join(&name);
@@ -149,6 +158,10 @@ fn hide_ours(path: &str) -> Result<(), String> {
         tried(mount_bind(&empty, entry.path()), entry.path().display())?;
     }
     Ok(())
+}
+
+fn kept() -> io::Error {
+    io::Error::other("it would be seen by the lab's hosts, and cannot be hidden")
 }
 
 fn is_ours(name: &OsStr) -> bool {

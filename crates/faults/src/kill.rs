@@ -17,6 +17,8 @@ const SIGKILL: u8 = libc::SIGKILL as u8;
 const SIGTERM: u8 = libc::SIGTERM as u8;
 /// How long the first victims may take to die, in milliseconds.
 const PATIENCE_MS: u64 = 1_000;
+/// Between two looks, in milliseconds, where nobody dies.
+const LOOK_MS: u64 = 50;
 /// How long the last ones may take at the end, in milliseconds.
 const LAST_MS: u64 = 200;
 /// Victims whose death is watched for at the same time; each takes a descriptor.
@@ -31,8 +33,8 @@ pub(crate) fn apply(
     killing.round()?;
     let left = clock::now().until(lease.until());
     let until = clock::now().plus(PATIENCE_MS.min(left / 2));
-    while killing.is_meant_to_end() && !killing.watched.is_empty() && clock::now() < until {
-        killing.look(clock::now().until(until));
+    while killing.is_meant_to_end() && killing.living() > 0 && clock::now() < until {
+        killing.look(clock::now().until(until).min(LOOK_MS));
     }
     let achieved = killing.achieved();
     if kill.signal == SIGKILL && killing.dead == 0 {
@@ -53,7 +55,8 @@ struct Killing {
     rounds: u64,
     signalled: u64,
     dead: u64,
-    unwatched: u64,
+    /// The same, without a descriptor.
+    beyond: Vec<Target>,
     /// Picked, and could not be signalled, with the first reason.
     spared: Option<(u64, String)>,
     /// Signalled and dead, as last told.
@@ -71,10 +74,15 @@ impl Killing {
             rounds: 0,
             signalled: 0,
             dead: 0,
-            unwatched: 0,
+            beyond: Vec::new(),
             spared: None,
             told: (0, 0),
         }
+    }
+
+    /// Signalled, and not seen dead yet.
+    fn living(&self) -> usize {
+        self.watched.len() + self.beyond.len()
     }
 
     /// Signals whose receivers are expected to die of them.
@@ -119,13 +127,14 @@ impl Killing {
             return Err(std::io::ErrorKind::NotFound.into());
         }
         process.signal(self.kill.signal)?;
-        if self.watched.iter().any(|(watched, _)| watched == target) {
+        let known = self.watched.iter().map(|(watched, _)| watched).chain(&self.beyond);
+        if known.into_iter().any(|known| known == target) {
             return Ok(());
         }
         if self.watched.len() < MAX_WATCHED {
             self.watched.push((target.clone(), process));
         } else {
-            self.unwatched += 1;
+            self.beyond.push(target.clone());
         }
         Ok(())
     }
@@ -134,9 +143,10 @@ impl Killing {
     fn look(&mut self, ms: u64) {
         // What cannot be seen is not counted.
         let dead = Process::dead(self.watched.iter().map(|(_, p)| p), ms).unwrap_or_default();
-        let (mut dead, before) = (dead.into_iter(), self.watched.len());
+        let (mut dead, before) = (dead.into_iter(), self.living());
         self.watched.retain(|_| !dead.next().unwrap_or(false));
-        self.dead += (before - self.watched.len()) as u64;
+        self.beyond.retain(Target::is_same);
+        self.dead += (before - self.living()) as u64;
     }
 
     fn achieved(&self) -> Achieved {
@@ -154,17 +164,14 @@ impl Killing {
         if !self.is_meant_to_end() {
             notes.push("delivered; what the signal does is its receivers' business".to_owned());
         }
-        if self.unwatched > 0 {
-            notes.push(format!("{} too many to watch", self.unwatched));
-        }
         if let Some((spared, why)) = &self.spared {
             notes.push(format!("{spared} could not be signalled, the first: {why}"));
         }
-        if self.is_meant_to_end() && !self.watched.is_empty() {
-            notes.push(format!("{} still live", self.watched.len()));
+        if self.is_meant_to_end() && self.living() > 0 {
+            notes.push(format!("{} still live", self.living()));
         }
         let some = if self.is_meant_to_end() { self.dead > 0 } else { self.signalled > 0 };
-        let all = self.spared.is_none() && (!self.is_meant_to_end() || self.watched.is_empty());
+        let all = self.spared.is_none() && (!self.is_meant_to_end() || self.living() == 0);
         // Less than was asked for is not what was asked for.
         let bit = some && all;
         Achieved { bit, requested, measured, note: notes.join("; ") }
@@ -179,6 +186,10 @@ impl HeldFault for Killing {
 
     fn tick(&mut self, now: Time) -> Option<Time> {
         let interval = u64::from(self.kill.interval_ms?);
+        // Who is signalled last needs time to die.
+        if self.is_meant_to_end() && now.plus(PATIENCE_MS) > self.hold.deadline {
+            return None;
+        }
         if self.next.is_none_or(|next| next <= now) {
             // Nobody there, in this round: whatever restarts them may not have done so yet.
             if let Err(failure) = self.round() {
@@ -199,8 +210,8 @@ impl HeldFault for Killing {
         // Those of the last round may need a moment.
         let until = clock::now().plus(LAST_MS);
         self.look(0);
-        while self.is_meant_to_end() && !self.watched.is_empty() && clock::now() < until {
-            self.look(clock::now().until(until));
+        while self.is_meant_to_end() && self.living() > 0 && clock::now() < until {
+            self.look(clock::now().until(until).min(LOOK_MS));
         }
         self.achieved()
     }

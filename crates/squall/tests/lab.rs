@@ -238,6 +238,24 @@ fn what_squall_keeps_on_the_machine_is_no_hosts() {
 }
 
 #[test]
+fn what_squall_keeps_behind_a_link_is_no_hosts_either() {
+    let place = place();
+    let script = "mv /etc/squall $ROOT/real && ln -s $ROOT/real /etc/squall && echo mine > /etc/squall.toml
+        $SQUALL lab up own --hosts 1 --coordinators 1 >&2
+        $SQUALL lab exec --lab own h1 -- find /etc/squall /etc/squall.toml -maxdepth 1 || true
+        $SQUALL lab down own
+        readlink /etc/squall; cat /etc/squall.toml $ROOT/real/identity/authority.pem; ls -A $ROOT/real";
+    let seen = where_squall_lives(place.path(), script);
+    let seen = text(&seen);
+    let real = place.path().join("real").display().to_string();
+    for line in ["/etc/squall/agent.toml", &real, "mine", "secret"] {
+        assert!(seen.lines().any(|l| l == line), "{line}: {seen}");
+    }
+    assert!(!seen.contains("/etc/squall.toml\n"), "{seen}");
+    assert!(seen.ends_with("secret\nidentity\n"), "the machine's own was written to: {seen}");
+}
+
+#[test]
 fn state_is_bounded() {
     let place = place();
     let lab = up(&Up { state_mb: Some(8), ..bare(place.path(), 1) });

@@ -10,7 +10,7 @@ use squall_core::time::Time;
 use squall_faults::clock;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout_at};
 
 use super::sample;
 use super::tally::{Outcome, Tallies};
@@ -19,9 +19,6 @@ use super::tally::{Outcome, Tallies};
 const MAX_OUTSTANDING: usize = 128;
 /// The same for programs, which cost a process each.
 const MAX_PROGRAMS: usize = 16;
-/// A sample that would be taken so long after it was due is missed: this process did not run, and what it
-/// would see says more of this host than of who is asked.
-const LATE: Duration = Duration::from_millis(250);
 /// The shortest schedule that is kept, whatever an order says.
 const MIN_EVERY_MS: u64 = 10;
 
@@ -66,6 +63,43 @@ impl Shared {
     }
 }
 
+/// Whether this process runs. What was due, or under way, while it stood still says more of this host than
+/// of who is asked.
+struct Pulse {
+    /// The last beat, and the end of the last time that it stood still.
+    beats: Mutex<(Instant, Option<Instant>)>,
+}
+
+impl Pulse {
+    const EVERY: Duration = Duration::from_millis(50);
+    /// A beat may be so late on a busy host.
+    const LATE: Duration = Duration::from_millis(150);
+
+    fn new() -> Pulse {
+        Pulse { beats: Mutex::new((Instant::now(), None)) }
+    }
+
+    fn beats(&self) -> MutexGuard<'_, (Instant, Option<Instant>)> {
+        // Two moments cannot be left half set.
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn beat(&self) {
+        let now = Instant::now();
+        let mut beats = self.beats();
+        if now.duration_since(beats.0) > Pulse::EVERY + Pulse::LATE {
+            beats.1 = Some(now);
+        }
+        beats.0 = now;
+    }
+
+    /// Also where nobody has noticed yet.
+    fn stood_still_since(&self, due: Instant) -> bool {
+        let (last, woke) = *self.beats();
+        last.elapsed() > Pulse::EVERY + Pulse::LATE || woke.is_some_and(|woke| woke > due)
+    }
+}
+
 /// Takes samples for as long as orders say to which stage, open-loop: one is due each `every_ms`
 /// whatever became of those before, and each one's latency counts from when it was due. Dropping the future ends all samples that are outstanding;
 /// they are not counted. The timer's grain adds up to a millisecond to each latency.
@@ -79,13 +113,23 @@ pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
     let mut schedule = interval_at(Instant::now(), every);
     schedule.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut outstanding = JoinSet::new();
+    let pulse = Arc::new(Pulse::new());
+    let mut beat = interval(Pulse::EVERY);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let due = schedule.tick().await;
+        let due = tokio::select! {
+            biased;
+            _ = beat.tick() => {
+                pulse.beat();
+                continue;
+            }
+            due = schedule.tick() => due,
+        };
         while outstanding.try_join_next().is_some() {}
         let now = clock::now();
         let Some(stage) = shared.stage(now) else { continue };
         let ticket = shared.tallies().due(now, stage);
-        if due.elapsed() > LATE {
+        if pulse.stood_still_since(due) {
             shared.tallies().decide(&ticket, Outcome::Missed);
             continue;
         }
@@ -97,6 +141,7 @@ pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
             }
         };
         let (spec, shared, means) = (spec.clone(), shared.clone(), means.clone());
+        let pulse = pulse.clone();
         outstanding.spawn(async move {
             let until = due + Duration::from_millis(spec.timeout_ms);
             let outcome = match timeout_at(until, sample::take(&spec.kind, &means)).await {
@@ -107,6 +152,7 @@ pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
                 Ok(Err(why)) => Outcome::Bad(why),
                 Err(_) => Outcome::Bad(format!("no answer within {} ms", spec.timeout_ms)),
             };
+            let outcome = if pulse.stood_still_since(due) { Outcome::Missed } else { outcome };
             shared.tallies().decide(&ticket, outcome);
             drop(place);
         });

@@ -118,13 +118,16 @@ async fn a_stall_shows_in_full_as_latency_from_when_each_sample_was_due() {
 }
 
 #[tokio::test]
-async fn what_was_due_while_this_process_did_not_run_is_missed_and_no_failure() {
-    let (at, _go) = server(200).await;
+async fn what_was_due_or_under_way_while_this_process_did_not_run_is_missed_and_no_failure() {
+    let (at, go) = server(200).await;
     let mut probes = willing();
     probes.set(clock::now(), &[order(http(at), 50, 500, Stage::During)]);
     until("good samples", || tally(&mut probes, Stage::During).ok >= 3).await;
-    // The runtime has one thread.
+    // Some are under way. The runtime has one thread.
+    go.send_replace(false);
+    sleep(Duration::from_millis(200)).await;
     std::thread::sleep(Duration::from_secs(2));
+    go.send_replace(true);
     until("later ones", || tally(&mut probes, Stage::During).missed >= 20).await;
     let before = tally(&mut probes, Stage::During);
     until("it goes on", || tally(&mut probes, Stage::During).ok >= before.ok + 5).await;

@@ -307,7 +307,15 @@ impl Leader {
 
     fn propose(&mut self, now: Time, command: Command) {
         self.proposed.retain(|(_, at)| now.since(*at) < REPROPOSE_MS);
-        if self.proposed.iter().any(|(known, _)| *known == command) {
+        // Since when a fault is in place is told anew with each report.
+        let same = |known: &Command| match (known, &command) {
+            (
+                Command::Observe { fault: a, state: x, .. },
+                Command::Observe { fault: b, state: y, .. },
+            ) => (a, x) == (b, y),
+            (known, command) => known == command,
+        };
+        if self.proposed.iter().any(|(known, _)| same(known)) {
             return;
         }
         self.proposed.push_back((command.clone(), now));

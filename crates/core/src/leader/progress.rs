@@ -7,7 +7,7 @@ use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase, W
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
 use crate::policy::{AlreadyHeld, Policy};
-use crate::probe::{MIN_SAMPLES, ProbeSpec, Stage, Steadiness, Tally, Vantage};
+use crate::probe::{Expect, MIN_SAMPLES, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
 
@@ -17,9 +17,10 @@ impl Leader {
         let mut commands = Vec::new();
         // A host speaks for itself alone: what its certificate may say of others is nothing.
         let reports = self.sessions.iter().flat_map(|(host, session)| {
-            session.report.faults.iter().filter(move |f| f.id.host == *host)
+            let own = session.report.faults.iter().filter(move |f| f.id.host == *host);
+            own.map(move |fault| (fault, now.since(session.arrived)))
         });
-        for fault in reports {
+        for (fault, age_ms) in reports {
             let Some(record) = registry.experiments.get(&fault.id.experiment) else { continue };
             let (Some(known), Some(mut seen)) = (record.faults.get(&fault.id), state_of(fault))
             else {
@@ -27,7 +28,7 @@ impl Leader {
             };
             seen.clip(record.faults.len());
             if news(known, &seen) {
-                let in_place_ms = fault.in_place_ms;
+                let in_place_ms = fault.in_place_ms.map(|ms| ms.saturating_add(age_ms));
                 commands.push(Command::Observe {
                     fault: fault.id.clone(),
                     state: seen,
@@ -192,6 +193,12 @@ impl Leader {
                 }
             } else if patient && probe.expect.waits_for_more(&tally) {
                 enough = false;
+            } else if !Expect::covers(&tally, probe.every_ms, wanted_ms) {
+                enough = false;
+                if !patient {
+                    let what = format!("{}: {}, too few", probe.name, describe(&tally));
+                    return end(EndReason::NoBaseline(what));
+                }
             } else if probe.expect.judge(&tally) != Steadiness::Steady {
                 let what = format!("{}: {}", probe.name, describe(&tally));
                 return end(EndReason::NoBaseline(what));

@@ -27,7 +27,8 @@ impl Fleet {
         healthy: BTreeSet<HostName>,
     ) -> Fleet {
         let mut seen = BTreeSet::new();
-        let all = hosts.values().flat_map(HostRecord::addresses);
+        // One that was drained may be gone, and its address another's.
+        let all = hosts.values().filter(|h| !h.drained).flat_map(HostRecord::addresses);
         let shared: BTreeSet<IpAddr> = all.filter(|address| !seen.insert(*address)).collect();
         for host in hosts.values_mut() {
             host.also.retain(|address| !shared.contains(address));
@@ -47,11 +48,15 @@ impl Fleet {
         self.hosts.get(&name.parse::<HostName>().ok()?)
     }
 
-    /// Another host that was registered with the same address, unless it was drained: what is meant for one
-    /// would meet the other.
-    pub(super) fn at_the_same_address(&self, host: &HostRecord) -> Option<&HostRecord> {
-        let same = |h: &&HostRecord| h.address == host.address && h.name != host.name && !h.drained;
-        self.hosts.values().find(same)
+    /// Another host, none of those in `but`, that was registered with the same address, unless it was
+    /// drained: what is meant for one would meet the other.
+    pub(super) fn at_the_same_address(
+        &self,
+        host: &HostRecord,
+        but: &BTreeSet<HostName>,
+    ) -> Option<&HostRecord> {
+        let others = self.hosts.values().filter(|h| h.name != host.name && !but.contains(&h.name));
+        others.filter(|h| !h.drained).find(|h| h.address == host.address)
     }
 
     /// The values of one label, over all hosts.

@@ -30,8 +30,7 @@ impl FarEnds {
     /// Whether what is meant for them would meet another host, which nobody named.
     pub fn check_apart(&self, path: &str, fleet: &Fleet, problems: &mut Problems) {
         for host in self.hosts.iter().filter_map(|name| fleet.hosts.get(name)) {
-            let other = fleet.at_the_same_address(host).filter(|o| !self.hosts.contains(&o.name));
-            let Some(other) = other else { continue };
+            let Some(other) = fleet.at_the_same_address(host, &self.hosts) else { continue };
             let (name, other, address) = (&host.name, &other.name, host.address);
             let what = format!("`{name}` and `{other}` are both registered at {address}");
             let gone = format!("`squall agent drain {other}` where it is gone");

@@ -86,8 +86,6 @@ pub(crate) struct Lost {
     missed: String,
     /// What the last measurement was, so that only news is told.
     told: (u64, String),
-    /// No peer is spared as a whole.
-    whole: bool,
     /// What the probes showed.
     probes: String,
     look_at: Time,
@@ -132,7 +130,6 @@ pub(crate) fn apply(
         note,
         missed: String::new(),
         told: Default::default(),
-        whole: true,
         probes: String::new(),
         look_at: clock::now().plus(FOLLOW_MS),
     };
@@ -246,7 +243,6 @@ impl Lost {
             side.bit = *bit;
             side.before = probe::totals(&mut self.nft, &side.table).map_err(system)?.1;
         }
-        self.whole = seen.whole;
         self.probes.clone_from(&seen.words);
         self.note = joined(&[&self.note, &seen.note]);
         Ok(Achieved {
@@ -257,9 +253,9 @@ impl Lost {
         })
     }
 
-    /// Whether packets of all peers were lost each way that was asked for.
+    /// Whether packets were lost each way that was asked for.
     fn bites(&self) -> bool {
-        self.whole && self.sides.iter().all(|side| side.bit)
+        self.sides.iter().all(|side| side.bit)
     }
 
     /// Packets lost since the probes, all directions.

@@ -36,8 +36,6 @@ pub(super) struct Seen {
     pub bit: Vec<bool>,
     /// Packets that should have been lost were not, or too many were.
     pub wrong: bool,
-    /// All that was asked for is cut, but for parts of networks and ports.
-    pub whole: bool,
     pub words: String,
     pub note: String,
 }
@@ -60,9 +58,7 @@ pub(super) fn run(
     let partial = loss.per_million.filter(|n| *n < 1_000_000);
     let mut words = Vec::new();
     let mut notes: Vec<String> = spared(loss.traffic, &protect.ports).into_iter().collect();
-    let (whole, parts) = spared_peers(&loss.traffic.peers, policy);
-    seen.whole = whole.is_none();
-    notes.extend([whole, parts].into_iter().flatten());
+    notes.extend(spared_peers(&loss.traffic.peers, policy));
     for ((table, inbound), bit) in sides.iter().zip(&mut seen.bit) {
         let way = if *inbound { "in" } else { "out" };
         let mut prober = Prober { nft, table, inbound: *inbound, protect, loss, notes: Vec::new() };
@@ -277,18 +273,16 @@ fn spared(traffic: &Traffic, protected: &[(Protocol, u16)]) -> Option<String> {
     (!ports.is_empty()).then(|| format!("the policy spares {}{more}", ports.join(", ")))
 }
 
-/// Which peers nothing happens to, and which parts of peers, in words.
-fn spared_peers(peers: &[IpNet], policy: &[IpNet]) -> (Option<String>, Option<String>) {
-    let all = peers.iter().filter(|peer| policy.iter().any(|spared| spared.contains(*peer)));
-    let inside = |spared: &&IpNet| peers.iter().any(|p| p.contains(*spared) && p != *spared);
-    let words = |nets: Vec<&IpNet>, what: &str| {
-        let named = nets.iter().take(SPARED).map(|net| squall_core::net::written(net));
-        let named = named.collect::<Vec<_>>().join(", ");
-        let more = nets.len().saturating_sub(SPARED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (!nets.is_empty()).then(|| format!("the policy spares {what}{named}{more}"))
-    };
-    (words(all.collect(), "all of "), words(policy.iter().filter(inside).collect(), ""))
+/// Which parts of the peers nothing happens to, in words. A peer that is spared as a whole is none: the
+/// policy refuses it.
+fn spared_peers(peers: &[IpNet], policy: &[IpNet]) -> Option<String> {
+    let inside = |spared: &&IpNet| peers.iter().any(|peer| peer.contains(*spared));
+    let nets: Vec<&IpNet> = policy.iter().filter(inside).collect();
+    let named = nets.iter().take(SPARED).map(|net| squall_core::net::written(net));
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = nets.len().saturating_sub(SPARED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (!nets.is_empty()).then(|| format!("the policy spares {named}{more}"))
 }
 
 /// What a probe may be that the fault matches and nothing protects; where all is protected, one that is
@@ -387,21 +381,17 @@ mod tests {
     }
 
     #[test]
-    fn peers_that_the_policy_spares_are_told_and_whole_ones_apart() {
+    fn parts_of_peers_that_the_policy_spares_are_told() {
         let nets = |texts: &[&str]| -> Vec<IpNet> {
             texts.iter().map(|text| squall_core::net::read(text).unwrap()).collect()
         };
-        let told = |peers, policy| {
-            let (whole, parts) = spared_peers(&nets(peers), &nets(policy));
-            (whole.unwrap_or_default(), parts.unwrap_or_default())
-        };
-        for (peers, policy, whole, parts) in [
-            (&["10.0.0.2", "10.0.0.3"][..], &["10.0.0.9"][..], "", ""),
-            (&["10.0.0.2", "10.0.0.3"], &["10.0.0.3"], "the policy spares all of 10.0.0.3", ""),
-            (&["10.0.0.0/24"], &["10.0.0.3", "fd00::3"], "", "the policy spares 10.0.0.3"),
-            (&["10.0.0.3"], &["10.0.0.0/24"], "the policy spares all of 10.0.0.3", ""),
+        for (peers, policy, told) in [
+            (&["10.0.0.2", "10.0.0.3"][..], &["10.0.0.9"][..], None),
+            (&["10.0.0.0/24"], &["10.0.0.3", "fd00::3"], Some("the policy spares 10.0.0.3")),
+            (&["10.0.0.0/24"], &["10.0.0.8/31"], Some("the policy spares 10.0.0.8/31")),
         ] {
-            assert_eq!(told(peers, policy), (whole.into(), parts.into()), "{peers:?} {policy:?}");
+            let seen = spared_peers(&nets(peers), &nets(policy));
+            assert_eq!(seen.as_deref(), told, "{peers:?} {policy:?}");
         }
     }
 

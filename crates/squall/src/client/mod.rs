@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use squall_core::hold::CONTROL_MARK;
 use squall_core::ids::{Coordinator, LogIndex};
 use squall_core::message::{Request, Response};
+use squall_core::registry::Refusal;
 use squall_wire::{Channel, Connection, Endpoint, EndpointOptions, Role, WireError};
 
 use crate::exit::{Exit, Failure};
@@ -163,6 +164,10 @@ fn standing(answer: &Response) -> Standing {
         Response::Views(v) => by(v.confirmed, v.applied),
         Response::Experiment(e) => by(e.confirmed, e.applied),
         Response::Experiments { confirmed, applied, .. } => by(*confirmed, *applied),
+        // Another one may hear hosts that this one does not.
+        Response::Plan(plan) if matches!(plan.refusal, Some(Refusal::OutOfService(_))) => {
+            Standing::Alone(LogIndex(0))
+        }
         Response::Plan(_) | Response::Outcome(_) | Response::Stop(_) => Standing::Quorum,
         Response::Refused(_) | Response::TooLarge => Standing::Alone(LogIndex(0)),
         Response::NotLeader(_) | Response::NoQuorum(_) => Standing::None,
@@ -209,7 +214,7 @@ pub(crate) fn nobody(said: &[Said]) -> Failure {
         |(member, said): &Said| format!("{} ({}): {}", member.name, member.address, why(said));
     let lines: Vec<String> = said.iter().map(line).collect();
     let any = |is: fn(&Result<Response, WireError>) -> bool| said.iter().any(|(_, said)| is(said));
-    let (what, next) = if any(is_refusal) {
+    let (what, next) = if any(is_refusal) && !any(Result::is_ok) {
         (
             "the coordinators refuse this operator",
             "use an operator's identity of this cluster that has not expired: --cluster DIR, as squall init wrote it",

@@ -212,8 +212,20 @@ fn what_would_meet_a_host_that_nobody_named_is_refused() {
         let touched = resolve(&file(&lines), &twins, 7).expect(&lines).touched;
         assert_eq!(touched.into_iter().collect::<Vec<_>>(), [host("h2"), host("h3")], "{peers}");
     }
+    let mut triplets = twins.clone();
+    triplets.hosts.get_mut(&host("h4")).unwrap().address = "10.0.0.2".parse().unwrap();
+    let both = lines.replace("[h2]", "[h2, h3]");
+    assert!(resolve(&file(&both), &triplets, 7).is_err(), "h4 is there too");
+    // One that is gone, whose addresses another one has now, all of them.
+    let further: std::net::IpAddr = "fd09::2".parse().unwrap();
+    for name in ["h2", "h3"] {
+        twins.hosts.get_mut(&host(name)).unwrap().also = vec![further];
+    }
     twins.hosts.get_mut(&host("h3")).unwrap().drained = true;
-    assert!(resolve(&file(lines), &twins, 7).is_ok(), "it is gone");
+    let twins = Fleet::new(twins.hosts, twins.coordinators, twins.healthy);
+    let resolved = resolve(&file(lines), &twins, 7).expect("it is gone");
+    let cut = resolved.faults[0].spec.traffic().unwrap();
+    assert_eq!(cut.peers, nets(&["10.0.0.2", "fd09::2"]));
 }
 
 #[test]

@@ -83,7 +83,8 @@ fn clear_earlier(stage: &Stage) {
     let names = labs.as_array().into_iter().flatten().filter_map(|lab| lab["name"].as_str());
     for name in names {
         let maker = name.strip_prefix(super::LAB).and_then(|pid| pid.parse::<u32>().ok());
-        if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+        let gone = |pid| pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists();
+        if maker.is_some_and(gone) {
             let _ = stage.ask(&["lab", "down", name]);
         }
     }
