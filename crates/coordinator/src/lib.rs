@@ -139,7 +139,7 @@ async fn serve(
 ) -> Result<(), CoordinatorError> {
     let stops = Stops::open(&config.state_dir, &identity)
         .map_err(|source| CoordinatorError::Stops { dir: config.state_dir.clone(), source })?;
-    let Store { log, machine, applied, mark, closed } = store;
+    let Store { log, machine, applied, mark, closed, mut health } = store;
     let (stop, stopped) = watch::channel(false);
     let links = Links::start(&config, &endpoint, &stopped);
     let newcomer = Arc::new(Newcomer::new(mark));
@@ -173,15 +173,16 @@ async fn serve(
         // On one of the runtime's own threads, not on the one that waits here: what agents say wakes it
         // there without a call into the kernel.
         let mut driving = tokio::spawn(driver.run());
-        tokio::select! {
-            ended = &mut driving => ended.unwrap_or_else(|e| Err(e.to_string())),
-            () = shutdown => {
-                driving.abort();
-                // Until it is gone it holds the store and the socket.
-                let _ = driving.await;
-                Ok(())
-            }
-        }
+        let result = tokio::select! {
+            ended = &mut driving => return ended.unwrap_or_else(|e| Err(e.to_string())),
+            // A write that raft does not wait for may fail too: it would learn of that from the next one.
+            why = health.failed() => Err(why),
+            () = shutdown => Ok(()),
+        };
+        driving.abort();
+        // Until it is gone it holds the store and the socket.
+        let _ = driving.await;
+        result
     }
     .await
     .map_err(ended);

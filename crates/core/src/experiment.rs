@@ -267,6 +267,9 @@ pub enum Why {
     /// A person's `squall lift` on the host.
     #[error("lifted by hand")]
     Lifted,
+    /// Its agent was told to end.
+    #[error("its agent was stopped")]
+    Leaving,
     /// Nobody saw it begin, and its host says that it is not there.
     #[error("never seen, and its host does not have it")]
     Absent,

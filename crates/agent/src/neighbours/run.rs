@@ -9,7 +9,7 @@ const FILE: &str = "gossip-run";
 
 /// A number larger than that of every earlier life: the wall clock's milliseconds, or one more than
 /// the last number where a clock was stepped back meanwhile (which is one of our own faults).
-/// Durable before it is used.
+/// Durable before it is used, where the disk takes it.
 ///
 /// # Errors
 /// The state directory's.
@@ -27,7 +27,11 @@ fn next_run_at(state_dir: &Path, wall_ms: u64) -> io::Result<u64> {
         Err(e) => return Err(e),
     };
     let run = wall_ms.max(last.saturating_add(1));
-    squall_journal::replace(&path, format!("{run}\n").as_bytes())?;
+    // A full disk must not keep an agent from stopping things: then the clock alone says that the next
+    // life is a later one.
+    if let Err(error) = squall_journal::replace(&path, format!("{run}\n").as_bytes()) {
+        tracing::warn!(path = %path.display(), %error, "the number of this life is not on disk");
+    }
     Ok(run)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use squall_core::experiment::{Experiment, ExperimentRecord};
 use squall_core::hold::Capability;
-use squall_core::ids::{ExperimentId, HostName};
+use squall_core::ids::{ExperimentId, HostName, NodeId};
 use squall_core::leader::FRESH_MS;
 use squall_core::message::{HostStatus, Plan, Report, Response, Shown, Status, ViewsAnswer};
 use squall_core::probe::{ProbeKind, Vantage};
@@ -27,6 +27,9 @@ const ROOM: usize = MAX_FRAME - 64 * 1024;
 pub(super) async fn status(node: &Arc<Node>) -> Response {
     let (standing, coordinators) = tokio::join!(node.confirm(), node.statuses());
     let own = node.status();
+    // What raft knew last may be long dead.
+    let leads = |id: &NodeId| coordinators.iter().any(|c| c.id == *id && c.role == "leader");
+    let leader = own.leader.filter(|id| standing.confirmed || leads(id));
     let (hosts, capabilities) = hosts(node);
     let outstanding = node.outstanding();
     let room = ROOM.saturating_sub(len_of(&hosts).saturating_add(len_of(&capabilities)));
@@ -34,7 +37,7 @@ pub(super) async fn status(node: &Arc<Node>) -> Response {
     Response::Status(Box::new(Status {
         cluster: node.identity.peer().cluster.clone(),
         node: node.config.id,
-        leader: own.leader,
+        leader,
         term: own.term,
         confirmed: standing.confirmed,
         applied: standing.applied,

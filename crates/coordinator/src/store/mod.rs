@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) use log::LogStore;
 pub(crate) use machine::{Applied, StateMachine};
-pub(crate) use tables::Closed;
+pub(crate) use tables::{Closed, Health};
 pub(crate) use types::SnapshotData;
 
 /// The file's name in the state directory.
@@ -56,6 +56,7 @@ pub(crate) struct Store {
     pub applied: Applied,
     pub mark: Mark,
     pub closed: Closed,
+    pub health: Health,
 }
 
 /// The mark on disk of a coordinator that began with an empty one.
@@ -86,19 +87,20 @@ impl Store {
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let path = dir.join(FILE);
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
-        let (disk, mut contents, closed) = tables::open(&path).map_err(|error| match error {
-            redb::Error::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
-            // What is no redb file at all comes as bad data.
-            redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
-                StoreError::Io { path: path.clone(), source }
-            }
-            other => damaged(other.to_string()),
-        })?;
+        let (disk, mut contents, closed, health) =
+            tables::open(&path).map_err(|error| match error {
+                redb::Error::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
+                // What is no redb file at all comes as bad data.
+                redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
+                    StoreError::Io { path: path.clone(), source }
+                }
+                other => damaged(other.to_string()),
+            })?;
         let log = LogStore::new(disk.clone(), &mut contents).map_err(|e| damaged(e.to_string()))?;
         let mark = Mark { set: contents.newcomer, disk: disk.clone() };
         let (machine, applied) =
             StateMachine::new(disk, &mut contents).map_err(|e| damaged(e.to_string()))?;
-        Ok(Store { log, machine, applied, mark, closed })
+        Ok(Store { log, machine, applied, mark, closed, health })
     }
 }
 

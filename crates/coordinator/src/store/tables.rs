@@ -12,7 +12,7 @@ use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
     WriteTransaction,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::types::TypeConfig;
 
@@ -77,6 +77,22 @@ impl Closed {
     }
 }
 
+/// Whether the file can still be written.
+pub struct Health(watch::Receiver<Option<String>>);
+
+impl Health {
+    /// Waits until a write has failed, whoever waits for that one, and says why. Nothing more is written
+    /// then.
+    pub async fn failed(&mut self) -> String {
+        let why = self.0.wait_for(Option::is_some).await.map(|why| why.clone());
+        match why {
+            Ok(why) => why.unwrap_or_default(),
+            // The thread has ended in order.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
 /// What the file held when it was opened.
 #[derive(Default)]
 pub(super) struct Contents {
@@ -90,22 +106,23 @@ pub(super) struct Contents {
 }
 
 /// Opens or creates the file, reads all of it and starts the thread. Blocks.
-pub(super) fn open(path: &Path) -> Result<(Disk, Contents, Closed), redb::Error> {
+pub(super) fn open(path: &Path) -> Result<(Disk, Contents, Closed, Health), redb::Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     let db = builder.create(path)?;
     let contents = read(&db)?;
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (alive, closed) = oneshot::channel();
+    let (ill, health) = watch::channel(None);
     std::thread::Builder::new()
         .name("store".into())
         .spawn(move || {
-            write_all(&db, queue);
+            write_all(&db, queue, &ill);
             drop(db);
             drop(alive);
         })
         .map_err(redb::Error::Io)?;
-    Ok((Disk { jobs }, contents, Closed(closed)))
+    Ok((Disk { jobs }, contents, Closed(closed), Health(health)))
 }
 
 fn read(db: &Database) -> Result<Contents, redb::Error> {
@@ -159,7 +176,11 @@ fn gone() -> io::Error {
     io::Error::other("the store is closed")
 }
 
-fn write_all(db: &Database, mut queue: mpsc::Receiver<(Change, Done)>) {
+fn write_all(
+    db: &Database,
+    mut queue: mpsc::Receiver<(Change, Done)>,
+    ill: &watch::Sender<Option<String>>,
+) {
     let mut broken: Option<(io::ErrorKind, String)> = None;
     while let Some(first) = queue.blocking_recv() {
         let mut batch = vec![first];
@@ -173,7 +194,9 @@ fn write_all(db: &Database, mut queue: mpsc::Receiver<(Change, Done)>) {
             && let Err(error) = commit(db, &changes)
         {
             tracing::error!(%error, "the coordinator's store cannot be written");
-            broken = Some((kind(&error), format!("store: {error}")));
+            let why = format!("store: {error}");
+            broken = Some((kind(&error), why.clone()));
+            ill.send_replace(Some(why));
         }
         let result = || match &broken {
             None => Ok(()),

@@ -345,7 +345,8 @@ impl Host {
                 return;
             }
             Phase::Applying | Phase::Held { .. } => {
-                let patient = why.is_orderly() || matches!(why, Why::NotHeld { .. } | Why::Lifted);
+                let patient = why.is_orderly()
+                    || matches!(why, Why::NotHeld { .. } | Why::Lifted | Why::Leaving);
                 let action = if patient { Action::Lift } else { Action::Kill };
                 self.actions.push_back(action(id.clone()));
                 Step::AwaitHolder { kill_at: now.plus(LIFT_GRACE_MS), killed: !patient }

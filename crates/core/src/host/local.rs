@@ -95,19 +95,21 @@ impl Host {
 
     /// Lifts everything on this host at a person's word. What a leader had ordered is lost to it.
     pub fn handle_lift_all(&mut self, now: Time) {
-        self.expire(now);
-        let ids: Vec<FaultId> = self.live.keys().cloned().collect();
-        for id in ids {
-            let why =
-                if self.live.get(&id).is_some_and(|l| l.local) { Why::Order } else { Why::Lifted };
-            self.revert(now, &id, why);
-        }
+        self.lift_all(now, &Why::Lifted);
     }
 
     /// The agent is to stop: lifts everything as at a person's word, and begins nothing more.
     pub fn handle_leaving(&mut self, now: Time) {
         self.leaving = true;
-        self.handle_lift_all(now);
+        self.lift_all(now, &Why::Leaving);
+    }
+
+    fn lift_all(&mut self, now: Time, why: &Why) {
+        self.expire(now);
+        let all: Vec<_> = self.live.iter().map(|(id, live)| (id.clone(), live.local)).collect();
+        for (id, local) in all {
+            self.revert(now, &id, if local { Why::Order } else { why.clone() });
+        }
     }
 
     /// How a local fault ended, once it has; asking forgets it.

@@ -311,6 +311,7 @@ fn record() -> ExperimentRecord {
         Why::AgentRestarted,
         Why::Forgotten,
         Why::Lifted,
+        Why::Leaving,
         Why::Absent,
         Why::Unsaid,
     ];
