@@ -62,11 +62,12 @@ pub(crate) fn apply(
         wanted: pause.processes.clone(),
         protect: hold.protect.clone(),
         loose: 0,
+        stands: false,
     };
     std::thread::sleep(WATCH);
     let achieved = paused.achieved();
-    // What began to match meanwhile is told with what stands, and may come to stand in no other way.
-    if !achieved.bit && paused.loose == 0 {
+    // What began to match meanwhile makes no failure, but no pause that bites either.
+    if !paused.stands {
         return Err(Failure::NoBite(achieved.measured));
     }
     Ok((Box::new(paused), achieved))
@@ -161,6 +162,8 @@ struct Paused {
     protect: Protect,
     /// Processes that matched and ran, at most at one look.
     loose: usize,
+    /// All victims that live stood still at the last look.
+    stands: bool,
 }
 
 impl Paused {
@@ -182,6 +185,8 @@ impl Paused {
             1 => "1 of them has died".to_owned(),
             n => format!("{n} of them have died"),
         };
+        // Whoever restarts the dead starts what runs: then nothing stands still any more.
+        self.stands = alive > 0 && moving == 0 && ran.is_zero();
         self.loose = self.loose.max(self.count_loose());
         let ran_on = match self.loose {
             0 => String::new(),
@@ -191,8 +196,7 @@ impl Paused {
         let processes =
             |n: usize| if n == 1 { "1 process".into() } else { format!("{n} processes") };
         Achieved {
-            // Whoever restarts the dead starts what runs: then nothing stands still any more.
-            bit: alive > 0 && moving == 0 && ran.is_zero() && self.loose == 0,
+            bit: self.stands && self.loose == 0,
             requested: format!("{} to stand still", processes(self.victims.len())),
             measured: format!(
                 "{} with {} threads, {moving} not stopped, {} ms of processor time used in {still} ms",

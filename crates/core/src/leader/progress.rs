@@ -279,7 +279,9 @@ impl Leader {
         let probes = &record.experiment.probes;
         let decided = |p: &ProbeSpec, s| !p.expect.waits_for_more(&self.tally(record, p, s));
         let sampled = probes.iter().all(|p| {
-            self.tally(record, p, Stage::After).elapsed_ms >= wanted_ms
+            let after = self.tally(record, p, Stage::After);
+            after.elapsed_ms >= wanted_ms
+                && Expect::covers(&after, p.every_ms, wanted_ms)
                 && [Stage::During, Stage::After].into_iter().all(|stage| decided(p, stage))
         });
         let longest_ms = probes.iter().map(|p| p.timeout_ms).max().unwrap_or(0);
