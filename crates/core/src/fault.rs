@@ -260,8 +260,8 @@ pub struct Memory {
     pub amount: MemoryAmount,
     /// Over so many milliseconds it is taken, evenly; 0 is as fast as the host gives it.
     pub ramp_ms: u32,
-    /// So many bytes of it, at least [`LEAST_TOUCH_RATE`], are written to each second once it is taken, all in turn; `None` is as
-    /// many as write to all of it in five seconds.
+    /// So many bytes of it, at least [`LEAST_TOUCH_RATE`], are written to each second once it is taken,
+    /// all in turn; `None` is as many as write to all of it in five seconds.
     pub touch_rate: Option<u64>,
 }
 

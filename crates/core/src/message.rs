@@ -49,9 +49,9 @@ pub struct Hello {
     pub version: String,
     /// What this host can hold.
     pub capabilities: Vec<Capability>,
-    /// The policy that it read when it started, as JSON, `{}` for the default, so that nothing begins anywhere that it would
-    /// refuse; `None` is not known, as one that is too long to be kept. The host is asked again for each fault, and has the last
-    /// word.
+    /// The policy that it read when it started, as JSON, `{}` for the default, so that nothing begins
+    /// anywhere that it would refuse; `None` is not known, as one that is too long to be kept. The host
+    /// is asked again for each fault, and has the last word.
     pub policy: Option<String>,
 }
 

@@ -1,8 +1,9 @@
 //! The host's own last word: what its owner allows, whatever is ordered.
 //!
 //! The policy file lies on the host and nowhere else, and is read when the agent starts. It is asked
-//! before every fault, also one that `squall inject` starts; what it protects is passed to the holder as well ([`Policy::protect`]),
-//! which leaves it out where a fault picks processes or packets by a wider rule.
+//! before every fault, also one that `squall inject` starts; what it protects is passed to the holder as
+//! well ([`Policy::protect`]), which leaves it out where a fault picks processes or packets by a wider
+//! rule.
 
 use std::collections::BTreeSet;
 
@@ -43,9 +44,10 @@ pub struct Policy {
     /// begins.
     #[schemars(with = "Vec<String>")]
     pub protect_paths: Vec<ProtectedPath>,
-    /// The largest share of this host's processors that its cpu faults may burn together. With one below 100 the
-    /// number of burners must be left open, since only then the load is the share; and a memory fault
-    /// may name no touch-rate, which may burn a whole processor (nor where `allow` leaves cpu out).
+    /// The largest share of this host's processors that its cpu faults may burn together. With one below
+    /// 100 the number of burners must be left open, since only then the load is the share; and a memory
+    /// fault may name no touch-rate, which may burn a whole processor (nor where `allow` leaves cpu
+    /// out).
     pub max_cpu_percent: Option<u8>,
     /// The largest share of the memory available that memory faults may take, by the sum of theirs. With
     /// one they must be asked for in percent.

@@ -1,8 +1,9 @@
 //! The fault `pause`: processes stand still, every thread of them, because the holder traces them.
 //!
-//! Processes that begin to match later, started by one that does not, run; each measurement looks for them,
-//! and then it is no pause that bites. A system call that was under way is begun anew when the pause ends, or ends with EINTR where the kernel never restarts
-//! it (`epoll_wait`, `semop`), as after any job control.
+//! Processes that begin to match later, started by one that does not, run; each measurement looks for
+//! them, and then it is no pause that bites. A system call that was under way is begun anew when the
+//! pause ends, or ends with EINTR where the kernel never restarts it (`epoll_wait`, `semop`), as after
+//! any job control.
 
 use std::time::{Duration, Instant};
 

@@ -101,8 +101,9 @@ impl Pulse {
 }
 
 /// Takes samples for as long as orders say to which stage, open-loop: one is due each `every_ms`
-/// whatever became of those before, and each one's latency counts from when it was due. Dropping the future ends all samples that are outstanding;
-/// they are not counted. The timer's grain adds up to a millisecond to each latency.
+/// whatever became of those before, and each one's latency counts from when it was due. Dropping the
+/// future ends all samples that are outstanding; they are not counted. The timer's grain adds up to a
+/// millisecond to each latency.
 pub(super) async fn run(spec: ProbeSpec, shared: Arc<Shared>, means: Means) {
     let limit = match spec.kind {
         ProbeKind::Http { .. } | ProbeKind::Tcp { .. } => MAX_OUTSTANDING,

@@ -297,8 +297,8 @@ pub struct MemoryForm {
     /// Over so long it is taken, evenly; as fast as the host gives it where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ramp: Option<Millis>,
-    /// So much of it, at least 1MiB/s and of 8GiB at most, is written to each second once it is taken, all in turn; all of
-    /// it in five seconds where it is left out.
+    /// So much of it, at least 1MiB/s and of 8GiB at most, is written to each second once it is taken,
+    /// all in turn; all of it in five seconds where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touch_rate: Option<Rate>,
 }

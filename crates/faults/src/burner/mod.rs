@@ -1,8 +1,8 @@
 //! Children of a holder that burn what the host has: processor time, or memory.
 //!
 //! They are this same program. The kernel kills them when the holder dies, they exit when their pipe
-//! ends, and each has a timer of its own for the end of the lease (and half a second, where that is the deadline, in which
-//! the holder measures them last), so that even stopped ones go.
+//! ends, and each has a timer of its own for the end of the lease (and half a second, where that is the
+//! deadline, in which the holder measures them last), so that even stopped ones go.
 
 mod child;
 mod cpu;
