@@ -25,7 +25,6 @@ pub use frame::MAX_RECORD;
 /// The journal's file in its directory.
 pub const FILE: &str = "journal";
 const LOCK: &str = "journal.lock";
-const FRESH: &str = "journal.new";
 
 /// What was found in a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,23 +145,8 @@ impl Journal {
     }
 
     fn start_over(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        let fresh = self.dir.join(FRESH);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&fresh)
-            .map_err(|e| JournalError::io(&fresh, e))?;
-        let written = file
-            .write_all(bytes)
-            .and_then(|()| file.sync_all())
-            .and_then(|()| std::fs::rename(&fresh, self.path()));
-        if let Err(error) = written {
-            // The half-written file is of no use to anybody; its absence is no failure.
-            let _ = std::fs::remove_file(&fresh);
-            return Err(JournalError::io(&fresh, error));
-        }
+        let file =
+            put(&self.path(), bytes).map_err(|e| JournalError::io(&aside(&self.path()), e))?;
         // The new file has its name, and may lose it with the power: neither is sure to be read next time.
         let named = File::open(&self.dir).and_then(|d| d.sync_all());
         if let Err(error) = named {
@@ -195,19 +179,33 @@ impl Journal {
 /// # Errors
 /// The system's.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".new");
-    let aside = PathBuf::from(aside);
-    let written = File::create(&aside)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+    put(path, bytes)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(dir.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all())
+}
+
+/// Puts `bytes` under the name `path`, on the disk and open for more. The name itself may still be lost
+/// with the power.
+fn put(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let aside = aside(path);
+    let mut file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&aside)?;
+    let written = file
+        .write_all(bytes)
+        .and_then(|()| file.sync_all())
         .and_then(|()| std::fs::rename(&aside, path));
     if let Err(error) = written {
         // The half-written file is of no use to anybody; its absence is no failure.
         let _ = std::fs::remove_file(&aside);
         return Err(error);
     }
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    File::open(dir.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all())
+    Ok(file)
+}
+
+fn aside(path: &Path) -> PathBuf {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    aside.into()
 }
 
 /// The lock is on a file of its own, so that a rewrite does not lose it; the file says who holds it.

@@ -138,19 +138,17 @@ fn of_fault(id: &FaultId, state: &FaultState, whole: bool) -> Option<Finding> {
     let place = format!("{} fault {}", id.host, id.fault);
     let unknown = |words: String| Some(Finding::new(Verdict::Unknown, format!("{place} {words}")));
     match state {
-        FaultState::Clean(ended) => match (&ended.why, &ended.achieved) {
-            (Why::CameLate { .. }, _) if whole => {
-                unknown(format!("came into place late: {}", ended.why))
-            }
-            (Why::Order, _) if whole => {
+        FaultState::Clean(ended) => match &ended.why {
+            why @ Why::CameLate { .. } if whole => unknown(format!("came into place late: {why}")),
+            Why::Order if whole => {
                 unknown("was lifted before its time: order, as its host was drained".into())
             }
-            (Why::Deadline, Some(achieved)) if whole && achieved.bit => None,
-            (Why::Deadline, _) if whole => unknown("was not seen to bite".into()),
             // By a stop that the log has not heard of yet, say.
-            (why, _) if whole => unknown(format!("was lifted before its time: {why}")),
-            (_, Some(achieved)) if achieved.bit => None,
-            (_, _) => unknown("was not seen to bite".into()),
+            why if whole && *why != Why::Deadline => {
+                unknown(format!("was lifted before its time: {why}"))
+            }
+            _ if ended.achieved.as_ref().is_some_and(|achieved| achieved.bit) => None,
+            _ => unknown("was not seen to bite".into()),
         },
         FaultState::Lost(ended) => unknown(format!("was lost: {}", ended.why)),
         FaultState::Stuck(ended) => {
