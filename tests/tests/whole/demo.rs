@@ -62,9 +62,11 @@ fn other_labs_stay_and_what_a_killed_demo_left_does_not() {
         command
     };
     // Of a number that no process has.
-    let left = format!("demo-{}", u32::MAX);
-    for name in ["demo", &left] {
-        let bare = ["lab", "up", name, "--bare", "--hosts", "1", "--coordinators", "0"];
+    let (left, mark) = ("demo-left", format!("h1=squall-demo={}", u32::MAX));
+    let own = format!("demo-{}", u32::MAX);
+    for (name, label) in [("demo", "h1=zone=a"), (&own, "h1=zone=a"), (left, &mark)] {
+        let bare =
+            ["lab", "up", name, "--bare", "--hosts", "1", "--coordinators", "0", "--label", label];
         let _ = run(squall(&bare)).ended(0);
     }
     let mut running = squall(&["demo"])
@@ -84,8 +86,10 @@ fn other_labs_stay_and_what_a_killed_demo_left_does_not() {
     assert_eq!(running.wait().expect("it ends").code(), Some(7), "{said}");
     let labs = run(squall(&["lab", "ls", "-o", "json"])).ended(0).json();
     let names: Vec<_> = labs.as_array().expect("a list").iter().map(|lab| &lab["name"]).collect();
-    assert_eq!(names, ["demo"], "{said}");
-    let _ = run(squall(&["lab", "down", "demo"])).ended(0);
+    assert_eq!(names, ["demo", own.as_str()], "{said}");
+    for name in ["demo", &own] {
+        let _ = run(squall(&["lab", "down", name])).ended(0);
+    }
 }
 
 #[test]

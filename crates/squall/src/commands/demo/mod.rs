@@ -14,6 +14,8 @@ use stage::{Stage, living_in};
 
 /// How the lab begins that a demo makes and takes down; its process's number follows.
 const LAB: &str = "demo-";
+/// The label by which a demo knows the labs of earlier ones: a person's may have any name.
+const MARK: &str = "squall-demo";
 
 /// `squall demo`.
 pub fn demo() -> Outcome {

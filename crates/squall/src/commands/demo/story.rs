@@ -60,7 +60,8 @@ fn stop_everything(stage: &Stage) -> Result<(), Failure> {
 
 fn up(stage: &Stage, group: &str) -> Result<(), Failure> {
     clear_earlier(stage);
-    let labels: Vec<String> = MEMBERS.iter().map(|h| format!("{h}=group={group}")).collect();
+    let mut labels: Vec<String> = MEMBERS.iter().map(|h| format!("{h}=group={group}")).collect();
+    labels.push(format!("h1={}={}", super::MARK, std::process::id()));
     let mut args = vec!["lab", "up", stage.lab(), "--hosts", "5", "--coordinators", "3"];
     args.extend(labels.iter().flat_map(|label| ["--label", label]));
     talk(format!("\n$ squall {}", args.join(" ")));
@@ -80,11 +81,11 @@ fn up(stage: &Stage, group: &str) -> Result<(), Failure> {
 fn clear_earlier(stage: &Stage) {
     // It is a kindness: where it fails, this demo has a lab of its own all the same.
     let Ok(labs) = stage.json(&["lab", "ls"]) else { return };
-    let names = labs.as_array().into_iter().flatten().filter_map(|lab| lab["name"].as_str());
-    for name in names {
-        let maker = name.strip_prefix(super::LAB).and_then(|pid| pid.parse::<u32>().ok());
+    for lab in labs.as_array().into_iter().flatten() {
+        let maker = lab["hosts"][0]["labels"][super::MARK].as_str();
+        let maker = maker.and_then(|pid| pid.parse::<u32>().ok());
         let gone = |pid| pid == std::process::id() || !Path::new(&format!("/proc/{pid}")).exists();
-        if maker.is_some_and(gone) {
+        if let (Some(name), true) = (lab["name"].as_str(), maker.is_some_and(gone)) {
             let _ = stage.ask(&["lab", "down", name]);
         }
     }
