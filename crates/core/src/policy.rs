@@ -530,10 +530,8 @@ mod tests {
         assert_eq!(policy.check(&touched, 1, AlreadyHeld::default()), Ok(()));
         let policy = Policy { allow: [Kind::Memory].into(), ..policy };
         assert!(refusal(&policy, &touched).contains("may burn a whole processor"));
-        assert_eq!(
-            policy.check(&Fault::Memory(Memory::percent(40)), 1, AlreadyHeld::default()),
-            Ok(())
-        );
+        let fault = Fault::Memory(Memory::percent(40));
+        assert_eq!(policy.check(&fault, 1, AlreadyHeld::default()), Ok(()));
         assert_eq!(policy.protect().memory_floor, 1 << 30);
         assert_eq!(policy.protect().peers.len(), 2);
         assert_eq!(policy.protect().paths, ["/usr/lib/postgresql/"]);

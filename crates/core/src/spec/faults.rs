@@ -103,6 +103,14 @@ pub(super) fn alone(form: &FaultForm, problems: &mut Problems) -> Option<Fault> 
     Some(fault)
 }
 
+/// Whether `host` could not hold the fault, because it is all that the fault names as far ends.
+pub(super) fn no_peer_but(host: &HostName, form: &FaultForm, fleet: &Fleet) -> bool {
+    let Some(peers) = form.peers() else { return false };
+    // What is wrong with them is told where the fault is placed.
+    let ends = peers::look_up("", peers, fleet, &mut Problems::default());
+    !ends.is_empty() && ends.addresses(host, fleet).is_empty()
+}
+
 /// An empty list would cut every port, as one that is left out does.
 fn check_ports(path: &str, form: &FaultForm, problems: &mut Problems) {
     if form.ports().is_some_and(Many::is_empty) {

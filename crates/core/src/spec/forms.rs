@@ -41,6 +41,16 @@ impl FaultForm {
         }
     }
 
+    /// The far ends that it names, where it does.
+    pub(super) fn peers(&self) -> Option<&Many<Peer>> {
+        match self {
+            FaultForm::Partition(p) => p.peers.as_ref(),
+            FaultForm::Loss(l) => Some(&l.peers),
+            FaultForm::Kill(_) | FaultForm::Pause(_) => None,
+            FaultForm::Cpu(_) | FaultForm::Memory(_) => None,
+        }
+    }
+
     /// The ports that its packets are narrowed to, where they are.
     pub(super) fn ports(&self) -> Option<&Many<PortRange>> {
         match self {

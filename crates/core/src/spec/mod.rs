@@ -106,7 +106,8 @@ pub struct File {
 
 /// Which hosts. `hosts`, `group` with `labels`, or `all` says from which; `count` or `percent` how
 /// many of them, drawn by chance from those in service (of the whole fleet where nothing says from
-/// which). Hosts where a coordinator lives are never drawn, nor part of `all`.
+/// which). Hosts where a coordinator lives are never drawn, nor part of `all`; a host that is all that a
+/// fault names as peers is not drawn either.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Targets {

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::experiment::{DEFAULT_LEASE_MS, Experiment, LEASE_MS, MAX_DURATION_MS, Safety};
 use crate::fault::Fault;
+use crate::ids::HostName;
 use crate::probe::MIN_SAMPLES;
 use crate::radius::DEFAULT_EXPERIMENT_PPM;
 use crate::seed::Dice;
@@ -22,7 +23,8 @@ pub fn resolve(file: &File, fleet: &Fleet, seed: u128) -> Result<Experiment, Vec
     let mut problems = Problems::default();
     check_names(file, &mut problems);
     let mut dice = Dice::new(seed);
-    let targets = targets::choose(&file.targets, fleet, &mut dice, &mut problems);
+    let alone = |h: &HostName| file.faults.iter().any(|form| faults::no_peer_but(h, form, fleet));
+    let targets = targets::choose(&file.targets, fleet, alone, &mut dice, &mut problems);
     if file.faults.is_empty() {
         problems.add("faults", "there is none", "write at least one");
     }

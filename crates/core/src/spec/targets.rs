@@ -8,10 +8,12 @@ use crate::ids::HostName;
 use crate::registry::HostRecord;
 use crate::seed::Dice;
 
-/// The targets by name, in order; empty where a problem says why.
+/// The targets by name, in order; empty where a problem says why. Whoever is `alone`, without any far end
+/// but itself, is not drawn.
 pub(super) fn choose(
     targets: &Targets,
     fleet: &Fleet,
+    alone: impl Fn(&HostName) -> bool,
     dice: &mut Dice,
     problems: &mut Problems,
 ) -> Vec<HostName> {
@@ -54,6 +56,14 @@ pub(super) fn choose(
         (None, Some(percent)) => share(from.len(), percent.0),
         (None, None) => return from,
     };
+    let (alone, from): (Vec<_>, Vec<_>) = from.into_iter().partition(alone);
+    if from.len() < count {
+        let names = alone.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ");
+        let what =
+            format!("{count} hosts are asked for, and {names} would have no peer but itself");
+        problems.add_passing("targets", what, "name other peers, or ask for fewer hosts");
+        return Vec::new();
+    }
     dice.pick(&from, count)
 }
 

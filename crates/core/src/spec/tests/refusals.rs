@@ -1,4 +1,5 @@
 //! What is wrong, where, and what to do.
+#![allow(clippy::too_many_lines, reason = "lists of cases")]
 
 use super::*;
 
@@ -138,6 +139,10 @@ fn every_problem_is_told_with_its_path_and_remedy() {
         (
             "targets: {group: web, count: 3}",
             "targets.count: 3 hosts are asked for and 2 match in service; write at most 2",
+        ),
+        (
+            "targets: {group: web, count: 2}\nfaults: [{loss: {percent: 5, peers: w1}}]",
+            "targets: 2 hosts are asked for, and w1 would have no peer but itself; name other peers, or ask for fewer hosts",
         ),
         ("targets: {count: 0}", "targets.count: 0 hosts hold nothing; write at least 1"),
         (
