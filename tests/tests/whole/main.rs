@@ -1,4 +1,5 @@
 //! The whole, on real fleets. One program, so that tests which mostly wait can wait side by side.
+#![allow(clippy::too_many_lines, reason = "a fleet is brought up once for a whole story")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

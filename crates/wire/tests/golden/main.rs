@@ -2,6 +2,7 @@
 //! versions of Squall that both say `WIRE_VERSION` understand each other, and the files that the other
 //! left, only while these stay the same.
 #![allow(clippy::unwrap_used, reason = "a test, outside of cfg(test)")]
+#![allow(clippy::too_many_lines, reason = "lists of all there is")]
 
 mod file;
 mod samples;
