@@ -15,7 +15,7 @@ pub const LEAST_TOUCH_RATE: u64 = 1 << 20;
 /// about 15 ms for each GiB, and the lease is not to wait.
 pub const MOST_TOUCHED: u64 = 8 << 30;
 
-/// See [`Fault::Cpu`].
+/// Processor time that is burnt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cpu {
     /// Burner processes; `None` is one for each processor that is online.
@@ -29,7 +29,7 @@ pub struct Cpu {
     pub ramp_ms: u32,
 }
 
-/// See [`Fault::Memory`].
+/// Memory that is taken and kept in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Memory {
     /// How much is taken.

@@ -76,7 +76,7 @@ pub struct Traffic {
     pub protocol: Option<Protocol>,
 }
 
-/// See [`Fault::Partition`].
+/// Packets that vanish, all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Partition {
     /// What is cut.
@@ -86,7 +86,7 @@ pub struct Partition {
     pub severed: Vec<IpNet>,
 }
 
-/// See [`Fault::Loss`].
+/// Packets of which a share vanishes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Loss {
     /// What is hurt.

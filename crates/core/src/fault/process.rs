@@ -55,7 +55,7 @@ impl Amount {
     }
 }
 
-/// See [`Fault::Kill`].
+/// Processes that get a signal.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Kill {
     /// Whom.
@@ -69,7 +69,7 @@ pub struct Kill {
     pub interval_ms: Option<u32>,
 }
 
-/// See [`Fault::Pause`].
+/// Processes that stand still.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pause {
     /// Whom; all that match.
