@@ -9,7 +9,7 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::{Instant, ServerState};
 use squall_core::ids::{Coordinator, Leadership, LogIndex, NodeId, StopId};
-use squall_core::message::{CoordinatorStatus, FromCoordinator, ToCoordinator};
+use squall_core::message::{CoordinatorStatus, FromCoordinator, RaftRole, ToCoordinator};
 use squall_core::probe::Prober;
 use squall_core::registry::{Entry, Outcome};
 use squall_core::time::Time;
@@ -188,7 +188,7 @@ impl Node {
         CoordinatorStatus {
             id: self.config.id,
             address: self.address_of(self.config.id).map_or(self.config.listen, |(_, a)| a),
-            role: role(state).to_owned(),
+            role: role(state),
             term: metrics.current_term,
             leader: metrics.current_leader.map(NodeId),
             applied: self.applied.read(|r| r.applied),
@@ -257,7 +257,7 @@ fn claim(status: &CoordinatorStatus) -> Claim {
     Claim {
         node: status.id,
         term: status.term,
-        leads: status.role == role(ServerState::Leader),
+        leads: status.role == RaftRole::Leader,
         quorum_age_ms: status.quorum_age_ms,
     }
 }
@@ -266,7 +266,7 @@ fn unreached(member: &Coordinator) -> CoordinatorStatus {
     CoordinatorStatus {
         id: member.id,
         address: member.address,
-        role: "unreached".into(),
+        role: RaftRole::Unreached,
         term: 0,
         leader: None,
         applied: LogIndex(0),
@@ -275,12 +275,12 @@ fn unreached(member: &Coordinator) -> CoordinatorStatus {
     }
 }
 
-fn role(state: ServerState) -> &'static str {
+fn role(state: ServerState) -> RaftRole {
     match state {
-        ServerState::Leader => "leader",
-        ServerState::Follower => "follower",
-        ServerState::Candidate => "candidate",
-        ServerState::Learner => "learner",
-        ServerState::Shutdown => "stopped",
+        ServerState::Leader => RaftRole::Leader,
+        ServerState::Follower => RaftRole::Follower,
+        ServerState::Candidate => RaftRole::Candidate,
+        ServerState::Learner => RaftRole::Learner,
+        ServerState::Shutdown => RaftRole::Stopped,
     }
 }

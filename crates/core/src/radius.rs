@@ -15,11 +15,32 @@ pub const MAX_RUNNING: usize = 5;
 /// The share of registered hosts that must be healthy before anything starts, in millionths.
 pub const HEALTHY_PPM: u32 = 700_000;
 
+/// What a radius is a share of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Scope {
+    /// The fleet, for one experiment by its own limit.
+    Experiment,
+    /// The fleet, for all that runs.
+    Fleet,
+    /// The group of this name.
+    Group(String),
+}
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Scope::Experiment => f.write_str("experiment"),
+            Scope::Fleet => f.write_str("fleet"),
+            Scope::Group(name) => write!(f, "group {name}"),
+        }
+    }
+}
+
 /// A refusal by the radius, with all its numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct OverRadius {
-    /// What is exceeded: `experiment`, `fleet` or `group <name>`.
-    pub scope: String,
+    /// What is exceeded.
+    pub scope: Scope,
     /// Hosts that would be targeted.
     pub targeted: u32,
     /// Hosts that count.
@@ -77,28 +98,28 @@ pub struct Group {
 /// Checks one request against its own limit, and what would run together against the groups' and the
 /// fleet's.
 ///
-/// `own` are the request's targets, `own_of` the hosts that its own limit counts, `taken` what
-/// running experiments have reserved, `fleet` all registered hosts that are not drained.
+/// `own` are the request's targets, `own_of` the number of hosts of `scope`, which its own limit counts,
+/// `taken` what running experiments have reserved, `fleet` all registered hosts that are not drained.
 ///
 /// # Errors
 /// The limit that is exceeded, with the numbers and who holds the rest.
 pub fn check(
     own: &BTreeSet<HostName>,
-    own_of: (&str, usize),
+    (scope, own_of): (Scope, usize),
     own_limit_ppm: u32,
     taken: &[(ExperimentId, String, Vec<HostName>)],
     groups: &[Group],
     fleet: usize,
 ) -> Result<(), OverRadius> {
-    let over = |scope: &str, targeted: usize, of: usize, limit_ppm, holders| OverRadius {
-        scope: scope.to_owned(),
+    let over = |scope, targeted: usize, of: usize, limit_ppm, holders| OverRadius {
+        scope,
         targeted: u32::try_from(targeted).unwrap_or(u32::MAX),
         of: u32::try_from(of).unwrap_or(u32::MAX),
         limit_ppm,
         holders,
     };
-    if !within(own.len(), own_of.1, own_limit_ppm) {
-        return Err(over(own_of.0, own.len(), own_of.1, own_limit_ppm, Vec::new()));
+    if !within(own.len(), own_of, own_limit_ppm) {
+        return Err(over(scope, own.len(), own_of, own_limit_ppm, Vec::new()));
     }
     let all: BTreeSet<&HostName> =
         own.iter().chain(taken.iter().flat_map(|(_, _, hosts)| hosts)).collect();
@@ -110,12 +131,12 @@ pub fn check(
             let mut holders = taken.to_vec();
             holders.iter_mut().for_each(|(_, _, hosts)| hosts.retain(inside));
             holders.retain(|(_, _, hosts)| !hosts.is_empty());
-            let scope = format!("group {}", group.name);
-            return Err(over(&scope, targeted, group.in_service, limit_ppm, holders));
+            let scope = Scope::Group(group.name.clone());
+            return Err(over(scope, targeted, group.in_service, limit_ppm, holders));
         }
     }
     if !within(all.len(), fleet, FLEET_PPM) {
-        return Err(over("fleet", all.len(), fleet, FLEET_PPM, taken.to_vec()));
+        return Err(over(Scope::Fleet, all.len(), fleet, FLEET_PPM, taken.to_vec()));
     }
     Ok(())
 }
@@ -140,7 +161,7 @@ mod tests {
     fn a_sum_over_the_fleet_is_refused_with_who_holds_the_rest() {
         let id = ExperimentId(uuid::Uuid::from_u128(7));
         let taken = vec![(id, "first".to_owned(), names(&["h1", "h2"]).into_iter().collect())];
-        let refusal = check(&names(&["h3"]), ("experiment", 5), 300_000, &taken, &[], 5)
+        let refusal = check(&names(&["h3"]), (Scope::Experiment, 5), 300_000, &taken, &[], 5)
             .expect_err("3 of 5 is more than half");
         assert_eq!((refusal.targeted, refusal.of, refusal.limit_ppm), (3, 5, FLEET_PPM));
         assert_eq!(
@@ -153,6 +174,6 @@ mod tests {
     fn hosts_shared_by_two_experiments_count_once() {
         let id = ExperimentId(uuid::Uuid::from_u128(7));
         let taken = vec![(id, "first".to_owned(), names(&["h1", "h2"]).into_iter().collect())];
-        assert_eq!(check(&names(&["h2"]), ("experiment", 4), 300_000, &taken, &[], 4), Ok(()));
+        assert_eq!(check(&names(&["h2"]), (Scope::Experiment, 4), 300_000, &taken, &[], 4), Ok(()));
     }
 }

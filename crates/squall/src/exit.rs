@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use squall_core::experiment::{ExperimentRecord, FaultState, Verdict};
+use squall_core::radius::Scope;
 use squall_core::registry::Refusal;
 
 use crate::output::talk;
@@ -98,11 +99,13 @@ impl Failure {
                 let fewer = "choose fewer targets";
                 let wait = "wait for the others to end (squall ls)";
                 let raise = "raise safety.max-blast-radius in the file";
-                let next = match over.scope.as_str() {
+                let next = match over.scope {
                     // No file raises the fleet's limit, nor that of a group which others count within.
-                    "fleet" => format!("{fewer}, or {wait}"),
-                    _ if over.holders.is_empty() => format!("{fewer}, or {raise}"),
-                    _ => format!("{fewer} of that group, or {wait}"),
+                    Scope::Fleet => format!("{fewer}, or {wait}"),
+                    Scope::Experiment | Scope::Group(_) if over.holders.is_empty() => {
+                        format!("{fewer}, or {raise}")
+                    }
+                    Scope::Experiment | Scope::Group(_) => format!("{fewer} of that group, or {wait}"),
                 };
                 (Exit::Refused, next)
             }

@@ -9,7 +9,9 @@ use squall_core::experiment::{Experiment, ExperimentRecord};
 use squall_core::hold::Capability;
 use squall_core::ids::{ExperimentId, HostName, NodeId};
 use squall_core::leader::FRESH_MS;
-use squall_core::message::{HostStatus, Plan, Report, Response, Shown, Status, ViewsAnswer};
+use squall_core::message::{
+    HostStatus, Plan, RaftRole, Report, Response, Shown, Status, ViewsAnswer,
+};
 use squall_core::probe::{ProbeKind, Vantage};
 use squall_core::registry::{Refusal, Registry};
 use squall_core::spec::{FaultForm, File, Shape, Targets};
@@ -28,7 +30,8 @@ pub(super) async fn status(node: &Arc<Node>) -> Response {
     let (standing, coordinators) = tokio::join!(node.confirm(), node.statuses());
     let own = node.status();
     // What raft knew last may be long dead.
-    let leads = |id: &NodeId| coordinators.iter().any(|c| c.id == *id && c.role == "leader");
+    let leads =
+        |id: &NodeId| coordinators.iter().any(|c| c.id == *id && c.role == RaftRole::Leader);
     let leader = own.leader.filter(|id| standing.confirmed || leads(id));
     let (hosts, capabilities) = hosts(node);
     let outstanding = node.outstanding();

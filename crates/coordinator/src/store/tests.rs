@@ -10,6 +10,7 @@ use squall_core::hold::Achieved;
 use squall_core::ids::{AgentRun, CommandId, ExperimentId, FaultId, Leadership, LogIndex, StopId};
 use squall_core::leader::{Action, Leader};
 use squall_core::message::{FaultReport, FromAgent, Hello, HostPhase, Report};
+use squall_core::radius::Scope;
 use squall_core::registry::{self, HostRecord, Outcome, Refusal, Registry};
 use squall_core::time::{Time, WallTime};
 use squall_wire::transport::MAX_AGENT_FRAME;
@@ -148,7 +149,7 @@ fn refusals_that_are_remembered_leave_room_for_a_snapshot() {
             panic!("more than half of the group");
         };
         assert_eq!(over.holders[0].2.len(), 500, "the answer names who holds the rest");
-        assert!(over.scope.contains(&group), "and of what");
+        assert_eq!(over.scope, Scope::Group(group.clone()), "and of what");
     }
     let bytes = snapshot::encode(registry.clone()).expect("it fits");
     assert_eq!(snapshot::decode(&bytes).unwrap(), registry);

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use squall_core::ids::NodeId;
-use squall_core::message::{Request, Response, Status};
+use squall_core::message::{RaftRole, Request, Response, Status};
 use squall_core::registry::Outcome;
 use tokio::time::{Instant, sleep};
 
@@ -23,8 +23,8 @@ async fn three_agree_fail_over_and_take_back_one_that_restarts_from_disk() {
 
     cluster.start(first).await;
     cluster.until(first, "has applied what it missed", |s| s.applied >= after && s.confirmed).await;
-    let votes = |role: &str| role == "leader" || role == "follower";
-    let all = |s: &Status| s.coordinators.iter().all(|c| votes(&c.role));
+    let votes = |role| matches!(role, RaftRole::Leader | RaftRole::Follower);
+    let all = |s: &Status| s.coordinators.iter().all(|c| votes(c.role));
     let status = cluster.until(second, "all vote", all).await;
     assert_eq!(status.coordinators.len(), 3);
 }
@@ -121,7 +121,7 @@ async fn without_a_quorum_reads_are_marked_and_writes_are_unknown() {
     assert!(matches!(answer, Response::NoQuorum(_)), "{answer:?}");
     let status = cluster.status(leader).await;
     assert!(!status.confirmed && status.applied >= index);
-    let unreached = status.coordinators.iter().filter(|c| c.role == "unreached").count();
+    let unreached = status.coordinators.iter().filter(|c| c.role == RaftRole::Unreached).count();
     assert_eq!(unreached, 2);
     let Response::Experiments { confirmed, .. } = cluster.ask(leader, &Request::List).await else {
         panic!("no list")
@@ -172,5 +172,5 @@ async fn one_that_lags_far_behind_installs_a_snapshot() {
     cluster.wipe(2).await;
     cluster.start(2).await;
     cluster.until(2, "is filled", |s| s.applied >= target && s.confirmed).await;
-    cluster.until(2, "votes", |s| s.coordinators[0].role == "follower").await;
+    cluster.until(2, "votes", |s| s.coordinators[0].role == RaftRole::Follower).await;
 }

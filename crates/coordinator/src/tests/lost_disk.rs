@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use openraft::storage::RaftLogStorage;
 use openraft::{EntryPayload, Membership};
 use squall_core::ids::{Coordinator, NodeId};
-use squall_core::message::Response;
+use squall_core::message::{RaftRole, Response};
 use squall_core::registry::Outcome;
 use tokio::time::{Duration, Instant, sleep};
 
@@ -110,7 +110,7 @@ async fn a_leader_fills_one_that_lost_its_disk_and_then_it_counts_again() {
         let full = |s: &squall_core::message::Status| s.applied >= index && s.confirmed;
         let status = cluster.until(lost, "is filled", full).await;
         assert_eq!(status.leader, Some(NodeId(leader as u64 + 1)), "the same one leads");
-        cluster.until(lost, "votes", |s| s.coordinators[0].role == "follower").await;
+        cluster.until(lost, "votes", |s| s.coordinators[0].role == RaftRole::Follower).await;
     }
     let third = (1..3).find(|i| *i != leader).expect("one of two");
     cluster.stop(third).await;
@@ -144,5 +144,7 @@ async fn one_that_lost_its_disk_elects_nobody_who_lacks_what_was_acknowledged() 
     // With the one that has it they go on, all three.
     cluster.start(leader).await;
     assert_eq!(cluster.write(&acknowledged).await, outcome, "the very same, at its place");
-    cluster.until(lost, "votes", |s| s.confirmed && s.coordinators[0].role == "follower").await;
+    cluster
+        .until(lost, "votes", |s| s.confirmed && s.coordinators[0].role == RaftRole::Follower)
+        .await;
 }

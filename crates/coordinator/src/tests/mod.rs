@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use squall_core::ids::{CommandId, Coordinator, NodeId};
-use squall_core::message::{Request, Response, Status};
+use squall_core::message::{RaftRole, Request, Response, Status};
 use squall_core::registry::Outcome;
 use squall_wire::transport::EndpointOptions;
 use squall_wire::{Channel, ClusterAuthority, Connection, Endpoint, Identity, Role};
@@ -164,8 +164,8 @@ impl Cluster {
             cluster.start(i).await;
         }
         let leader = cluster.leader().await;
-        let votes = |role: &str| role == "leader" || role == "follower";
-        let all = |s: &Status| s.coordinators.iter().all(|c| votes(&c.role));
+        let votes = |role| matches!(role, RaftRole::Leader | RaftRole::Follower);
+        let all = |s: &Status| s.coordinators.iter().all(|c| votes(c.role));
         cluster.until(leader, "all vote", all).await;
         cluster
     }

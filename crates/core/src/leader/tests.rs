@@ -13,7 +13,7 @@ use crate::ids::{AgentRun, CommandId, FaultId, LogIndex, NodeId};
 use crate::message::{FaultReport, HostPhase, Orders};
 use crate::probe::{Expect, ProbeKind, ProbeSpec, Stage, Tally, Vantage};
 use crate::registry::{Entry, HostRecord, Outcome};
-use crate::views::{Authority, Judgement, PartitionKind};
+use crate::views::{Authority, Judgement, PartitionKind, Stance};
 
 const LEASE: u64 = 5_000;
 /// How an incident is told that no rollback ends.
@@ -1135,7 +1135,7 @@ impl Bench {
 }
 
 fn split() -> Judgement {
-    let authority = Authority { host: "c1".into(), claims: "leads".into(), of: "c1".into() };
+    let authority = Authority { host: "c1".into(), claims: Stance::Leads, of: "c1".into() };
     Judgement::SplitBrain {
         authorities: vec![authority],
         sides: vec![],
@@ -1340,8 +1340,8 @@ fn a_split_brain_is_healed_once_its_witnesses_have_spoken_since() {
 
 #[test]
 fn who_saw_a_split_brain_is_waited_for_also_where_others_see_another_one() {
-    let of = |host: &str, claims: &str| Judgement::SplitBrain {
-        authorities: vec![Authority { host: host.into(), claims: claims.into(), of: "c1".into() }],
+    let of = |host: &str, claims: Stance| Judgement::SplitBrain {
+        authorities: vec![Authority { host: host.into(), claims, of: "c1".into() }],
         sides: vec![],
         evidence: vec![format!("{host} {claims}")],
     };
@@ -1353,9 +1353,9 @@ fn who_saw_a_split_brain_is_waited_for_also_where_others_see_another_one() {
         b.submit(1, &[1], |e| e.safety.expects_split = true);
         b.wait(1_000);
         b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
-        b.leader.handle_judgement(b.now, &of("c1", "leads"), &BTreeMap::new());
+        b.leader.handle_judgement(b.now, &of("c1", Stance::Leads), &BTreeMap::new());
         b.wait(HEAL_MS + 1_000);
-        b.leader.handle_judgement(b.now, &of("h2", "obeys"), &BTreeMap::new());
+        b.leader.handle_judgement(b.now, &of("h2", Stance::Obeys), &BTreeMap::new());
         b.wait(1_000);
         b.leader.handle_judgement(b.now, &Judgement::Agree, &spoke(who));
         b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);

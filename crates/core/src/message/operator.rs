@@ -169,6 +169,39 @@ impl Status {
     }
 }
 
+/// What a coordinator is to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RaftRole {
+    /// It leads.
+    Leader,
+    /// It follows, and votes.
+    Follower,
+    /// It asks for votes.
+    Candidate,
+    /// It began with an empty disk and does not vote yet.
+    Learner,
+    /// It is ending.
+    Stopped,
+    /// It did not answer.
+    Unreached,
+}
+
+impl RaftRole {
+    /// Its name in output.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            RaftRole::Leader => "leader",
+            RaftRole::Follower => "follower",
+            RaftRole::Candidate => "candidate",
+            RaftRole::Learner => "learner",
+            RaftRole::Stopped => "stopped",
+            RaftRole::Unreached => "unreached",
+        }
+    }
+}
+
 /// One coordinator.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CoordinatorStatus {
@@ -176,9 +209,8 @@ pub struct CoordinatorStatus {
     pub id: NodeId,
     /// Its address.
     pub address: SocketAddr,
-    /// `leader`, `follower`, `candidate`, `learner` (it began with an empty disk and does not vote yet),
-    /// `stopped` or `unreached`.
-    pub role: String,
+    /// What it is to the log.
+    pub role: RaftRole,
     /// Its term.
     pub term: u64,
     /// Whom it takes for the leader.

@@ -8,7 +8,7 @@ use crate::clip::cut;
 use crate::experiment::EndReason;
 use crate::fence::{MAX_STOPS, Resume};
 use crate::ids::{CommandId, HostName, LogIndex, StopId};
-use crate::radius::OverRadius;
+use crate::radius::{OverRadius, Scope};
 
 /// Stops and hosts that a remembered refusal names, and bytes of its text, at most.
 const MAX_NAMED: usize = 8;
@@ -167,7 +167,10 @@ fn brief(outcome: Outcome) -> Outcome {
     let Outcome::Refused(refusal) = outcome else { return outcome };
     Outcome::Refused(match refusal {
         Refusal::Radius(over) => {
-            let scope = short(over.scope);
+            let scope = match over.scope {
+                Scope::Group(name) => Scope::Group(short(name)),
+                scope @ (Scope::Experiment | Scope::Fleet) => scope,
+            };
             Refusal::Radius(OverRadius { holders: Vec::new(), scope, ..over })
         }
         Refusal::Disarmed(mut stops) => {

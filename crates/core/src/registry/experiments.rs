@@ -12,7 +12,7 @@ use crate::experiment::{
 use crate::hold::Capability;
 use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
 use crate::probe::Vantage;
-use crate::radius::{self, Group, HEALTHY_PPM, MAX_RUNNING};
+use crate::radius::{self, Group, HEALTHY_PPM, MAX_RUNNING, Scope};
 use crate::time::WallTime;
 
 impl Registry {
@@ -82,10 +82,10 @@ impl Registry {
         }
         self.check_experiment(experiment)?;
         let group = experiment.safety.of_group.as_deref();
-        let scope = group.map_or("experiment".to_owned(), |g| format!("group {g}"));
+        let scope = group.map_or(Scope::Experiment, |g| Scope::Group(g.to_owned()));
         radius::check(
             &experiment.targets(),
-            (&scope, self.in_service(group)),
+            (scope, self.in_service(group)),
             experiment.safety.max_radius_ppm,
             &self.reservations(),
             &self.counted_groups(experiment),

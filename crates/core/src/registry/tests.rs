@@ -9,7 +9,7 @@ use super::*;
 use crate::experiment::{Ended, IncidentKind, MAX_TIMELINE, Placement, Safety, Severity};
 use crate::fault::{Cpu, Fault};
 use crate::hold::Achieved;
-use crate::radius::{FLEET_PPM, MAX_RUNNING};
+use crate::radius::{FLEET_PPM, MAX_RUNNING, Scope};
 
 /// A registry that numbers its entries.
 #[derive(Clone, Default)]
@@ -299,10 +299,7 @@ fn the_sum_of_radii_is_refused_with_the_numbers_and_the_holders() {
     let mut log = Log::with_hosts(5);
     log.done(submit(1, &["h1", "h2"]));
     let Refusal::Radius(over) = log.refused(submit(2, &["h3"])) else { panic!() };
-    assert_eq!(
-        (over.scope.as_str(), over.targeted, over.of, over.limit_ppm),
-        ("fleet", 3, 5, 500_000)
-    );
+    assert_eq!((over.scope, over.targeted, over.of, over.limit_ppm), (Scope::Fleet, 3, 5, 500_000));
     assert_eq!(over.holders, [(id(1), "test".to_owned(), vec![host("h1"), host("h2")])]);
     log.done(submit(3, &["h2"])); // a host that is counted already
 
@@ -311,7 +308,7 @@ fn the_sum_of_radii_is_refused_with_the_numbers_and_the_holders() {
     let mut log = Log::with_hosts(5);
     let command = Command::Submit { id: id(1), experiment: Box::new(own) };
     let Refusal::Radius(over) = log.refused(command.clone()) else { panic!() };
-    assert_eq!((over.scope.as_str(), over.targeted, over.of), ("experiment", 2, 5));
+    assert_eq!((over.scope, over.targeted, over.of), (Scope::Experiment, 2, 5));
     for i in 6..=7 {
         log.done(Command::Register(record(&format!("h{i}"))));
     }
@@ -366,7 +363,7 @@ fn experiments_add_up_within_the_group_that_one_of_them_counts_within() {
     for next in [in_group("h2", 340_000), Box::new(experiment(&["h2"]))] {
         let refusal = log.refused(Command::Submit { id: id(3), experiment: next });
         let Refusal::Radius(over) = refusal else { panic!("{refusal}") };
-        assert_eq!((over.scope.as_str(), over.targeted, over.of), ("group etcd", 2, 3));
+        assert_eq!((over.scope, over.targeted, over.of), (Scope::Group("etcd".into()), 2, 3));
         assert_eq!(over.limit_ppm, FLEET_PPM);
         assert_eq!(over.holders, [(id(2), "test".to_owned(), vec![host("h1")])]);
     }

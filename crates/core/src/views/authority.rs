@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::judge::fresh_row;
-use super::{Authority, Evidence, LEADS, STALE_MS};
+use super::{Authority, Evidence, STALE_MS, Stance};
 use crate::ids::{Leadership, NodeId};
 
 /// An older leadership that was last at work so much earlier than a newer one has been succeeded.
@@ -21,19 +21,24 @@ pub(super) struct Voice {
 
 /// Every fresh sign of a leadership: claims that a quorum stands behind, hosts that obey.
 pub(super) fn voices(evidence: &Evidence) -> Vec<Voice> {
-    let voice = |host: String, claims: &str, leadership: Leadership, age_ms: u64| {
+    let voice = |host: String, claims, leadership: Leadership, age_ms: u64| {
         let of = format!("{} in term {}", name(evidence, leadership.node), leadership.term);
-        Voice { leadership, age_ms, said: Authority { host, claims: claims.to_owned(), of } }
+        Voice { leadership, age_ms, said: Authority { host, claims, of } }
     };
     let claims = evidence.claims.iter().filter_map(|(claim, claim_age_ms)| {
         let age_ms = claim.quorum_age_ms?.saturating_add(*claim_age_ms);
         let leadership = Leadership { term: claim.term, node: claim.node };
-        claim.leads.then(|| voice(name(evidence, claim.node), LEADS, leadership, age_ms))
+        claim.leads.then(|| voice(name(evidence, claim.node), Stance::Leads, leadership, age_ms))
     });
     let hosts = evidence.expected.iter().filter_map(|host| {
         let (row, row_age_ms) = fresh_row(evidence, host)?;
         let (leadership, heard_ms) = row.authority?;
-        Some(voice(host.to_string(), "obeys", leadership, heard_ms.saturating_add(row_age_ms)))
+        Some(voice(
+            host.to_string(),
+            Stance::Obeys,
+            leadership,
+            heard_ms.saturating_add(row_age_ms),
+        ))
     });
     claims.chain(hosts).filter(|v| v.age_ms <= STALE_MS).collect()
 }
@@ -69,12 +74,15 @@ pub(super) fn contradictions(voices: &[Voice]) -> Vec<String> {
 }
 
 fn words(voices: &[&Voice]) -> String {
-    let of = |verb: &str| {
-        let hosts: Vec<&str> =
-            voices.iter().filter(|v| v.said.claims == verb).map(|v| v.said.host.as_str()).collect();
+    let of = |stance| {
+        let hosts: Vec<&str> = voices
+            .iter()
+            .filter(|v| v.said.claims == stance)
+            .map(|v| v.said.host.as_str())
+            .collect();
         hosts.join(", ")
     };
-    let (leads, obeyed_by) = (of(LEADS), of("obeys"));
+    let (leads, obeyed_by) = (of(Stance::Leads), of(Stance::Obeys));
     let leadership = voices.first().map(|v| v.said.of.as_str()).unwrap_or_default();
     match (leads.is_empty(), obeyed_by.is_empty()) {
         (false, false) => format!("{leadership} leads with a quorum and {obeyed_by} obey it"),

@@ -86,13 +86,32 @@ pub enum PartitionKind {
     Simplex,
 }
 
+/// Where somebody stands towards an authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stance {
+    /// A coordinator that claims it, with a quorum behind it.
+    Leads,
+    /// A host that takes its orders.
+    Obeys,
+}
+
+impl std::fmt::Display for Stance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Stance::Leads => "leads",
+            Stance::Obeys => "obeys",
+        })
+    }
+}
+
 /// An authority that somebody claims or obeys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Authority {
     /// Who says so: a host or a coordinator.
     pub host: String,
-    /// `leads`, or `obeys`.
-    pub claims: String,
+    /// What that one claims.
+    pub claims: Stance,
     /// Of whom: `c1 in term 4`.
     pub of: String,
 }
@@ -101,16 +120,16 @@ impl Authority {
     /// Who says so; a host and a coordinator of one name are two.
     #[must_use]
     pub fn speaker(&self) -> String {
-        if self.claims == LEADS { coordinator(&self.host) } else { self.host.clone() }
+        match self.claims {
+            Stance::Leads => coordinator(&self.host),
+            Stance::Obeys => self.host.clone(),
+        }
     }
 }
 
 fn coordinator(name: &str) -> String {
     format!("coordinator {name}")
 }
-
-/// What a coordinator claims, see [`Authority`].
-const LEADS: &str = "leads";
 
 /// What the evidence shows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

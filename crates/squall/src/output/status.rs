@@ -53,7 +53,7 @@ pub struct CoordinatorView {
     pub address: String,
     /// `leader`, `follower`, `candidate`, `learner` (it began with an empty disk and does not vote yet),
     /// `stopped` or `unreached`.
-    pub role: String,
+    pub role: &'static str,
     /// Its term.
     pub term: u64,
     /// The last entry it applied.
@@ -186,7 +186,7 @@ impl StatusView {
                 .map(|c| CoordinatorView {
                     id: name(c.id),
                     address: c.address.to_string(),
-                    role: c.role.clone(),
+                    role: c.role.name(),
                     term: c.term,
                     applied: c.applied.0,
                     refused: c.refused.clone(),
@@ -231,7 +231,7 @@ impl StatusView {
             [
                 c.id.clone(),
                 c.address.clone(),
-                c.role.clone(),
+                c.role.to_owned(),
                 c.term.to_string(),
                 c.applied.to_string(),
             ]

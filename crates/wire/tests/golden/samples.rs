@@ -19,10 +19,10 @@ use squall_core::ids::{
 };
 use squall_core::message::*;
 use squall_core::probe::{Expect, ProbeKind, ProbeSpec, Stage, Steadiness, Tally, Vantage};
-use squall_core::radius::OverRadius;
+use squall_core::radius::{OverRadius, Scope};
 use squall_core::registry::{Command, HostRecord, Outcome, Refusal};
 use squall_core::time::{Time, WallTime};
-use squall_core::views::{Authority, Judgement, Liveness, PartitionKind, Row};
+use squall_core::views::{Authority, Judgement, Liveness, PartitionKind, Row, Stance};
 use uuid::Uuid;
 
 fn id(n: u128) -> Uuid {
@@ -344,7 +344,7 @@ fn coordinator_status() -> CoordinatorStatus {
     CoordinatorStatus {
         id: NodeId(2),
         address: "10.0.0.2:7443".parse().unwrap(),
-        role: "leader".into(),
+        role: RaftRole::Leader,
         term: 7,
         leader: Some(NodeId(2)),
         applied: LogIndex(11),
@@ -490,7 +490,7 @@ pub fn responses() -> Vec<Response> {
     let split = Judgement::SplitBrain {
         authorities: vec![Authority {
             host: "c1".into(),
-            claims: "leads".into(),
+            claims: Stance::Leads,
             of: "c1 in term 7".into(),
         }],
         sides: vec![vec![host("h1")]],
@@ -498,7 +498,7 @@ pub fn responses() -> Vec<Response> {
     };
     let unknown = Judgement::Unknown { missing: vec!["h2".into()] };
     let over = OverRadius {
-        scope: "fleet".into(),
+        scope: Scope::Fleet,
         targeted: 3,
         of: 5,
         limit_ppm: 500_000,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use squall_cluster::build::Making;
 use squall_cluster::record::HOSTS_DIR;
 use squall_core::ids::HostName;
-use squall_core::message::{Request, Response, Status};
+use squall_core::message::{RaftRole, Request, Response, Status};
 
 use super::failure;
 use crate::client::Client;
@@ -81,7 +81,7 @@ fn lacks(status: &Status, agents: usize) -> Option<String> {
     if !status.confirmed || status.leader.is_none() {
         return Some("no leader stands".to_owned());
     }
-    if status.coordinators.iter().any(|c| c.role == "learner") {
+    if status.coordinators.iter().any(|c| c.role == RaftRole::Learner) {
         return Some("a coordinator does not vote yet".to_owned());
     }
     let late = status.hosts.iter().map(|h| (h, host_state(h))).filter(|(_, s)| *s != "armed");
