@@ -89,8 +89,8 @@ pub struct Group {
     pub name: String,
     /// Its hosts.
     pub members: BTreeSet<HostName>,
-    /// How many of them are not drained.
-    pub in_service: usize,
+    /// How many of them the limit is a share of.
+    pub counted: usize,
     /// The largest share that one of those who count within it may target alone, in millionths.
     pub most_ppm: u32,
 }
@@ -127,12 +127,12 @@ pub fn check(
         let inside = |host: &HostName| group.members.contains(host);
         let targeted = all.iter().filter(|h| inside(h)).count();
         let limit_ppm = group.most_ppm.max(FLEET_PPM);
-        if !within(targeted, group.in_service, limit_ppm) {
+        if !within(targeted, group.counted, limit_ppm) {
             let mut holders = taken.to_vec();
             holders.iter_mut().for_each(|(_, _, hosts)| hosts.retain(inside));
             holders.retain(|(_, _, hosts)| !hosts.is_empty());
             let scope = Scope::Group(group.name.clone());
-            return Err(over(scope, targeted, group.in_service, limit_ppm, holders));
+            return Err(over(scope, targeted, group.counted, limit_ppm, holders));
         }
     }
     if !within(all.len(), fleet, FLEET_PPM) {

@@ -301,6 +301,15 @@ fn with_fewer_than_seven_of_ten_hosts_healthy_nothing_starts() {
     assert_eq!(fleet.traces("h1"), [""; 0]);
     fleet.revive("h4", "agent");
     fleet.await_state("h4", "armed");
+    // Enough of them; but who is gone takes no share of what may be hurt.
+    let two = load("two", "hosts: [h1, h2]", "max-blast-radius: 0.4");
+    let two = fleet.file("two.yaml", &two).display().to_string();
+    for command in ["plan", "run"] {
+        let said = fleet.squall(&[command, &two]).ended(3);
+        let words = "counting healthy hosts alone: blast radius of the experiment: 2 of 4 hosts";
+        assert!(format!("{}{}", said.out, said.err).contains(words), "{said:#?}");
+    }
+    assert_eq!(fleet.traces("h1"), [""; 0]);
     let _ = fleet.start(&load("well", "hosts: [h1]", ""));
     clear(&fleet);
 }

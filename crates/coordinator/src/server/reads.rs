@@ -248,7 +248,8 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
             let session = sessions.get(host);
             session.map(|s| s.hello.capabilities.as_slice()).unwrap_or_default()
         };
-        let unfit = node.applied.read(|registry| registry.fit_for(&experiment, healthy, can)).err();
+        let fit = |registry: &Registry| registry.fit_for(None, &experiment, healthy, can);
+        let unfit = node.applied.read(fit).err();
         let refused = experiment.refused_by(|host| {
             let session = sessions.get(host)?;
             let alive = session.report.as_ref().map_or(0, |(report, _)| report.alive());

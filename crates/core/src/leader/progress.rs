@@ -152,7 +152,7 @@ impl Leader {
         let healthy = |host: &HostName| {
             self.fresh(now, host).is_some_and(|s| s.report.synced && s.report.armed)
         };
-        registry.fit_for(&record.experiment, healthy, |host| {
+        registry.fit_for(Some(record.id), &record.experiment, healthy, |host| {
             self.capabilities.get(host).map(Vec::as_slice).unwrap_or_default()
         })?;
         if let Some(refused) = self.refused_by_host(now, record) {

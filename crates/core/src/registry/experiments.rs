@@ -12,7 +12,7 @@ use crate::experiment::{
 use crate::hold::Capability;
 use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
 use crate::probe::Vantage;
-use crate::radius::{self, Group, HEALTHY_PPM, MAX_RUNNING, Scope};
+use crate::radius::{self, Group, HEALTHY_PPM, MAX_RUNNING, OverRadius, Scope};
 use crate::time::WallTime;
 
 impl Registry {
@@ -81,26 +81,37 @@ impl Registry {
             return Err(Refusal::TooMany { running: running as u32, limit: MAX_RUNNING as u32 });
         }
         self.check_experiment(experiment)?;
+        self.within_radius(experiment, self.reservations(), |_| true).map_err(Refusal::Radius)
+    }
+
+    /// Whether `experiment`, beside those that have `taken` hosts, hurts no more than it may of the hosts
+    /// in service that `count`.
+    fn within_radius(
+        &self,
+        experiment: &Experiment,
+        taken: Vec<(ExperimentId, String, Vec<HostName>)>,
+        count: impl Fn(&HostName) -> bool,
+    ) -> Result<(), OverRadius> {
         let group = experiment.safety.of_group.as_deref();
         let scope = group.map_or(Scope::Experiment, |g| Scope::Group(g.to_owned()));
         radius::check(
             &experiment.targets(),
-            (scope, self.in_service(group)),
+            (scope, self.counted(group, &count)),
             experiment.safety.max_radius_ppm,
-            &self.reservations(),
-            &self.counted_groups(experiment),
-            self.in_service(None),
+            &taken,
+            &self.counted_groups(experiment, &count),
+            self.counted(None, &count),
         )
-        .map_err(Refusal::Radius)
     }
 
-    /// Whether the fleet is fit for `experiment` now: enough of it is `healthy`, and whoever is needed is,
-    /// and `can` do it.
+    /// Whether the fleet is fit for `experiment`, submitted as `id`, now: enough of it is `healthy`, whoever
+    /// is needed is and `can` do it, and what would be hurt is no more than it may be of what is healthy.
     ///
     /// # Errors
     /// The first reason against it; it may pass.
     pub fn fit_for<'a>(
         &self,
+        id: Option<ExperimentId>,
         experiment: &Experiment,
         healthy: impl Fn(&HostName) -> bool,
         can: impl Fn(&HostName) -> &'a [Capability],
@@ -124,11 +135,18 @@ impl Registry {
                 return Err(format!("{host} cannot do {}: {}", spec.kind(), row.reason));
             }
         }
-        Ok(())
+        let mut taken = self.reservations();
+        taken.retain(|(by, ..)| Some(*by) != id);
+        self.within_radius(experiment, taken, healthy)
+            .map_err(|over| format!("counting healthy hosts alone: {over}"))
     }
 
     /// The groups that `experiment`, or one that has reserved hosts, counts within.
-    fn counted_groups(&self, experiment: &Experiment) -> Vec<Group> {
+    fn counted_groups(
+        &self,
+        experiment: &Experiment,
+        count: impl Fn(&HostName) -> bool,
+    ) -> Vec<Group> {
         let reserving = self.experiments.values().filter(|e| !e.reserved.is_empty());
         let mut most: BTreeMap<&str, u32> = BTreeMap::new();
         for one in reserving.map(|e| &e.experiment).chain([experiment]) {
@@ -143,7 +161,7 @@ impl Registry {
             Group {
                 name: name.to_owned(),
                 members,
-                in_service: self.in_service(Some(name)),
+                counted: self.counted(Some(name), &count),
                 most_ppm,
             }
         };
@@ -153,7 +171,12 @@ impl Registry {
     /// Hosts in service, of one group or of all: what a blast radius is a share of.
     #[must_use]
     pub fn in_service(&self, group: Option<&str>) -> usize {
-        let hosts = self.hosts.values().filter(|h| !h.drained);
+        self.counted(group, |_| true)
+    }
+
+    /// Those of them that `count`.
+    fn counted(&self, group: Option<&str>, count: impl Fn(&HostName) -> bool) -> usize {
+        let hosts = self.hosts.values().filter(|h| !h.drained && count(&h.name));
         hosts.filter(|h| group.is_none_or(|g| h.cohort() == g)).count()
     }
 

@@ -668,6 +668,27 @@ fn an_incident_is_noted_once() {
 }
 
 #[test]
+fn a_radius_is_a_share_of_the_hosts_that_are_healthy() {
+    let mut log = Log::with_hosts(10);
+    let mut four = experiment(&["h1", "h2", "h3", "h4"]);
+    four.safety.max_radius_ppm = 400_000;
+    log.done(Command::Submit { id: id(1), experiment: Box::new(four.clone()) });
+    let fit = |log: &Log, id, experiment: &Experiment, sick: &[&str]| {
+        let healthy = |h: &HostName| !sick.contains(&h.as_str());
+        log.registry.fit_for(id, experiment, healthy, |_| &[]).err()
+    };
+    assert_eq!(fit(&log, Some(id(1)), &four, &[]), None, "it does not count beside itself");
+    let why = fit(&log, Some(id(1)), &four, &["h10"]).expect("4 of 9 is more than 0.4");
+    let said = "counting healthy hosts alone: blast radius of the experiment: 4 of 9 hosts is more than 0.4";
+    assert_eq!(why, said);
+    // And all that runs together.
+    let one = experiment(&["h5"]);
+    assert_eq!(fit(&log, None, &one, &[]), None);
+    let why = fit(&log, None, &one, &["h10"]).expect("5 of 9 is more than half");
+    assert!(why.contains("of the fleet: 5 of 9 hosts is more than 0.5; "), "{why}");
+}
+
+#[test]
 fn old_settled_experiments_go_and_those_that_hold_a_share_stay() {
     let mut log = Log::with_hosts(9);
     log.done(submit(1, &["h1"]));
