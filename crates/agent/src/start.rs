@@ -123,7 +123,8 @@ pub async fn run(
         serde_json::to_string(&parts.policy)
     };
     let hello = hello(&config, run, &neighbours, capabilities, policy.ok());
-    let options = EndpointOptions { bind: any_address(&config), mark: Some(CONTROL_MARK) };
+    let options =
+        EndpointOptions { role: Role::Agent, bind: any_address(&config), mark: Some(CONTROL_MARK) };
     let endpoint = Endpoint::bind(identity, options)?;
     let mut driver = assemble(parts, &config.name, &config.run_dir, this_program()?)?;
     let (link_events, links_inbox) = mpsc::channel(QUEUE);

@@ -24,7 +24,6 @@ use tokio::task::JoinHandle;
 use crate::clock;
 use crate::node::Node;
 use crate::outbox::Outboxes;
-use crate::server::refuse;
 use crate::sessions::policy_of;
 use leading::Leading;
 pub(crate) use leading::{leadership, new_command};
@@ -204,7 +203,8 @@ impl Driver {
 
     /// Two agents speak for one host: neither is heard, and what either said counts for nothing.
     fn twins(&mut self, host: &HostName, connection: &Connection) {
-        refuse(connection, &format!("two agents run with {host}'s certificate: stop one of them"));
+        let why = format!("two agents run with {host}'s certificate: stop one of them");
+        self.node.refuse(connection, &why);
         let other = self.node.sessions().get(host).map(|session| session.connection);
         if let Some(other) = other {
             self.disconnected(other);

@@ -118,7 +118,7 @@ pub async fn run(
         .await
         .map_err(|e| consensus(&config)(e.to_string()))??;
     let mark = config.mark.then_some(squall_core::hold::CONTROL_MARK);
-    let options = EndpointOptions { bind: config.listen, mark };
+    let options = EndpointOptions { role: Role::Coordinator, bind: config.listen, mark };
     let endpoint = Endpoint::bind(identity.clone(), options).map_err(CoordinatorError::Listen)?;
     serve(config, identity, store, endpoint, prober, shutdown).await
 }

@@ -14,7 +14,7 @@ use squall_core::probe::Prober;
 use squall_core::registry::{Entry, Outcome};
 use squall_core::time::Time;
 use squall_core::views::{Claim, Evidence};
-use squall_wire::{Endpoint, Identity};
+use squall_wire::{Connection, Endpoint, Identity};
 use tokio::sync::mpsc;
 
 use crate::clock;
@@ -177,6 +177,11 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Ends a connection whose other side did what its role may not, or what makes no sense.
+    pub(crate) fn refuse(&self, connection: &Connection, why: &str) {
+        self.endpoint.refuse(connection, why);
     }
 
     /// How this coordinator is.

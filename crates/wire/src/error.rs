@@ -46,6 +46,14 @@ pub enum WireError {
         /// In its words.
         why: String,
     },
+    /// The other side refused this one: what it does here is for another role. To ask again is no use.
+    #[error("refused by {address}: the certificate shown is not of the role {role}")]
+    NotOfRole {
+        /// Who.
+        address: SocketAddr,
+        /// The role that the certificate would have to have.
+        role: Role,
+    },
     /// This side refused the other.
     #[error("{address} is refused: {reason}: {detail}")]
     Refused {

@@ -46,7 +46,7 @@ impl Ways {
             Some(SocketAddr::V6(_)) => ([0_u16; 8], 0).into(),
             Some(SocketAddr::V4(_)) | None => ([0_u8; 4], 0).into(),
         };
-        let options = EndpointOptions { bind: any, mark: None };
+        let options = EndpointOptions { role: Role::Operator, bind: any, mark: None };
         let endpoint = Endpoint::bind(identity.clone(), options).map_err(|e| e.to_string())?;
         let current = members.iter().map(|_| Mutex::default()).collect();
         Ok(Ways { endpoint, members: members.to_vec(), current })

@@ -234,11 +234,16 @@ fn ports_in_use_and_wrong_papers_are_told_and_let_nobody_in() {
     let said = fleet.on("h3", &["squall", "inject", "cpu", "--load", "5", "--for", "3s"]).ended(1);
     assert!(said.err.contains("no leader has told this host of stops"), "{said:#?}");
 
-    // An agent's papers, and a stranger's, in an operator's hand.
+    // Papers of another role, and a stranger's, in an operator's hand.
     let cluster = fleet.lab.cluster().expect("a cluster");
-    for (who, authority, role) in
-        [("agent", &ours, Role::Agent), ("stranger", &theirs, Role::Operator)]
-    {
+    let role = "refuse this operator\n  c1 (10.77.200.1:7443): refused by 10.77.200.1:7443: the certificate \
+                shown is not of the role operator";
+    let unknown = "c1 (10.77.200.1:7443): 10.77.200.1:7443 is refused: unknown authority";
+    for (who, authority, role, why) in [
+        ("agent", &ours, Role::Agent, role),
+        ("coordinator", &ours, Role::Coordinator, role),
+        ("stranger", &theirs, Role::Operator, unknown),
+    ] {
         let dir = cluster.parent().expect("the lab's directory").join(who);
         std::fs::create_dir_all(&dir).expect("a directory");
         std::fs::copy(cluster.join("cluster.toml"), dir.join("cluster.toml")).expect("copied");
@@ -247,7 +252,7 @@ fn ports_in_use_and_wrong_papers_are_told_and_let_nobody_in() {
         let dir = dir.display().to_string();
         for args in [["status"], ["stop-all"]] {
             let said = fleet.squall(&[&args[..], &["--cluster", &dir]].concat()).ended(4);
-            clear(&said, &["c1 (10.77.200.1:7443)"]);
+            clear(&said, &[why]);
         }
         // The lab keeps what is not its own.
         std::fs::remove_dir_all(dir).expect("removed");
@@ -257,6 +262,7 @@ fn ports_in_use_and_wrong_papers_are_told_and_let_nobody_in() {
     // A client that does not believe the coordinator either says so first.
     let refused = &status["coordinators"][0]["refused"];
     assert!(refused["protocol"].as_u64() >= Some(2), "h3 and the stranger: {refused:#}");
+    assert_eq!(refused["wrong role"], 4, "an agent's and a coordinator's: {refused:#}");
     let said = fleet.squall(&["status"]).ended(0);
     assert!(said.out.contains("c1 refused connections: "), "{said:#?}");
     // With its own papers h3 is one of us again.

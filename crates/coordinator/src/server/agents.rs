@@ -4,7 +4,7 @@ use squall_core::clip::MAX_LABELS;
 use squall_core::message::FromAgent;
 use squall_wire::Connection;
 
-use super::refuse;
+use super::words;
 use crate::driver::Event;
 use crate::node::Node;
 
@@ -12,11 +12,10 @@ use crate::node::Node;
 pub(super) async fn serve(node: &Node, connection: &Connection) {
     let Ok(channel) = connection.accept_channel().await else { return };
     let (sender, mut receiver) = channel.split();
-    let mut hello = match receiver.recv::<FromAgent>().await {
-        Ok(Some(FromAgent::Hello(hello))) => hello,
-        Ok(Some(_)) => return refuse(connection, "the first message must be a hello"),
-        Ok(None) => return,
-        Err(error) => return refuse(connection, &error.to_string()),
+    let mut hello = match words(node, connection, receiver.recv().await) {
+        Some(FromAgent::Hello(hello)) => hello,
+        Some(_) => return node.refuse(connection, "the first message must be a hello"),
+        None => return,
     };
     let labels = hello.host.labels.len();
     hello.clip();
@@ -26,7 +25,7 @@ pub(super) async fn serve(node: &Node, connection: &Connection) {
     let name = &connection.peer().name;
     if hello.host.name.as_str() != name {
         let why = format!("the certificate is {name}'s, the hello {}'s", hello.host.name);
-        return refuse(connection, &why);
+        return node.refuse(connection, &why);
     }
     let id = connection.id();
     let connected =
@@ -34,24 +33,14 @@ pub(super) async fn serve(node: &Node, connection: &Connection) {
     if node.events.send(connected).await.is_err() {
         return;
     }
-    loop {
-        match receiver.recv::<FromAgent>().await {
-            Ok(Some(FromAgent::Hello(_))) => {
-                refuse(connection, "a second hello");
-                break;
-            }
-            Ok(Some(mut words)) => {
-                words.clip();
-                let said = Event::Said { connection: id, words: Box::new(words) };
-                if node.events.send(said).await.is_err() {
-                    break;
-                }
-            }
-            Ok(None) => break,
-            Err(error) => {
-                tracing::debug!(peer = %connection.peer(), %error, "an agent's stream has ended");
-                break;
-            }
+    while let Some(mut said) = words::<FromAgent>(node, connection, receiver.recv().await) {
+        if matches!(said, FromAgent::Hello(_)) {
+            node.refuse(connection, "a second hello");
+            break;
+        }
+        said.clip();
+        if node.events.send(Event::Said { connection: id, words: Box::new(said) }).await.is_err() {
+            break;
         }
     }
     // Whatever ended the stream, the agent shall notice and connect anew.

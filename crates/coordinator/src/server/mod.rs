@@ -9,7 +9,7 @@ mod writes;
 
 use std::sync::Arc;
 
-use squall_wire::{Connection, Endpoint, Role};
+use squall_wire::{Connection, Endpoint, Role, WireError};
 
 use crate::node::Node;
 pub(crate) use operators::OPERATORS;
@@ -30,8 +30,21 @@ pub(crate) async fn serve(node: Arc<Node>, endpoint: Endpoint) {
     joins.abort();
 }
 
-/// Ends a connection whose other side did what its role may not, or what makes no sense.
-pub(crate) fn refuse(connection: &Connection, why: &str) {
-    tracing::warn!(peer = %connection.peer(), remote = %connection.remote(), why, "refused");
-    connection.close(why);
+/// What was said; none where the stream is over. Whoever says what is no message of its role is refused.
+fn words<T>(
+    node: &Node,
+    connection: &Connection,
+    received: Result<Option<T>, WireError>,
+) -> Option<T> {
+    match received {
+        Ok(words) => words,
+        Err(error @ (WireError::Codec(_) | WireError::FrameTooLarge { .. })) => {
+            node.refuse(connection, &error.to_string());
+            None
+        }
+        Err(error) => {
+            tracing::debug!(peer = %connection.peer(), %error, "a stream has ended");
+            None
+        }
+    }
 }

@@ -11,7 +11,7 @@ use squall_wire::codec::CodecError;
 use squall_wire::{Channel, Connection, WireError};
 use tokio::sync::mpsc;
 
-use super::{reads, writes};
+use super::{reads, words, writes};
 use crate::clock;
 use crate::driver::Event;
 use crate::node::Node;
@@ -27,15 +27,21 @@ pub(super) async fn serve(node: &Arc<Node>, connection: &Connection) {
         let (node, connection) = (node.clone(), connection.clone());
         tokio::spawn(async move {
             let by = format!("{OPERATORS}{}", connection.peer().name);
-            if let Err(error) = answer(&node, &by, channel).await {
+            let mut channel = channel;
+            let Some(request) = words(&node, &connection, channel.recv().await) else { return };
+            if let Err(error) = answer(&node, &by, request, channel).await {
                 tracing::debug!(by, %error, "an operator was not answered");
             }
         });
     }
 }
 
-async fn answer(node: &Arc<Node>, by: &str, mut channel: Channel) -> Result<(), WireError> {
-    let Some(request) = channel.recv::<Request>().await? else { return Ok(()) };
+async fn answer(
+    node: &Arc<Node>,
+    by: &str,
+    request: Request,
+    mut channel: Channel,
+) -> Result<(), WireError> {
     let ended = || EndReason::Operator(by.to_owned());
     let write = async |id, command| writes::propose(node, by, id, command).await;
     let response = match request {

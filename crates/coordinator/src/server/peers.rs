@@ -5,6 +5,7 @@ use std::sync::Arc;
 use squall_core::message::{FromCoordinator, ToCoordinator};
 use squall_wire::{Channel, Connection, WireError, codec};
 
+use super::words;
 use crate::driver::Event;
 use crate::network::{self, Call};
 use crate::node::Node;
@@ -15,7 +16,9 @@ pub(super) async fn serve(node: &Arc<Node>, connection: &Connection) {
     while let Ok(channel) = connection.accept_channel().await {
         let (node, connection) = (node.clone(), connection.clone());
         tokio::spawn(async move {
-            if let Err(error) = answer(&node, &connection, channel).await {
+            let mut channel = channel;
+            let Some(question) = words(&node, &connection, channel.recv().await) else { return };
+            if let Err(error) = answer(&node, &connection, question, channel).await {
                 tracing::debug!(peer = %connection.peer(), %error, "a call came to nothing");
             }
         });
@@ -25,9 +28,9 @@ pub(super) async fn serve(node: &Arc<Node>, connection: &Connection) {
 async fn answer(
     node: &Arc<Node>,
     connection: &Connection,
+    question: FromCoordinator,
     mut channel: Channel,
 ) -> Result<(), WireError> {
-    let Some(question) = channel.recv::<FromCoordinator>().await? else { return Ok(()) };
     let answer = match question {
         FromCoordinator::Raft(bytes) => match codec::decode::<Call>(&bytes) {
             Ok(call) => {

@@ -191,6 +191,29 @@ async fn a_hello_under_another_name_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_says_what_its_role_may_not_is_refused_and_counted() {
+    let mut cluster = Cluster::started(1).await;
+    for (n, role) in (1..).zip([Role::Agent, Role::Coordinator, Role::Operator]) {
+        let endpoint = endpoint(&cluster.authority.issue(role, "x1", 1).unwrap(), loopback());
+        let at = cluster.addresses[0];
+        let connection = endpoint.connect(at, Role::Coordinator, "c1").await.unwrap();
+        let mut channel = connection.open().await.unwrap();
+        let sent = match role {
+            // What another role may say, with an end that fits no word of this one.
+            Role::Agent | Role::Coordinator => {
+                let (command, host) = (command(), "h1".parse().unwrap());
+                channel.send(&Request::Drain { command, host, drained: true }).await
+            }
+            Role::Operator => channel.send(&ToAgent::Stops(vec![])).await,
+        };
+        sent.unwrap();
+        let _ = connection.closed().await;
+        let refused = cluster.status(0).await.coordinators[0].refused.clone();
+        assert_eq!(refused.get("protocol"), Some(&n), "{role}: {refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_agents_with_one_certificate_are_both_refused() {
     let mut cluster = Cluster::started(1).await;
     let mut first = Agent::connect(&cluster, 0, "h1", "h1").await;

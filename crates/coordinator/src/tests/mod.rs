@@ -48,7 +48,8 @@ fn own_address() -> SocketAddr {
 }
 
 fn endpoint(identity: &Identity, bind: SocketAddr) -> Endpoint {
-    Endpoint::bind(identity.clone(), EndpointOptions { bind, mark: None }).unwrap()
+    let options = EndpointOptions { role: identity.peer().role, bind, mark: None };
+    Endpoint::bind(identity.clone(), options).unwrap()
 }
 
 /// Carries datagrams to one address, unless it is cut.
@@ -204,7 +205,7 @@ impl Cluster {
         // A process that ends closes its socket; in this one QUIC keeps it until the last words of an
         // earlier life have drained, three time-outs of a busy machine's.
         let (identity, deadline) = (&self.identities[i], Instant::now() + PATIENCE);
-        let options = EndpointOptions { bind: config.listen, mark: None };
+        let options = EndpointOptions { role: Role::Coordinator, bind: config.listen, mark: None };
         let endpoint = loop {
             match Endpoint::bind(identity.clone(), options) {
                 Ok(endpoint) => break endpoint,

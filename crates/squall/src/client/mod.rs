@@ -45,8 +45,11 @@ impl Client {
     pub fn open(dir: ClusterDir) -> Result<Client, Failure> {
         let wants = |v4: bool| dir.file.coordinators.iter().any(|c| c.address.is_ipv4() == v4);
         let bind = |any: IpAddr| -> Result<Endpoint, Failure> {
-            let options =
-                EndpointOptions { bind: SocketAddr::new(any, 0), mark: Some(CONTROL_MARK) };
+            let options = EndpointOptions {
+                role: Role::Operator,
+                bind: SocketAddr::new(any, 0),
+                mark: Some(CONTROL_MARK),
+            };
             Endpoint::bind(dir.operator()?, options)
                 .map_err(|e| Failure::local(e.to_string(), "check this host's network"))
         };
@@ -199,7 +202,12 @@ fn best(mut said: Vec<Said>) -> Result<Response, Failure> {
 
 /// Whether a coordinator will not speak to this operator.
 pub(crate) fn is_refusal(said: &Result<Response, WireError>) -> bool {
-    matches!(said, Err(WireError::RefusedByPeer { .. }))
+    matches!(said, Err(WireError::RefusedByPeer { .. })) || is_final(said)
+}
+
+/// Whether it will never speak to this operator: not after a restart either.
+pub(crate) fn is_final(said: &Result<Response, WireError>) -> bool {
+    matches!(said, Err(WireError::NotOfRole { .. }))
 }
 
 /// Nobody gave an answer that helps.

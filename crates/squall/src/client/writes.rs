@@ -10,7 +10,7 @@ use squall_core::ids::{Coordinator, NodeId};
 use squall_core::message::{Request, Response};
 use squall_core::registry::Outcome;
 
-use super::{Client, Said, is_refusal, nobody};
+use super::{Client, Said, is_final, is_refusal, nobody};
 use crate::exit::Failure;
 
 /// How long a write is repeated: longer than two fail-overs.
@@ -51,6 +51,9 @@ impl Client {
                 Ok(Response::Outcome(outcome)) => return Ok(outcome),
                 other => said.insert(member.id, (member.clone(), other)),
             };
+            if said.len() == members.len() && said.values().all(|(_, s)| is_final(s)) {
+                return Err(nobody(&said.into_values().collect::<Vec<_>>()));
+            }
             asking.push(ask(member, GAP));
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::cli::Format;
-use crate::client::{Client, is_refusal, nobody};
+use crate::client::{Client, is_final, is_refusal, nobody};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::stop::{StopView, news};
 use crate::output::{self, talk};
@@ -159,7 +159,7 @@ impl State {
     fn is_over(&self, elapsed: Duration) -> bool {
         let Some(merged) = self.merged() else {
             // One that refuses may be about to restart.
-            return elapsed >= FIRST;
+            return elapsed >= FIRST || self.all_said(is_final);
         };
         let answered = |place| self.parts.contains_key(&place) || self.trouble.contains_key(&place);
         let all_answered = (0..self.members.len()).all(answered);
@@ -173,7 +173,11 @@ impl State {
 
     /// Every coordinator has refused the stop. One that is silent may have passed it on.
     fn is_refused(&self) -> bool {
-        self.trouble.len() == self.members.len() && self.trouble.values().all(is_refusal)
+        self.all_said(is_refusal)
+    }
+
+    fn all_said(&self, what: fn(&Result<Response, WireError>) -> bool) -> bool {
+        self.trouble.len() == self.members.len() && self.trouble.values().all(what)
     }
 }
 

@@ -43,6 +43,8 @@ pub enum Role {
 }
 
 impl Role {
+    pub(crate) const ALL: [Role; 3] = [Role::Coordinator, Role::Agent, Role::Operator];
+
     /// The word that stands in a certificate.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -63,7 +65,7 @@ impl fmt::Display for Role {
 impl FromStr for Role {
     type Err = IdentityError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Role::Coordinator, Role::Agent, Role::Operator]
+        Role::ALL
             .into_iter()
             .find(|role| role.as_str() == text)
             .ok_or_else(|| IdentityError::Malformed(format!("`{text}` is not a role")))

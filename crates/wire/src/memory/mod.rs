@@ -18,7 +18,7 @@ pub(crate) use link::Link;
 
 use crate::codec::WIRE_VERSION;
 use crate::identity::{Identity, Peer, Role};
-use crate::transport::{self, Connection, Endpoint, Reason, Refusals};
+use crate::transport::{self, Connection, Endpoint, Greeting, Reason, Refusals};
 use crate::{IdentityError, WireError};
 
 /// Channels that may be opened before the other side has accepted them.
@@ -33,7 +33,7 @@ pub struct Network {
 #[derive(Clone, Debug)]
 struct Node {
     identity: Arc<Identity>,
-    version: u16,
+    own: Greeting,
     refusals: Refusals,
     connections: mpsc::Sender<Connection>,
 }
@@ -61,14 +61,15 @@ impl Network {
     /// # Errors
     /// The address is taken.
     pub fn bind(&self, identity: Identity, address: SocketAddr) -> Result<Endpoint, WireError> {
-        self.bind_speaking(identity, address, WIRE_VERSION)
+        let own = Greeting { version: WIRE_VERSION, role: Some(identity.peer().role) };
+        self.bind_speaking(identity, address, own)
     }
 
     pub(crate) fn bind_speaking(
         &self,
         identity: Identity,
         mut address: SocketAddr,
-        version: u16,
+        own: Greeting,
     ) -> Result<Endpoint, WireError> {
         let mut nodes = self.nodes();
         if address.port() == 0 {
@@ -83,7 +84,7 @@ impl Network {
         }
         let (connections, accepted) = mpsc::channel(transport::MAX_ACCEPTED);
         let identity = Arc::new(identity);
-        let node = Node { identity, version, refusals: Refusals::default(), connections };
+        let node = Node { identity, own, refusals: Refusals::default(), connections };
         nodes.insert(address, node.clone());
         Ok(Endpoint::from_memory(MemoryEndpoint {
             network: self.clone(),
@@ -142,7 +143,7 @@ impl MemoryEndpoint {
         let near = Connection::from_memory(near, server, address);
         let far = Connection::from_memory(far, client, self.address);
         tokio::spawn(there.greet(far));
-        match transport::greet(&near, self.node.version).await {
+        match transport::greet(&near, self.node.own).await {
             Ok(()) => {
                 self.keep(&near);
                 Ok(near)
@@ -200,7 +201,7 @@ impl Node {
 
     /// The server's part of the hello; what passes it can be accepted.
     async fn greet(self, connection: Connection) {
-        match transport::welcome(&connection, self.version).await {
+        match transport::welcome(&connection, self.own.version).await {
             Ok(()) => {
                 if self.connections.try_send(connection.clone()).is_err() {
                     self.refusals.note(connection.remote(), Reason::Overloaded, "nobody accepts");

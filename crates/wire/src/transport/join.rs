@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::judge::Expected;
 use super::quic::dial;
-use super::{Channel, Reason, Refusals, hello, marked_udp};
+use super::{Channel, Greeting, Reason, Refusals, hello, marked_udp};
 use crate::WireError;
 use crate::codec::WIRE_VERSION;
 use crate::identity::{Enrolment, GossipKey, Identity, IdentityError, JoinToken, make_csr, sha256};
@@ -92,8 +92,8 @@ pub(super) async fn serve(
     let remote = connection.remote_address();
     let lost = |e: quinn::ConnectionError| WireError::Lost(e.to_string());
     let exchange = async {
-        hello::answer(channel(connection.accept_bi().await.map_err(lost)?), version, remote)
-            .await?;
+        let greeted = channel(connection.accept_bi().await.map_err(lost)?);
+        hello::answer(greeted, version, None, remote).await?;
         let mut channel = channel(connection.accept_bi().await.map_err(lost)?);
         let ask: Ask = channel.recv().await?.ok_or(WireError::ChannelOver)?;
         Ok::<_, WireError>((channel, ask))
@@ -165,8 +165,8 @@ async fn join_at(
     let config = quinn::EndpointConfig::default();
     let endpoint = quinn::Endpoint::new(config, None, socket, runtime).map_err(failed)?;
     let expected = Expected::Authority(token.authority);
-    let (connection, quinn) =
-        dial(&endpoint, None, address, JOIN_NAME, expected, WIRE_VERSION).await?;
+    let own = Greeting { version: WIRE_VERSION, role: None };
+    let (connection, quinn) = dial(&endpoint, None, address, JOIN_NAME, expected, own).await?;
     let (pending, csr) = make_csr(host.as_str())?;
     let ask = Ask { host: host.clone(), secret: token.secret, csr };
     let answer = tokio::time::timeout(ANSWER, exchange(&quinn, &ask)).await;

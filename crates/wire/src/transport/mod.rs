@@ -2,8 +2,8 @@
 //!
 //! An [`Endpoint`] is one UDP socket. [`Endpoint::connect`] and [`Endpoint::accept`] give a
 //! [`Connection`] only when both certificates were believed and the hello was answered; a connection
-//! carries [`Channel`]s, streams of frames. Roles are authorised by whoever handles a message, with
-//! [`Connection::peer`].
+//! carries [`Channel`]s, streams of frames. A hello for another role than the certificate's is refused;
+//! each message is authorised by whoever handles it, with [`Connection::peer`].
 
 mod channel;
 mod config;
@@ -24,6 +24,7 @@ use std::time::Duration;
 pub use channel::{Channel, MAX_QUEUED, Receiver, Sender};
 pub(crate) use connection::ConnectionInner;
 pub use connection::{Connection, MAX_AGENT_FRAME};
+pub(crate) use hello::Greeting;
 pub use join::{JoinRequest, join};
 pub(crate) use refusals::Refusals;
 pub use refusals::{Reason, RefusalCounts};
@@ -40,9 +41,11 @@ pub(crate) const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Connections that wait to be taken by [`Endpoint::accept`], at most.
 pub(crate) const MAX_ACCEPTED: usize = 4096;
 
-/// Where and how to bind.
+/// As what, where and how to bind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndpointOptions {
+    /// As what it connects: the other side refuses a certificate of another role.
+    pub role: Role,
     /// The address; port 0 takes a free one.
     pub bind: SocketAddr,
     /// `SO_MARK` for the socket, so that control traffic passes our own network faults. Without
@@ -68,15 +71,16 @@ impl Endpoint {
     /// # Errors
     /// The address cannot be bound, or the identity cannot be used for TLS.
     pub fn bind(identity: Identity, options: EndpointOptions) -> Result<Endpoint, WireError> {
-        Endpoint::bind_speaking(identity, options, WIRE_VERSION)
+        let own = Greeting { version: WIRE_VERSION, role: Some(options.role) };
+        Endpoint::bind_speaking(identity, options, own)
     }
 
     pub(crate) fn bind_speaking(
         identity: Identity,
         options: EndpointOptions,
-        version: u16,
+        own: Greeting,
     ) -> Result<Endpoint, WireError> {
-        let endpoint = QuicEndpoint::bind(identity, options, version)?;
+        let endpoint = QuicEndpoint::bind(identity, options, own)?;
         Ok(Endpoint(Arc::new(Inner::Quic(endpoint))))
     }
 
@@ -137,6 +141,18 @@ impl Endpoint {
         }
     }
 
+    /// Ends a connection whose other side did what its role may not, or what makes no sense; logged and
+    /// counted.
+    pub fn refuse(&self, connection: &Connection, why: &str) {
+        let refusals = match &*self.0 {
+            Inner::Quic(endpoint) => endpoint.refusals(),
+            Inner::Memory(endpoint) => endpoint.refusals(),
+        };
+        let detail = format!("{}: {why}", connection.peer());
+        refusals.note(connection.remote(), Reason::Protocol, &detail);
+        connection.close(why);
+    }
+
     /// Closes every connection and answers no more. Does not wait until the peers know:
     /// [`Endpoint::drained`] does.
     pub fn close(&self) {
@@ -156,9 +172,9 @@ impl Endpoint {
 }
 
 /// The client's hello on a new connection. Closes it where that fails.
-pub(crate) async fn greet(connection: &Connection, version: u16) -> Result<(), WireError> {
+pub(crate) async fn greet(connection: &Connection, own: Greeting) -> Result<(), WireError> {
     let address = connection.remote();
-    let hello = async { hello::ask(connection.open_hello().await?, version, address).await };
+    let hello = async { hello::ask(connection.open_hello().await?, own, address).await };
     let result = hello.await.map_err(|error| match error {
         WireError::Lost(why) => WireError::RefusedByPeer { address, why },
         other => other,
@@ -172,7 +188,10 @@ pub(crate) async fn greet(connection: &Connection, version: u16) -> Result<(), W
 /// The server's hello on a new connection. Closes it where that fails.
 pub(crate) async fn welcome(connection: &Connection, version: u16) -> Result<(), WireError> {
     let address = connection.remote();
-    let hello = async { hello::answer(connection.accept_hello().await?, version, address).await };
+    let hello = async {
+        let channel = connection.accept_hello().await?;
+        hello::answer(channel, version, Some(connection.peer()), address).await
+    };
     let result = match tokio::time::timeout(HANDSHAKE, hello).await {
         Ok(result) => result,
         Err(_) => {
@@ -181,7 +200,12 @@ pub(crate) async fn welcome(connection: &Connection, version: u16) -> Result<(),
         }
     };
     if let Err(error) = &result {
-        if matches!(error, WireError::Version { .. }) {
+        let told = |e: &WireError| match e {
+            WireError::Version { .. } => true,
+            WireError::Refused { reason, .. } => *reason == Reason::WrongRole,
+            _ => false,
+        };
+        if told(error) {
             // The answer is under way: the client closes when it has read it.
             let _ = tokio::time::timeout(Duration::from_secs(1), connection.closed()).await;
         }

@@ -12,8 +12,8 @@ use super::config::{self, ALPN, ALPN_JOIN, Allowance};
 use super::guests::Guests;
 use super::judge::{Expected, Finding, Judge};
 use super::{
-    Connection, EndpointOptions, HANDSHAKE, JoinRequest, MAX_ACCEPTED, Reason, Refusals, greet,
-    join, note, refused, socket, welcome,
+    Connection, EndpointOptions, Greeting, HANDSHAKE, JoinRequest, MAX_ACCEPTED, Reason, Refusals,
+    greet, join, note, refused, socket, welcome,
 };
 use crate::WireError;
 use crate::identity::{Identity, Peer, Role, server_name};
@@ -32,7 +32,7 @@ pub(super) const MAX_JOINING: usize = 128;
 pub(super) struct QuicEndpoint {
     quinn: quinn::Endpoint,
     identity: Arc<Identity>,
-    version: u16,
+    own: Greeting,
     address: SocketAddr,
     refusals: Refusals,
     accepted: Mutex<mpsc::Receiver<Connection>>,
@@ -65,7 +65,7 @@ impl QuicEndpoint {
     pub(super) fn bind(
         identity: Identity,
         options: EndpointOptions,
-        version: u16,
+        own: Greeting,
     ) -> Result<QuicEndpoint, WireError> {
         let address = options.bind;
         let failed = |source| WireError::Socket { address, source };
@@ -82,7 +82,7 @@ impl QuicEndpoint {
         let refusals = Refusals::default();
         let door = Door {
             identity: identity.clone(),
-            version,
+            version: own.version,
             refusals: refusals.clone(),
             connections,
             joins,
@@ -93,7 +93,7 @@ impl QuicEndpoint {
         Ok(QuicEndpoint {
             quinn,
             identity,
-            version,
+            own,
             address,
             refusals,
             accepted: Mutex::new(accepted),
@@ -142,7 +142,7 @@ impl QuicEndpoint {
         // Checked before anything is sent: the name goes into the handshake.
         server_name(&cluster, name)?;
         let dns = crate::identity::dns_name(&cluster, name);
-        let dial = dial(&self.quinn, Some(&self.identity), address, &dns, expected, self.version);
+        let dial = dial(&self.quinn, Some(&self.identity), address, &dns, expected, self.own);
         let connection = dial.await.inspect_err(|error| note(&self.refusals, error))?;
         Allowance::of(role).grant(&connection.1);
         Ok(connection.0)
@@ -156,7 +156,7 @@ pub(super) async fn dial(
     address: SocketAddr,
     dns: &str,
     expected: Expected,
-    version: u16,
+    own: Greeting,
 ) -> Result<(Connection, quinn::Connection), WireError> {
     let judge = Judge::new(expected.clone());
     let config = config::client(identity, judge.clone())?;
@@ -179,7 +179,7 @@ pub(super) async fn dial(
         };
         let quinn = connected.map_err(|e| no_server(address, Some(e)))?;
         let connection = Connection::from_quic(quinn.clone(), peer);
-        greet(&connection, version).await?;
+        greet(&connection, own).await?;
         Ok((connection, quinn))
     };
     let late = WireError::Unanswered { address, after: HANDSHAKE };

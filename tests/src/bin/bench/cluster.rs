@@ -18,7 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// An endpoint on loopback.
 pub fn endpoint(identity: Identity) -> Outcome<Endpoint> {
     let bind = ([127, 0, 0, 1], 0).into();
-    Ok(Endpoint::bind(identity, EndpointOptions { bind, mark: None })?)
+    let options = EndpointOptions { role: identity.peer().role, bind, mark: None };
+    Ok(Endpoint::bind(identity, options)?)
 }
 
 /// Coordinators c1, c2, … of one cluster, with an operator at the one that leads.

@@ -24,18 +24,19 @@ pub(super) enum World {
 
 impl World {
     pub(super) fn bind(&self, identity: &Identity) -> Endpoint {
-        self.bind_speaking(identity, WIRE_VERSION)
+        self.bind_speaking(identity, WIRE_VERSION, identity.peer().role)
     }
 
-    pub(super) fn bind_speaking(&self, identity: &Identity, version: u16) -> Endpoint {
+    pub(super) fn bind_speaking(&self, identity: &Identity, version: u16, role: Role) -> Endpoint {
         let bind: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let identity = identity.clone();
+        let own = Greeting { version, role: Some(role) };
         match self {
             World::Quic => {
-                let options = EndpointOptions { bind, mark: None };
-                Endpoint::bind_speaking(identity, options, version).unwrap()
+                let options = EndpointOptions { role, bind, mark: None };
+                Endpoint::bind_speaking(identity, options, own).unwrap()
             }
-            World::Memory(network) => network.bind_speaking(identity, bind, version).unwrap(),
+            World::Memory(network) => network.bind_speaking(identity, bind, own).unwrap(),
         }
     }
 }

@@ -220,7 +220,7 @@ async fn a_silent_peer_is_lost_within_a_lease_and_a_keep_alive_holds_a_quiet_one
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let endpoint = runtime.block_on(async {
-                let options = EndpointOptions { bind, mark: None };
+                let options = EndpointOptions { role: identity.peer().role, bind, mark: None };
                 let endpoint = Endpoint::bind(identity, options).unwrap();
                 let connection = endpoint.connect(at, Role::Coordinator, "c1").await.unwrap();
                 std::mem::forget(connection);

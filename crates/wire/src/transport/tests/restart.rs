@@ -9,7 +9,7 @@ use super::*;
 /// Binds once the port is free.
 async fn bind(identity: &Identity, at: SocketAddr) -> Endpoint {
     for _ in 0..200 {
-        let options = EndpointOptions { bind: at, mark: None };
+        let options = EndpointOptions { role: identity.peer().role, bind: at, mark: None };
         if let Ok(endpoint) = Endpoint::bind(identity.clone(), options) {
             return endpoint;
         }

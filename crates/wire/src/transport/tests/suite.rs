@@ -37,6 +37,7 @@ both! {
     a_stranger_is_refused
     an_expired_certificate_is_refused
     a_wrong_name_and_a_wrong_role_are_refused
+    a_certificate_of_another_role_is_refused_by_the_server
 }
 
 async fn peers_know_each_other(world: World) {
@@ -334,7 +335,7 @@ async fn an_agent_does_not_serve(world: World) {
 
 async fn another_version_is_refused_naming_both(world: World) {
     let cluster = Cluster::new(world);
-    let old = cluster.world.bind_speaking(&cluster.issue(Role::Agent, "h2"), 9);
+    let old = cluster.world.bind_speaking(&cluster.issue(Role::Agent, "h2"), 9, Role::Agent);
     let error = old.connect(cluster.c1.local_addr(), Role::Coordinator, "c1").await.unwrap_err();
     assert!(matches!(error, WireError::Version { ours: 9, theirs: WIRE_VERSION, .. }), "{error}");
     let text = error.to_string();
@@ -385,5 +386,25 @@ async fn a_wrong_name_and_a_wrong_role_are_refused(world: World) {
     let error = cluster.h1.connect(at, Role::Agent, "c1").await.unwrap_err();
     assert!(matches!(&error, WireError::WrongPeer { .. }), "{error}");
     assert_eq!(cluster.h1.refusals().of(Reason::WrongRole), 1);
+    cluster.nobody_comes().await;
+}
+
+async fn a_certificate_of_another_role_is_refused_by_the_server(world: World) {
+    let cluster = Cluster::new(world);
+    let at = cluster.c1.local_addr();
+    let mut refused = 0;
+    for role in Role::ALL {
+        for used in Role::ALL.into_iter().filter(|used| *used != role) {
+            let identity = cluster.issue(role, "x1");
+            let endpoint = cluster.world.bind_speaking(&identity, WIRE_VERSION, used);
+            let error = endpoint.connect(at, Role::Coordinator, "c1").await.unwrap_err();
+            assert!(
+                matches!(error, WireError::NotOfRole { role, .. } if role == used),
+                "{role} as {used}: {error}"
+            );
+            refused += 1;
+            cluster.refused(Reason::WrongRole, refused).await;
+        }
+    }
     cluster.nobody_comes().await;
 }
