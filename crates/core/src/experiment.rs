@@ -92,6 +92,12 @@ impl Experiment {
     pub fn targets(&self) -> BTreeSet<HostName> {
         self.faults.iter().map(|p| p.host.clone()).collect()
     }
+
+    /// How many samples of a probe are due while the faults are held.
+    #[must_use]
+    pub fn planned(&self, probe: &ProbeSpec) -> u64 {
+        self.duration_ms / probe.every_ms.max(1)
+    }
 }
 
 /// Where an experiment stands.
@@ -172,11 +178,11 @@ pub enum EndReason {
     /// A stop-all.
     #[error("stop-all")]
     StopAll,
-    /// The steady state deviated.
-    #[error("probe `{0}` deviated")]
+    /// The steady state deviated: the probe and what it saw.
+    #[error("deviated: probe {0}")]
     Deviated(String),
-    /// The baseline was not steady, so that nothing was injected.
-    #[error("no steady baseline: probe `{0}`")]
+    /// The baseline was not steady, so that nothing was injected: the probe and what it saw.
+    #[error("no steady baseline: probe {0}")]
     NoBaseline(String),
     /// A fault was lost.
     #[error("fault lost: {0}")]

@@ -1,5 +1,7 @@
 //! Probes: how the steady state is asked after, and what counts as steady.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::HostName;
@@ -26,8 +28,8 @@ pub enum Vantage {
     Coordinators,
 }
 
-impl std::fmt::Display for Vantage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Vantage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Vantage::Host(name) => name.fmt(f),
             Vantage::Coordinators => f.write_str(COORDINATOR),
@@ -65,7 +67,8 @@ pub struct ProbeSpec {
 /// What one sample does.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ProbeKind {
-    /// GET of an `http://` URL; good when the status is `status`.
+    /// GET of an `http://` URL; good when the status is `status` and the answer has come to its end (or, of
+    /// a long one, its first MiB).
     Http {
         /// The URL.
         url: String,
@@ -126,12 +129,12 @@ pub struct Tally {
     pub sent: u64,
     /// Good ones.
     pub ok: u64,
-    /// The others: refused, timed out, wrong answer, or not sent for want of room.
+    /// The others: refused, timed out, wrong answer.
     pub failed: u64,
-    /// Those of `failed` that were not sent because too many were outstanding.
+    /// Those of `missed` that were not sent because too many were outstanding.
     pub overrun: u64,
-    /// Samples that were due and not taken, because whoever takes them did not run just then: they say
-    /// nothing of who is asked, and are in none of the others.
+    /// Samples that were due and not taken, because whoever takes them did not run just then, or had no
+    /// room: they say nothing of who is asked, and are in none of the others.
     pub missed: u64,
     /// Those that are not decided, and outstanding for longer than any good one took: not in `sent`,
     /// and bad unless shown good.
@@ -146,6 +149,30 @@ pub struct Tally {
     pub last_error: String,
     /// Milliseconds since the first sample of this stage was due.
     pub elapsed_ms: u64,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} samples failed", self.failed, self.sent)?;
+        // Of none that answered there is no latency.
+        if self.ok > 0 {
+            let ms = |us: u64| us as f64 / 1000.0;
+            write!(f, ", p50 {:.1} ms, p99 {:.1} ms", ms(self.p50_us), ms(self.p99_us))?;
+        }
+        if self.sent < MIN_SAMPLES {
+            write!(f, ", and fewer than {MIN_SAMPLES} samples say nothing")?;
+        }
+        if self.missed > 0 {
+            write!(f, ", {} missed by whoever takes them", self.missed)?;
+        }
+        if self.hanging > 0 {
+            write!(f, ", {} without an answer yet", self.hanging)?;
+        }
+        if !self.last_error.is_empty() {
+            write!(f, " (last: {})", self.last_error)?;
+        }
+        Ok(())
+    }
 }
 
 /// Whether a stage was steady.
@@ -248,13 +275,13 @@ impl Expect {
 }
 
 impl ProbeSpec {
-    /// What counts as steady, in words.
+    /// What is asked, and what counts as steady, in words.
     #[must_use]
     pub fn expected(&self) -> String {
         let answer = match &self.kind {
-            ProbeKind::Http { status, .. } => format!("status {status}"),
-            ProbeKind::Tcp { .. } => "a connection".to_owned(),
-            ProbeKind::Exec { .. } => "exit code 0".to_owned(),
+            ProbeKind::Http { url, status } => format!("GET {url}: status {status}"),
+            ProbeKind::Tcp { address } => format!("TCP {address}: a connection"),
+            ProbeKind::Exec { argv } => format!("{}: exit code 0", argv.join(" ")),
         };
         let parts = [vec![answer], self.expect.bounds()].concat();
         parts.join(", ")

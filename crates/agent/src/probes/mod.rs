@@ -2,6 +2,7 @@
 //!
 //! Probes carry no mark: they feel the faults that the workload feels.
 
+mod http;
 mod run;
 mod sample;
 mod tally;
@@ -16,15 +17,12 @@ use squall_core::message::{ProbeOrder, ProbeReport};
 use squall_core::policy::Policy;
 use squall_core::probe::{ProbeSpec, Prober};
 use squall_core::time::Time;
-use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 
 use run::{Means, Shared, run};
 
 /// Probes on one host, at most.
 const MAX_PROBES: usize = 32;
-/// Samples outstanding on one host, at most.
-const MAX_PLACES: usize = 256;
 /// A probe that no order has named for so long ends: a host that no leader reaches must not go on
 /// for ever.
 const LEASE_MS: u64 = 30_000;
@@ -65,12 +63,7 @@ impl Probes {
     /// None yet. Programs are run as far as `policy` allows.
     #[must_use]
     pub fn new(policy: Policy) -> Probes {
-        let means = Means {
-            places: Arc::new(Semaphore::new(MAX_PLACES)),
-            lookups: Arc::new(Semaphore::new(sample::MAX_LOOKUPS)),
-            policy: Arc::new(policy),
-        };
-        Probes { probes: BTreeMap::new(), means }
+        Probes { probes: BTreeMap::new(), means: Means::new(policy) }
     }
 
     /// Forgets the oldest probe that has ended, where there are too many; false where all run.

@@ -15,6 +15,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, interval_at, timeout_at
 use super::sample;
 use super::tally::{Outcome, Tallies};
 
+/// Samples of all probes of one host that may be outstanding.
+const MAX_PLACES: usize = 256;
 /// Samples of one probe that may be outstanding; more are counted as overrun.
 const MAX_OUTSTANDING: usize = 128;
 /// The same for programs, which cost a process each.
@@ -32,6 +34,17 @@ pub(super) struct Means {
     pub lookups: Arc<Semaphore>,
     /// The host's, which says what programs may be run.
     pub policy: Arc<Policy>,
+}
+
+impl Means {
+    /// Of a host with this policy, all of them free.
+    pub(super) fn new(policy: Policy) -> Means {
+        Means {
+            places: Arc::new(Semaphore::new(MAX_PLACES)),
+            lookups: Arc::new(Semaphore::new(sample::MAX_LOOKUPS)),
+            policy: Arc::new(policy),
+        }
+    }
 }
 
 /// What a probe's task and its owner share.

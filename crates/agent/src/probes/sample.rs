@@ -9,17 +9,13 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use squall_core::policy::Policy;
 use squall_core::probe::ProbeKind;
 use squall_faults::sys::signals::die_with_parent;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::Semaphore;
 
+use super::http;
 use super::run::Means;
 
-/// Bytes of an answer's head, at most.
-const MAX_HEAD: usize = 16 * 1024;
-/// Interim answers (1xx) before the one that counts, at most.
-const MAX_INTERIM: usize = 8;
 /// Addresses of one name that are tried, at most.
 const MAX_ADDRESSES: usize = 4;
 /// Names that are looked up at once, at most. A look-up cannot be called off and occupies a thread
@@ -33,7 +29,7 @@ pub(super) const MAX_LOOKUPS: usize = 8;
 pub(super) async fn take(kind: &ProbeKind, means: &Means) -> Result<(), String> {
     match kind {
         ProbeKind::Http { url, status } => {
-            let found = get(url, &means.lookups).await?;
+            let found = http::get(url, &means.lookups).await?;
             if found == *status { Ok(()) } else { Err(format!("status {found}, not {status}")) }
         }
         ProbeKind::Tcp { address } => {
@@ -45,7 +41,10 @@ pub(super) async fn take(kind: &ProbeKind, means: &Means) -> Result<(), String> 
 }
 
 /// `host:port` or `[v6]:port`, apart.
-fn host_and_port(authority: &str, default_port: Option<u16>) -> Result<(&str, u16), String> {
+pub(super) fn host_and_port(
+    authority: &str,
+    default_port: Option<u16>,
+) -> Result<(&str, u16), String> {
     let (host, rest) = match authority.strip_prefix('[').and_then(|r| r.split_once(']')) {
         Some((host, rest)) => (host, rest),
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
@@ -58,7 +57,11 @@ fn host_and_port(authority: &str, default_port: Option<u16>) -> Result<(&str, u1
     port.map(|port| (host, port)).ok_or_else(|| format!("`{authority}` is no host and port"))
 }
 
-async fn connect(host: &str, port: u16, lookups: &Arc<Semaphore>) -> Result<TcpStream, String> {
+pub(super) async fn connect(
+    host: &str,
+    port: u16,
+    lookups: &Arc<Semaphore>,
+) -> Result<TcpStream, String> {
     let mut last = format!("`{host}` has no address");
     for address in resolve(host, port, lookups).await? {
         match TcpStream::connect(address).await {
@@ -85,64 +88,6 @@ async fn resolve(
         found.map(|all| all.take(MAX_ADDRESSES).collect())
     });
     looking.await.map_err(|e| e.to_string())?.map_err(|e| format!("`{host}`: {e}"))
-}
-
-/// The status of a GET. HTTP/1.1 with `Connection: close`, by hand: one request a connection and
-/// the head of its answer need no client library. The answer counts as complete with its head:
-/// whether and how the body ends is not looked at. Redirects are answers like any other.
-async fn get(url: &str, lookups: &Arc<Semaphore>) -> Result<u16, String> {
-    let rest = url.strip_prefix("http://").ok_or_else(|| format!("`{url}` is not http://"))?;
-    let rest = rest.split('#').next().unwrap_or_default();
-    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let slash = if path.starts_with('/') { "" } else { "/" };
-    let (host, port) = host_and_port(authority, Some(80))?;
-    let mut stream = connect(host, port, lookups).await?;
-    let request = format!(
-        "GET {slash}{path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: squall-probe\r\n\
-         Accept: */*\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.map_err(|e| e.to_string())?;
-    let mut head = Vec::new();
-    for _ in 0..MAX_INTERIM {
-        let end = read_head(&mut stream, &mut head).await?;
-        let status = status_of(&head[..end])?;
-        if status >= 200 {
-            return Ok(status);
-        }
-        head.drain(..end);
-    }
-    Err("only interim answers".to_owned())
-}
-
-/// Reads until an empty line; where it ends in `head`.
-async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> Result<usize, String> {
-    loop {
-        if let Some(at) = head.windows(4).position(|w| w == b"\r\n\r\n") {
-            return Ok(at + 4);
-        }
-        if head.len() >= MAX_HEAD {
-            return Err(format!("the answer's head is over {MAX_HEAD} bytes"));
-        }
-        let mut more = [0; 1024];
-        match stream.read(&mut more).await {
-            Ok(0) if head.is_empty() => return Err("closed without an answer".to_owned()),
-            Ok(0) => return Err("closed in the middle of an answer".to_owned()),
-            Ok(n) => head.extend_from_slice(&more[..n]),
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-}
-
-fn status_of(head: &[u8]) -> Result<u16, String> {
-    let line = head.split(|b| *b == b'\r').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    let mut words = line.split(' ');
-    let version = words.next().unwrap_or_default();
-    let status = words.next().filter(|s| s.len() == 3).and_then(|s| s.parse().ok());
-    match status {
-        Some(status) if version.starts_with("HTTP/1.") => Ok(status),
-        _ => Err(format!("not HTTP: `{}`", line.chars().take(40).collect::<String>())),
-    }
 }
 
 /// A process group of ours; killed when dropped before its leader was reaped.
@@ -201,15 +146,6 @@ mod tests {
         assert_eq!(host_and_port("web", Some(80)), Ok(("web", 80)));
         for bad in ["web", "web:", "web:x", "web:70000", "[::1]x"] {
             assert!(host_and_port(bad, None).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn only_a_status_line_has_a_status() {
-        assert_eq!(status_of(b"HTTP/1.0 200 OK\r\nA: b\r\n\r\n"), Ok(200));
-        assert_eq!(status_of(b"HTTP/1.1 503\r\n\r\n"), Ok(503));
-        for bad in [&b"HTTP/2 200 OK\r\n"[..], b"SSH-2.0 x\r\n", b"\r\n", b"HTTP/1.1 20 x\r\n"] {
-            assert!(status_of(bad).is_err());
         }
     }
 }

@@ -69,12 +69,13 @@ async fn server(status: u16) -> (SocketAddr, watch::Sender<bool>) {
                 assert!(request.starts_with("GET /health?deep=1 HTTP/1.1\r\n"), "{request}");
                 assert!(request.contains(&format!("\r\nHost: {at}\r\n")), "{request}");
                 if goes.wait_for(|go| *go).await.is_ok() {
-                    // In pieces, with an interim answer first, and left open at the end.
+                    // In pieces, with an interim answer first, and left open at its end.
                     for piece in [
                         "HTTP/1.1 102 Wait\r\n\r\nHTTP/1.1 ",
                         &status.to_string(),
                         " X\r\n",
-                        "A: b\r\n\r\n",
+                        "Content-Length: 3\r\n\r\nbo",
+                        "d",
                     ] {
                         let _ = stream.write_all(piece.as_bytes()).await;
                         sleep(Duration::from_millis(1)).await;
@@ -156,15 +157,73 @@ async fn a_black_hole_is_failures_over_what_was_due_and_never_steady() {
 }
 
 #[tokio::test]
-async fn what_finds_no_room_is_failed_and_counted() {
+async fn what_finds_no_room_is_missed_and_counted() {
     let (at, go) = server(200).await;
     go.send_replace(false);
     let mut probes = willing();
     probes.set(clock::now(), &[order(http(at), 10, 60_000, Stage::During)]);
     until("overrun", || tally(&mut probes, Stage::During).overrun >= 20).await;
     let seen = tally(&mut probes, Stage::During);
-    assert_eq!((seen.sent, seen.failed), (seen.overrun, seen.overrun), "{seen:?}");
+    assert_eq!((seen.sent, seen.missed), (0, seen.overrun), "{seen:?}");
     assert!(seen.elapsed_ms >= 128 * 10, "128 had room: {seen:?}");
+}
+
+/// One sample of a server that says this, piece by piece, and closes, or stays where it ends with `…`.
+async fn said(answer: &str) -> Result<(), String> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let kind = http(listener.local_addr().unwrap());
+    let answer = answer.to_owned();
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let _ = stream.read(&mut request).await.unwrap();
+        for piece in answer.trim_end_matches('…').split_inclusive('|') {
+            stream.write_all(piece.trim_end_matches('|').as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            sleep(Duration::from_millis(2)).await;
+        }
+        if answer.ends_with('…') {
+            sleep(Duration::from_secs(60)).await;
+        }
+    });
+    let means = run::Means::new(Policy::default());
+    let taken = sample::take(&kind, &means);
+    let taken = tokio::time::timeout(Duration::from_millis(500), taken).await;
+    serving.abort();
+    taken.unwrap_or_else(|_| Err("no end".to_owned()))
+}
+
+#[tokio::test]
+async fn an_answer_is_good_once_all_of_it_has_come() {
+    let long = "x".repeat(3 << 20);
+    for good in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo|dy…",
+        "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n…",
+        "HTTP/1.1 100 Go\r\n\r\n|HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4|\r\nbo|dy\r|\n0\r\n\r\n…",
+        "HTTP/1.0 200 OK\r\n\r\nuntil it |closes",
+        "HTTP/1.1 200\r\nConnection: close\r\n\r\n",
+        &format!("HTTP/1.1 200 OK\r\nContent-Length: 3145728\r\n\r\n{long}"),
+        &format!("HTTP/1.1 200 OK\r\n\r\n{long}…"),
+    ] {
+        assert_eq!(said(good).await, Ok(()), "{}", good.chars().take(120).collect::<String>());
+    }
+    for (bad, why) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n…", "no end"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsix by", "closed in the middle of its body"),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n…", "no end"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n",
+            "closed in the middle of its body",
+        ),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nbody", "its body is badly chunked"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "content-length `-1`"),
+        ("HTTP/1.1 200 OK\r\nA: b", "closed in the middle of an answer"),
+        ("", "closed without an answer"),
+        ("SSH-2.0-x\r\n\r\n", "not HTTP"),
+    ] {
+        let error = said(bad).await.expect_err(bad);
+        assert!(error.contains(why), "{bad}: {error}");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase, W
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
 use crate::policy::{AlreadyHeld, Policy};
-use crate::probe::{Expect, MIN_SAMPLES, ProbeSpec, Stage, Steadiness, Tally, Vantage};
+use crate::probe::{Expect, ProbeSpec, Stage, Steadiness, Tally, Vantage};
 use crate::registry::{Command, Registry};
 use crate::time::{Time, WallTime};
 
@@ -189,18 +189,18 @@ impl Leader {
             if tally.elapsed_ms < wanted_ms {
                 enough = false;
                 if !patient {
-                    return end(EndReason::NoBaseline(format!("{}: no data", probe.name)));
+                    return end(EndReason::NoBaseline(format!("`{}`: no data", probe.name)));
                 }
             } else if patient && probe.expect.waits_for_more(&tally) {
                 enough = false;
             } else if !Expect::covers(&tally, probe.every_ms, wanted_ms) {
                 enough = false;
                 if !patient {
-                    let what = format!("{}: {}, too few", probe.name, describe(&tally));
+                    let what = format!("`{}`: {tally}, too few", probe.name);
                     return end(EndReason::NoBaseline(what));
                 }
             } else if probe.expect.judge(&tally) != Steadiness::Steady {
-                let what = format!("{}: {}", probe.name, describe(&tally));
+                let what = format!("`{}`: {tally}", probe.name);
                 return end(EndReason::NoBaseline(what));
             }
         }
@@ -249,11 +249,8 @@ impl Leader {
         }
         let bad = record.experiment.probes.iter().find_map(|probe| {
             let tally = self.tally(record, probe, Stage::During);
-            let planned = record.experiment.duration_ms / probe.every_ms.max(1);
-            probe
-                .expect
-                .is_lost(&tally, planned)
-                .then(|| format!("{}: {}", probe.name, describe(&tally)))
+            let planned = record.experiment.planned(probe);
+            probe.expect.is_lost(&tally, planned).then(|| format!("`{}`: {tally}", probe.name))
         })?;
         Some(Command::End { id: record.id, why: EndReason::Deviated(bad) })
     }
@@ -369,30 +366,6 @@ impl Leader {
             .map(|(_, tally)| tally.clone())
             .unwrap_or_default()
     }
-}
-
-/// A tally in words.
-pub(super) fn describe(tally: &Tally) -> String {
-    let mut text = format!("{} of {} samples failed", tally.failed, tally.sent);
-    // Of none that answered there is no latency.
-    if tally.ok > 0 {
-        let ms = |us: u64| us as f64 / 1000.0;
-        let (p50, p99) = (ms(tally.p50_us), ms(tally.p99_us));
-        text.push_str(&format!(", p50 {p50:.1} ms, p99 {p99:.1} ms"));
-    }
-    if tally.sent < MIN_SAMPLES {
-        text.push_str(&format!(", and fewer than {MIN_SAMPLES} samples say nothing"));
-    }
-    if tally.missed > 0 {
-        text.push_str(&format!(", {} missed by whoever takes them", tally.missed));
-    }
-    if tally.hanging > 0 {
-        text.push_str(&format!(", {} without an answer yet", tally.hanging));
-    }
-    if !tally.last_error.is_empty() {
-        text.push_str(&format!(" (last: {})", tally.last_error));
-    }
-    text
 }
 
 /// What a host's report of a fault means for the log, where it means anything yet.

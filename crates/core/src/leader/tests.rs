@@ -1105,6 +1105,30 @@ fn a_deviation_rolls_back_and_breaks() {
 }
 
 #[test]
+fn what_was_cut_short_is_judged_by_what_its_whole_time_allows() {
+    // Of 600 that were due in its minute, half might have failed.
+    for (sent, ok, verdict) in [(60, 20, Verdict::Unknown), (310, 9, Verdict::Broken)] {
+        let mut b = Bench::new();
+        b.submit(1, &[1], |experiment| {
+            with_strict_probe(experiment);
+            experiment.safety.auto_rollback = false;
+        });
+        b.wait(1_000);
+        samples(&mut b, Stage::Before, 10);
+        b.wait(1_000);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+        b.wait(1_000);
+        samples_of(&mut b, Stage::During, sent, ok);
+        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Lost)]);
+        b.wait(1_000);
+        samples(&mut b, Stage::After, 10);
+        let (found, reasons) = b.verdict(1);
+        assert_eq!(found, verdict, "{reasons}");
+        assert!(reasons.contains("was lost: holder died"), "{reasons}");
+    }
+}
+
+#[test]
 fn without_a_steady_baseline_nothing_is_injected() {
     for ok in [Some(0), None] {
         let mut b = Bench::new();

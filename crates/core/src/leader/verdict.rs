@@ -1,6 +1,5 @@
 //! What an experiment has shown.
 
-use super::progress::describe;
 use super::{FRESH_MS, Leader};
 use crate::experiment::{
     EndReason, ExperimentRecord, FaultState, IncidentKind, MAX_REASON, MAX_REASONS, ProbeOutcome,
@@ -34,8 +33,16 @@ impl Leader {
                         };
                         let whole = Expect::covers(&tally, probe.every_ms, wanted_ms)
                             || record.ending.is_some();
+                        let planned = record.experiment.planned(probe);
+                        let cut_short = stage == Stage::During && record.ending.is_some();
                         let steadiness = match probe.expect.judge(&tally) {
                             Steadiness::Steady if !whole => Steadiness::Unknown,
+                            // The rest of its time could have made up for it.
+                            Steadiness::Deviated
+                                if cut_short && !probe.expect.is_lost(&tally, planned) =>
+                            {
+                                Steadiness::Unknown
+                            }
                             judged => judged,
                         };
                         (stage, tally, steadiness)
@@ -184,7 +191,7 @@ fn of_probe(probe: &ProbeOutcome) -> impl Iterator<Item = Finding> {
             Steadiness::Deviated => Verdict::Broken,
         };
         let stage = stage.name();
-        let words = format!("probe `{}` {stage}: {}", probe.name, describe(tally));
+        let words = format!("probe `{}` {stage}: {tally}", probe.name);
         Some(Finding::new(verdict, words))
     })
 }

@@ -164,7 +164,7 @@ pub struct ProbeForm {
     pub expect: ExpectForm,
 }
 
-/// A GET of a URL.
+/// A GET of a URL; good once all of the answer has come, or of a long one the first MiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Http {

@@ -57,6 +57,14 @@ pub(super) fn resolve(
             problems.add(format!("{path}.timeout"), what, format!("write at most {MAX_TIMEOUT}"));
         }
         let kind = kind(&path, form, fleet, problems);
+        if form.from.is_none() && kind.as_ref().is_some_and(asks_itself) {
+            let what = "a loopback address is whoever asks, and `from` does not say who";
+            problems.add(
+                &path,
+                what,
+                "write from: and a host, or the address of the host that is meant",
+            );
+        }
         let asked = kind.as_ref().and_then(|kind| asked(kind, fleet));
         let from = from(&path, form, fleet, hurt, asked, problems);
         let (Some(from), Some(kind)) = (from, kind) else { continue };
@@ -161,17 +169,31 @@ fn kind(path: &str, form: &ProbeForm, fleet: &Fleet, problems: &mut Problems) ->
     }
 }
 
+/// The host and port that a probe asks, where it asks by the network.
+fn authority_of(kind: &ProbeKind) -> Option<&str> {
+    match kind {
+        ProbeKind::Http { url, .. } => url.strip_prefix("http://")?.split(['/', '?', '#']).next(),
+        ProbeKind::Tcp { address } => Some(address),
+        ProbeKind::Exec { .. } => None,
+    }
+}
+
+fn address_of(authority: &str) -> Option<IpAddr> {
+    let bare = authority.trim_start_matches('[').trim_end_matches(']');
+    authority.parse::<SocketAddr>().map(|a| a.ip()).or_else(|_| bare.parse()).ok()
+}
+
+/// Whether it asks its own host, whichever that is.
+fn asks_itself(kind: &ProbeKind) -> bool {
+    let Some(authority) = authority_of(kind) else { return false };
+    let name = authority.split(':').next().unwrap_or_default();
+    name.eq_ignore_ascii_case("localhost")
+        || address_of(authority).is_some_and(|a| a.is_loopback() || a.is_unspecified())
+}
+
 /// The host that a probe asks, where it is one of the fleet.
 fn asked<'a>(kind: &ProbeKind, fleet: &'a Fleet) -> Option<&'a HostName> {
-    let authority = match kind {
-        ProbeKind::Http { url, .. } => {
-            url.strip_prefix("http://")?.split(['/', '?', '#']).next()?
-        }
-        ProbeKind::Tcp { address } => address,
-        ProbeKind::Exec { .. } => return None,
-    };
-    let bare = authority.trim_start_matches('[').trim_end_matches(']');
-    let address = authority.parse::<SocketAddr>().map(|a| a.ip()).or_else(|_| bare.parse()).ok()?;
+    let address = address_of(authority_of(kind)?)?;
     fleet.hosts.values().find(|host| host.address == address).map(|host| &host.name)
 }
 

@@ -97,7 +97,7 @@ pub struct MetricView {
     pub probe: String,
     /// The host that ran it.
     pub from: String,
-    /// What was expected.
+    /// What was asked, and what was expected.
     pub expect: String,
     /// What was measured, by stage.
     pub stages: BTreeMap<String, StageView>,
@@ -108,9 +108,48 @@ pub struct MetricView {
 pub struct StageView {
     /// Whether it was steady.
     pub finding: String,
-    /// The numbers.
-    #[serde(flatten)]
-    pub tally: Tally,
+    /// Samples that are decided.
+    pub sent: u64,
+    /// Good ones.
+    pub ok: u64,
+    /// Bad ones.
+    pub failed: u64,
+    /// Samples that were due and not taken; they are in none of the others.
+    pub missed: u64,
+    /// Those of them for which there was no room.
+    pub overrun: u64,
+    /// Samples without an answer yet, for longer than any good one took.
+    pub hanging: u64,
+    /// Median latency of the good ones in microseconds; `null` where none was good.
+    pub p50_us: Option<u64>,
+    /// Their 99th percentile.
+    pub p99_us: Option<u64>,
+    /// The longest.
+    pub max_us: Option<u64>,
+    /// What the last bad one said.
+    pub last_error: String,
+    /// How long this stage was sampled.
+    pub elapsed_ms: u64,
+}
+
+impl StageView {
+    fn new(tally: &Tally, finding: Steadiness) -> StageView {
+        let of_good = |us: u64| (tally.ok > 0).then_some(us);
+        StageView {
+            finding: finding.name().to_owned(),
+            sent: tally.sent,
+            ok: tally.ok,
+            failed: tally.failed,
+            missed: tally.missed,
+            overrun: tally.overrun,
+            hanging: tally.hanging,
+            p50_us: of_good(tally.p50_us),
+            p99_us: of_good(tally.p99_us),
+            max_us: of_good(tally.max_us),
+            last_error: tally.last_error.clone(),
+            elapsed_ms: tally.elapsed_ms,
+        }
+    }
 }
 
 /// One fault on one host.
@@ -203,15 +242,7 @@ fn deviations(probe: &ProbeOutcome) -> impl Iterator<Item = DeviationView> + '_ 
         probe: probe.name.clone(),
         stage: stage.name().to_owned(),
         finding: steadiness.name().to_owned(),
-        what: match tally.ok {
-            0 => format!("{} of {} samples failed", tally.failed, tally.sent),
-            _ => format!(
-                "{} of {} samples failed, p99 {}",
-                tally.failed,
-                tally.sent,
-                words::millis(tally.p99_us)
-            ),
-        },
+        what: tally.to_string(),
     })
 }
 
@@ -219,8 +250,7 @@ fn deviations(probe: &ProbeOutcome) -> impl Iterator<Item = DeviationView> + '_ 
 fn metrics(record: &ExperimentRecord, live: &[ProbeReport]) -> Vec<MetricView> {
     let view = |spec: &squall_core::probe::ProbeSpec| {
         let stage = |s: Stage, tally: &Tally, finding: Steadiness| {
-            let finding = finding.name().to_owned();
-            (s.name().to_owned(), StageView { finding, tally: tally.clone() })
+            (s.name().to_owned(), StageView::new(tally, finding))
         };
         let stages = match record.probes.iter().find(|p| p.name == spec.name) {
             Some(outcome) => outcome.stages.iter().map(|(s, t, f)| stage(*s, t, *f)).collect(),

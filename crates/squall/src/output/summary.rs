@@ -79,10 +79,10 @@ fn probes(view: &ExperimentView) -> String {
 }
 
 fn stage(stage: &StageView) -> String {
-    let t = &stage.tally;
-    let missed = if t.missed > 0 { format!(", {} missed", t.missed) } else { String::new() };
-    let p99 = words::millis(t.p99_us);
-    format!("{}: {}/{} ok{missed}, p99 {p99}", stage.finding, t.ok, t.sent)
+    let missed =
+        if stage.missed > 0 { format!(", {} missed", stage.missed) } else { String::new() };
+    let p99 = stage.p99_us.map(|us| format!(", p99 {}", words::millis(us))).unwrap_or_default();
+    format!("{}: {}/{} ok{missed}{p99}", stage.finding, stage.ok, stage.sent)
 }
 
 fn timeline(view: &ExperimentView) -> String {

@@ -390,6 +390,14 @@ fn every_problem_is_told_with_its_path_and_remedy() {
             "steady-state[0].http.url: credentials do not belong into a URL; use exec with a program",
         ),
         (
+            "steady-state: [{name: p, http: {url: 'http://LOCALHOST:80/'}}]",
+            "steady-state[0]: a loopback address is whoever asks, and `from` does not say who; write from: and a host, or the address of the host that is meant",
+        ),
+        (
+            "steady-state: [{name: p, tcp: {address: '[::1]:80'}}]",
+            "steady-state[0]: a loopback address is whoever asks, and `from` does not say who; write from: and a host, or the address of the host that is meant",
+        ),
+        (
             "steady-state: [{name: p, tcp: {address: h2}}]",
             "steady-state[0].tcp.address: `h2` has no port; write host:port, as h2:2379",
         ),
