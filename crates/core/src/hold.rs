@@ -97,6 +97,9 @@ pub enum Failure {
     /// A system call failed.
     #[error("{0}")]
     System(String),
+    /// The host's policy protects all that matches.
+    #[error("nothing to hurt: {0}")]
+    Protected(String),
 }
 
 /// How a fault is held on this host.

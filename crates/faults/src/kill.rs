@@ -10,7 +10,7 @@ use squall_core::time::Time;
 use crate::clock;
 use crate::held::HeldFault;
 use crate::holder::Lease;
-use crate::processes::{self, Target};
+use crate::processes::{self, Picked, Target};
 use crate::sys::pidfd::Process;
 
 const SIGKILL: u8 = libc::SIGKILL as u8;
@@ -59,6 +59,8 @@ struct Killing {
     beyond: Vec<Target>,
     /// Picked, and could not be signalled, with the first reason.
     spared: Option<(u64, String)>,
+    /// Matched, and the policy protects them: at most in one round.
+    protected: usize,
     /// Signalled and dead, as last told.
     told: (u64, u64),
 }
@@ -76,6 +78,7 @@ impl Killing {
             dead: 0,
             beyond: Vec::new(),
             spared: None,
+            protected: 0,
             told: (0, 0),
         }
     }
@@ -98,6 +101,7 @@ impl Killing {
         if picked.targets.is_empty() {
             return Err(picked.nothing(wanted));
         }
+        self.protected = self.protected.max(picked.protected);
         self.rounds += 1;
         let count = self.kill.amount.of(picked.targets.len());
         let mut refused = None;
@@ -160,7 +164,7 @@ impl Killing {
         let rounds =
             if self.rounds > 1 { format!(" in {} rounds", self.rounds) } else { String::new() };
         let measured = format!("{} signalled{rounds}, {} seen dead", self.signalled, self.dead);
-        let mut notes = Vec::new();
+        let mut notes: Vec<String> = Picked::note(self.protected).into_iter().collect();
         if !self.is_meant_to_end() {
             notes.push("delivered; what the signal does is its receivers' business".to_owned());
         }

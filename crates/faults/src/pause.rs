@@ -15,7 +15,7 @@ use crate::clock;
 use crate::held::HeldFault;
 use crate::holder::Lease;
 use crate::proc;
-use crate::processes::{self, Target};
+use crate::processes::{self, Picked, Target};
 use crate::sys::trace::Tracees;
 
 /// Threads of all victims, at most.
@@ -63,6 +63,7 @@ pub(crate) fn apply(
         wanted: pause.processes.clone(),
         protect: hold.protect.clone(),
         loose: 0,
+        protected: 0,
         stands: false,
     };
     std::thread::sleep(WATCH);
@@ -163,6 +164,8 @@ struct Paused {
     protect: Protect,
     /// Processes that matched and ran, at most at one look.
     loose: usize,
+    /// Processes that matched and the policy protects, at most at one look.
+    protected: usize,
     /// All victims that live stood still at the last look.
     stands: bool,
 }
@@ -188,7 +191,7 @@ impl Paused {
         };
         // Whoever restarts the dead starts what runs: then nothing stands still any more.
         self.stands = alive > 0 && moving == 0 && ran.is_zero();
-        self.loose = self.loose.max(self.count_loose());
+        self.look_around();
         let ran_on = match self.loose {
             0 => String::new(),
             1 => "1 that began to match since ran".to_owned(),
@@ -205,7 +208,7 @@ impl Paused {
                 self.tracees.len(),
                 ran.as_millis()
             ),
-            note: [gone, ran_on]
+            note: [gone, ran_on, Picked::note(self.protected).unwrap_or_default()]
                 .into_iter()
                 .filter(|s| !s.is_empty())
                 .collect::<Vec<_>>()
@@ -213,11 +216,13 @@ impl Paused {
         }
     }
 
-    /// Processes that match and are none of the victims: whoever restarts the dead starts such.
-    fn count_loose(&self) -> usize {
+    /// Counts processes that match and are none of the victims: whoever restarts the dead starts such.
+    fn look_around(&mut self) {
         // Where nobody can look, what stands still is all that is known.
         let picked = processes::pick(&self.wanted, &self.protect).unwrap_or_default();
-        picked.targets.iter().filter(|target| !self.victims.contains(target)).count()
+        let loose = picked.targets.iter().filter(|target| !self.victims.contains(target)).count();
+        self.loose = self.loose.max(loose);
+        self.protected = self.protected.max(picked.protected);
     }
 }
 

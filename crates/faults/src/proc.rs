@@ -25,7 +25,7 @@ pub(crate) struct Stat {
 }
 
 impl Stat {
-    /// Whether nothing can happen to it any more.
+    /// Whether nothing can happen to this thread any more; of a process others may live.
     pub(crate) fn is_dead(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
@@ -77,6 +77,17 @@ fn numbers(path: &str) -> io::Result<Vec<i32>> {
     Ok(found)
 }
 
+/// Where `/proc` shows a process: at its own number, or, where its first thread has ended before the
+/// others, at one that lives. None of one that is dead.
+pub(crate) fn place(pid: i32, stat: &Stat) -> Option<String> {
+    if !stat.is_dead() {
+        return Some(format!("/proc/{pid}"));
+    }
+    let lives = |tid: &i32| thread_stat(pid, *tid).is_ok_and(|stat| !stat.is_dead());
+    let tid = threads(pid).ok()?.into_iter().find(lives)?;
+    Some(format!("/proc/{pid}/task/{tid}"))
+}
+
 /// Every process, by number.
 pub(crate) fn processes() -> io::Result<Vec<i32>> {
     numbers("/proc")
@@ -87,9 +98,9 @@ pub(crate) fn threads(pid: i32) -> io::Result<Vec<i32>> {
     numbers(&format!("/proc/{pid}/task"))
 }
 
-/// The words of the command line; none for a dead process.
-pub(crate) fn words(pid: i32) -> io::Result<Vec<String>> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline"))?;
+/// The words of the command line, by where `/proc` shows the process; none for a dead one.
+pub(crate) fn words(place: &str) -> io::Result<Vec<String>> {
+    let bytes = fs::read(format!("{place}/cmdline"))?;
     let words = bytes.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned());
     let mut words: Vec<String> = words.collect();
     // The last word ends with a zero, too.
@@ -221,7 +232,7 @@ mod tests {
         let me = std::process::id() as i32;
         assert!(processes().unwrap().contains(&me));
         assert!(threads(me).unwrap().contains(&me));
-        assert_eq!(words(me).unwrap(), std::env::args().collect::<Vec<_>>());
+        assert_eq!(words("/proc/self").unwrap(), std::env::args().collect::<Vec<_>>());
         assert_eq!(stat(me).unwrap().parent, std::os::unix::process::parent_id() as i32);
         assert_eq!(tracer(me).unwrap(), 0);
         assert!(own_memory(me).unwrap() > 4096 && memory_available().unwrap() > 4096);

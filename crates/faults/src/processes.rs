@@ -34,7 +34,8 @@ pub(crate) struct Target {
 impl Target {
     /// Whether the number still means the process that was picked.
     pub(crate) fn is_same(&self) -> bool {
-        proc::stat(self.pid).is_ok_and(|s| s.started == self.started && !s.is_dead())
+        proc::stat(self.pid)
+            .is_ok_and(|s| s.started == self.started && proc::place(self.pid, &s).is_some())
     }
 
     /// Whether the number means another process by now.
@@ -48,18 +49,39 @@ impl Target {
 pub(crate) struct Picked {
     /// By number.
     pub targets: Vec<Target>,
-    /// Processes that match but are left alone.
-    pub spared: usize,
+    /// Processes that match and are left alone: Squall's own, whoever asked, or excluded by name.
+    pub left_out: usize,
+    /// Processes that match and the host's policy protects.
+    pub protected: usize,
+}
+
+/// Why a process that matches is left alone.
+enum Spared {
+    LeftOut,
+    Protected,
 }
 
 impl Picked {
     /// Why nothing was picked.
     pub(crate) fn nothing(&self, wanted: &Processes) -> Failure {
-        let spared = match self.spared {
+        let left_out = match self.left_out {
             0 => String::new(),
-            n => format!(" ({n} that match are protected or excluded)"),
+            n => format!(" ({n} that match are excluded, or Squall's own)"),
         };
-        Failure::NoTarget(format!("no process with {}{spared}", words(wanted)))
+        let words = format!("no process with {}{left_out}", words(wanted));
+        match self.protected {
+            0 => Failure::NoTarget(words),
+            n => Failure::Protected(format!("{words} but {n} that the policy protects")),
+        }
+    }
+
+    /// What is told where others than those that the policy protects were picked.
+    pub(crate) fn note(protected: usize) -> Option<String> {
+        match protected {
+            0 => None,
+            1 => Some("the policy spares 1 process that matches".to_owned()),
+            n => Some(format!("the policy spares {n} processes that match")),
+        }
     }
 }
 
@@ -86,14 +108,15 @@ pub(crate) fn pick(wanted: &Processes, protect: &Protect) -> io::Result<Picked> 
     for pid in proc::processes()? {
         // What cannot be read is gone, or not ours to touch.
         let Ok(stat) = proc::stat(pid) else { continue };
-        if stat.kernel_thread || stat.is_dead() || !picker.matches(pid, &stat) {
+        let Some(place) = proc::place(pid, &stat).filter(|_| !stat.kernel_thread) else { continue };
+        if !picker.matches(pid, &place, &stat) {
             continue;
         }
-        if picker.spares(pid, &stat) {
-            picked.spared += 1;
-            continue;
+        match picker.spares(pid, &place, &stat) {
+            Some(Spared::LeftOut) => picked.left_out += 1,
+            Some(Spared::Protected) => picked.protected += 1,
+            None => picked.targets.push(Target { pid, comm: stat.comm, started: stat.started }),
         }
-        picked.targets.push(Target { pid, comm: stat.comm, started: stat.started });
     }
     Ok(picked)
 }
@@ -129,44 +152,47 @@ impl<'a> Picker<'a> {
         paths.extend(led_to);
         let me = i32::try_from(std::process::id()).unwrap_or(0);
         let lineage = [Some(me), protect.asker].into_iter().flatten().flat_map(lineage).collect();
-        let program = program_of("self");
+        let program = program_of("/proc/self");
         Ok(Picker { wanted, protect, sockets, protected, paths, lineage, program })
     }
 
     /// The cheap questions come first.
-    fn matches(&self, pid: i32, stat: &Stat) -> bool {
+    fn matches(&self, pid: i32, place: &str, stat: &Stat) -> bool {
         let wanted = self.wanted;
         wanted.pid.is_none_or(|p| i32::try_from(p) == Ok(pid))
             && wanted.name.as_ref().is_none_or(|name| is_named(&stat.comm, name))
             && wanted.cmdline.as_ref().is_none_or(|text| {
-                proc::words(pid).is_ok_and(|words| words.join(" ").contains(text.as_str()))
+                proc::words(place).is_ok_and(|words| words.join(" ").contains(text.as_str()))
             })
             && wanted.cgroup.as_ref().is_none_or(|group| {
-                let text = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+                let text = fs::read_to_string(format!("{place}/cgroup"));
                 text.is_ok_and(|t| t.lines().any(|line| is_in_cgroup(line, group)))
             })
-            && (wanted.port.is_none() || holds_one_of(pid, &self.sockets).unwrap_or(false))
+            && (wanted.port.is_none() || holds_one_of(place, &self.sockets).unwrap_or(false))
     }
 
-    fn spares(&self, pid: i32, stat: &Stat) -> bool {
+    fn spares(&self, pid: i32, place: &str, stat: &Stat) -> Option<Spared> {
         let named = |names: &[String]| names.iter().any(|name| is_named(&stat.comm, name));
-        pid == 1
+        let left_out = pid == 1
             || self.lineage.contains(&pid)
             || stat.comm.starts_with(OUR_NAME)
-            || named(&self.protect.processes)
             || named(&self.wanted.exclude)
-            || (self.program.is_some() && program_of(&pid.to_string()) == self.program)
-            || self.lies_protected(pid)
-            // Gone. What may not be looked at may be protected.
-            || holds_one_of(pid, &self.protected)
-                .unwrap_or_else(|error| error.kind() != io::ErrorKind::NotFound)
+            || (self.program.is_some() && program_of(place) == self.program);
+        let protected = || {
+            named(&self.protect.processes)
+                || self.lies_protected(place)
+                // Gone. What may not be looked at may be protected.
+                || holds_one_of(place, &self.protected)
+                    .unwrap_or_else(|error| error.kind() != io::ErrorKind::NotFound)
+        };
+        if left_out { Some(Spared::LeftOut) } else { protected().then_some(Spared::Protected) }
     }
 
-    fn lies_protected(&self, pid: i32) -> bool {
+    fn lies_protected(&self, place: &str) -> bool {
         if self.paths.is_empty() {
             return false;
         }
-        let program = match fs::read_link(format!("/proc/{pid}/exe")) {
+        let program = match fs::read_link(format!("{place}/exe")) {
             Ok(program) => program,
             // Gone. What may not be looked at may be protected.
             Err(error) => return error.kind() != io::ErrorKind::NotFound,
@@ -206,8 +232,8 @@ fn lineage(pid: i32) -> Vec<i32> {
 }
 
 /// Device and inode of the file that a process runs.
-fn program_of(pid: &str) -> Option<(u64, u64)> {
-    let file = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+fn program_of(place: &str) -> Option<(u64, u64)> {
+    let file = fs::metadata(format!("{place}/exe")).ok()?;
     Some((file.dev(), file.ino()))
 }
 
@@ -257,11 +283,11 @@ fn socket_at(line: &str, protocol: Protocol, port: u16) -> Option<u64> {
     fields.nth(5)?.parse().ok().filter(|inode| *inode != 0)
 }
 
-fn holds_one_of(pid: i32, sockets: &HashSet<u64>) -> io::Result<bool> {
+fn holds_one_of(place: &str, sockets: &HashSet<u64>) -> io::Result<bool> {
     if sockets.is_empty() {
         return Ok(false);
     }
-    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    let entries = fs::read_dir(format!("{place}/fd"))?;
     Ok(entries.flatten().filter_map(|e| fs::read_link(e.path()).ok()).any(|link| {
         let inode = link.to_str().and_then(|l| l.strip_prefix("socket:[")?.strip_suffix(']'));
         inode.and_then(|i| i.parse().ok()).is_some_and(|i: u64| sockets.contains(&i))
@@ -336,8 +362,8 @@ mod tests {
         let spared = |path: PathBuf| {
             let paths = vec![path.display().to_string()];
             let picked = pick(&wanted, &Protect { paths, ..Protect::default() }).unwrap();
-            assert_eq!(picked.targets.len() + picked.spared, 1, "{path:?}: {picked:?}");
-            picked.spared == 1
+            assert_eq!(picked.targets.len() + picked.protected, 1, "{path:?}: {picked:?}");
+            picked.protected == 1
         };
         for path in [home.clone(), program.clone(), dir.join("link"), "/".into()] {
             assert!(spared(path.clone()), "{path:?}");
@@ -363,7 +389,7 @@ mod tests {
         let me = std::process::id();
         let wanted = Processes { pid: Some(me), ..Processes::default() };
         let picked = pick(&wanted, &Protect::default()).unwrap();
-        assert!(picked.targets.is_empty() && picked.spared == 1, "{picked:?}");
+        assert!(picked.targets.is_empty() && picked.left_out == 1, "{picked:?}");
         assert!(lineage(me as i32).contains(&(std::os::unix::process::parent_id() as i32)));
         let said = picked.nothing(&wanted).to_string();
         assert!(said.contains(&format!("the pid {me} (1 that match")), "{said}");

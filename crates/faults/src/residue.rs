@@ -69,7 +69,7 @@ impl Snapshot {
             self.stopped.insert(format!("process {pid} ({}) is stopped{by}", stat.comm));
         }
         if stat.comm.starts_with(OUR_NAME)
-            && let Ok(words) = proc::words(pid)
+            && let Ok(words) = proc::words(&format!("/proc/{pid}"))
         {
             self.add_ours(pid, stat, words);
         }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::experiment::{Ended, Why};
 use crate::fault::Fault;
-use crate::hold::{Achieved, Hold, HolderReport, Protect};
+use crate::hold::{Achieved, Failure, Hold, HolderReport, Protect};
 use crate::ids::{FaultId, LogIndex};
 use crate::leader::FRESH_MS;
 use crate::message::{FaultReport, HostPhase};
@@ -265,7 +265,8 @@ impl Host {
                 self.revert(now, id, why);
             }
             HolderReport::Failed(failure) => {
-                self.revert(now, id, Why::NotHeld { reason: failure.to_string(), refused: false });
+                let refused = matches!(failure, Failure::Protected(_));
+                self.revert(now, id, Why::NotHeld { reason: failure.to_string(), refused });
             }
         }
     }

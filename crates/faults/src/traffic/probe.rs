@@ -20,6 +20,8 @@ const TRIES: usize = 3;
 const ALL: u64 = 4;
 /// Probes a direction where a share should.
 const SHARE: u64 = 500;
+/// The port that a policy spares unless it says otherwise.
+const SSH: (Protocol, u16) = (Protocol::Tcp, 22);
 /// Ports that are named as spared, at most.
 const SPARED: usize = 8;
 /// The discard service: where nothing is expected to listen.
@@ -258,9 +260,15 @@ impl Prober<'_> {
 
 /// Which of the ports that were asked for nothing happens to, in words.
 fn spared(traffic: &Traffic, protected: &[(Protocol, u16)]) -> Option<String> {
+    // Where every port is meant, nobody means the one that is always spared.
+    let every = traffic.ports.is_empty();
     let asked = |(protocol, port): &&(Protocol, u16)| {
         traffic.protocol.is_none_or(|one| one == *protocol)
-            && traffic.ports.iter().any(|ports| (ports.from..=ports.to).contains(port))
+            && if every {
+                (*protocol, *port) != SSH
+            } else {
+                traffic.ports.iter().any(|ports| (ports.from..=ports.to).contains(port))
+            }
     };
     let word = |(protocol, port): &(Protocol, u16)| match protocol {
         Protocol::Tcp => format!("tcp/{port}"),
@@ -370,11 +378,12 @@ mod tests {
         let protected = [(Protocol::Tcp, 22), (Protocol::Udp, 53)];
         for (traffic, told) in [
             (traffic(1, 100, None), Some("the policy spares tcp/22, udp/53")),
+            // Every port, and nobody asked for one by name.
+            (Traffic { ports: vec![], ..traffic(1, 1, None) }, Some("the policy spares udp/53")),
+            (Traffic { ports: vec![], ..traffic(1, 1, Some(Protocol::Tcp)) }, None),
             (traffic(22, 22, None), Some("the policy spares tcp/22")),
             (traffic(1, 100, Some(Protocol::Udp)), Some("the policy spares udp/53")),
             (traffic(54, 100, None), None),
-            // Nobody asked for a port by name.
-            (Traffic { ports: vec![], ..traffic(1, 1, None) }, None),
         ] {
             assert_eq!(spared(&traffic, &protected).as_deref(), told, "{traffic:?}");
         }

@@ -96,7 +96,7 @@ fn it_finds_who_listens_and_spares_what_is_protected() {
         let mut hold = task(kill(wanted, Amount::All), 44, 5_000, 9_000);
         change(&mut hold);
         match Held::start(&host, hold).failed() {
-            Failure::NoTarget(why) => why,
+            Failure::NoTarget(why) | Failure::Protected(why) => why,
             other => panic!("{other}"),
         }
     };
@@ -105,10 +105,7 @@ fn it_finds_who_listens_and_spares_what_is_protected() {
         &|h| h.protect.ports = vec![(Protocol::Tcp, tcp), (Protocol::Udp, udp)],
         with("kill-ports"),
     );
-    assert_eq!(
-        why,
-        "no process with the command line `kill-ports` (2 that match are protected or excluded)"
-    );
+    assert_eq!(why, "no process with the command line `kill-ports` but 2 that the policy protects");
     refused(&|h| h.protect.processes = vec!["victim".into()], with("kill-ports"));
     refused(&|_| (), Processes { exclude: vec!["victim".into()], ..with("kill-ports") });
     refused(&|_| (), Processes { name: Some("victi".into()), ..with("kill-ports") });
@@ -119,6 +116,13 @@ fn it_finds_who_listens_and_spares_what_is_protected() {
     }
     victims[2].resumes(1_000);
     victims[3].resumes(1_000);
+    // Of what matches and is spared beside the others.
+    let mut hold = task(kill(with("kill-ports"), Amount::All), 54, 5_000, 9_000);
+    hold.protect.ports = vec![(Protocol::Tcp, tcp)];
+    let achieved = Held::start(&host, hold).achieved().clone();
+    assert_eq!(achieved.note, "the policy spares 1 process that matches", "{achieved:?}");
+    assert!(achieved.bit && victims[3].has_ended());
+    victims[3] = Victim::start(&host, 1, "kill-ports");
     let name = Processes { name: Some("victim".into()), ..with("kill-ports") };
     Held::start(&host, task(kill(name, Amount::All), 45, 5_000, 9_000)).held();
     until(1_000, || dead(&mut victims) == 4);
@@ -145,7 +149,7 @@ fn who_asks_is_not_hurt_nor_whom_they_ask_from() {
     };
     let asker: i32 = child().unwrap();
     let why = asked(52, Some(asker)).failed().to_string();
-    assert!(why.contains("(1 that match are protected"), "{why}");
+    assert!(why.contains("(1 that match are excluded"), "{why}");
     assert_eq!((shell.try_wait().unwrap(), child()), (None, Some(asker)));
     // Where nobody on the host asked it is hurt as others are.
     asked(53, None).achieved();
@@ -163,15 +167,52 @@ fn squall_itself_is_never_picked() {
     // The holder and its burner carry this word on their command lines.
     let refused = Held::start(&host, task(kill(with(&tag), Amount::All), 47, 5_000, 9_000));
     let why = refused.failed().to_string();
-    assert!(why.contains("(2 that match are protected"), "{why}");
+    assert!(why.contains("(2 that match are excluded"), "{why}");
     held.lift();
     // So does a program that is not this one but bears our name, as a coordinator may.
     let other = Victim::start(&host, 1, "squall kill-by-name");
     let refused =
         Held::start(&host, task(kill(with("kill-by-name"), Amount::All), 51, 5_000, 9_000));
     let why = refused.failed().to_string();
-    assert!(why.contains("(1 that match are protected"), "{why}");
+    assert!(why.contains("(1 that match are excluded"), "{why}");
     other.resumes(1_000);
+}
+
+/// A process that ends with the test.
+struct Headless(std::process::Child);
+
+impl Drop for Headless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_process_whose_first_thread_has_ended_lives() {
+    const SOURCE: &str = "#include <pthread.h>\n#include <unistd.h>\n\
+        static void *rest(void *of) { for (;;) pause(); return of; }\n\
+        int main(void) { pthread_t t; pthread_create(&t, 0, rest, 0); pthread_exit(0); }\n";
+    let dir = tempfile::tempdir().unwrap();
+    let (source, program) = (dir.path().join("headless.c"), dir.path().join("headless"));
+    std::fs::write(&source, SOURCE).unwrap();
+    let built = Command::new("cc").args(["-pthread", "-o"]).args([&program, &source]).status();
+    assert!(built.unwrap().success());
+    let host = TestHost::new();
+    let mut headless = host.run(move || {
+        let mut program = Command::new(&program);
+        program.arg("kill-headless").stdout(Stdio::null()).stderr(Stdio::null());
+        Headless(program.spawn().unwrap())
+    });
+    let status = format!("/proc/{}/status", headless.0.id());
+    until(2_000, || std::fs::read_to_string(&status).unwrap().contains("State:\tZ"));
+    let pause = Fault::Pause(squall_core::fault::Pause { processes: with("kill-headless") });
+    let held = Held::start(&host, task(pause, 55, 5_000, 9_000));
+    assert_eq!(held.achieved().requested, "1 process to stand still");
+    held.lift();
+    let held = Held::start(&host, task(kill(with("kill-headless"), Amount::All), 56, 5_000, 9_000));
+    assert_eq!(held.achieved().measured, "1 signalled, 1 seen dead");
+    until(1_000, || headless.0.try_wait().unwrap().is_some());
 }
 
 #[test]
