@@ -145,6 +145,16 @@ mod tests {
     }
 
     #[test]
+    fn a_resume_clears_what_it_names_and_fences_whoever_heard_any_of_it() {
+        let mut fence = Fence::default();
+        fence.hear(stop(1));
+        fence.learn(resume(9, &[1, 2]));
+        assert!(!fence.admits(LogIndex(3)), "one of the two was heard");
+        fence.hear(stop(3));
+        assert!(fence.is_outstanding(stop(3)) && !fence.is_outstanding(stop(1)));
+    }
+
+    #[test]
     fn the_digest_tells_sets_apart() {
         let (mut a, mut b) = (Fence::default(), Fence::default());
         a.hear(stop(1));

@@ -346,5 +346,16 @@ mod tests {
         let expect = Expect { max_p99_us: Some(250_000), ..Expect::default() };
         assert_eq!(expect.judge(&tally(100, 0, 250_000)), Steadiness::Steady);
         assert_eq!(expect.judge(&tally(100, 0, 250_001)), Steadiness::Deviated);
+        let expect = Expect { max_p50_us: Some(100), ..Expect::default() };
+        let median = |p50_us| Tally { p50_us, ..tally(100, 0, 250_001) };
+        assert_eq!(expect.judge(&median(100)), Steadiness::Steady);
+        assert_eq!(expect.judge(&median(101)), Steadiness::Deviated);
+    }
+
+    #[test]
+    fn a_short_stage_is_covered_by_two_thirds_of_it_and_not_by_nothing() {
+        assert!(!Expect::covers(&tally(0, 0, 0), 100, 3_000));
+        assert!(!Expect::covers(&tally(19, 0, 0), 100, 3_000));
+        assert!(Expect::covers(&tally(20, 0, 0), 100, 3_000));
     }
 }

@@ -109,6 +109,9 @@ impl Journal {
         if let Some(why) = &self.poisoned {
             return Err(JournalError::Poisoned { path: self.path(), why: why.clone() });
         }
+        if records.is_empty() {
+            return Ok(()); // an empty batch is what a torn one looks like
+        }
         let bytes = frame::batch(records)?;
         if let Err(error) = self.file.write_all(&bytes) {
             if let Err(second) = self.cut() {

@@ -35,6 +35,17 @@ fn what_was_appended_is_read_again_in_order() {
 }
 
 #[test]
+fn nothing_is_appended_where_there_is_nothing() {
+    let (dir, bytes) = written(1);
+    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    journal.append(&[]).unwrap();
+    assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), bytes);
+    journal.append(&records(2)).unwrap();
+    drop(journal);
+    assert_eq!(read(dir.path()).unwrap().records.len(), 3);
+}
+
+#[test]
 fn a_tail_torn_at_any_byte_is_cut_and_the_rest_stays() {
     let (dir, bytes) = written(3);
     let last = frame::batch(&[b"record 2".to_vec()]).unwrap().len();

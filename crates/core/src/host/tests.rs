@@ -718,3 +718,114 @@ fn a_jump_of_the_clock_lifts_before_anything_is_obeyed() {
     assert_ne!(b.phase(7), Some(HostPhase::Held));
     assert!(b.holders.is_empty());
 }
+
+#[test]
+fn what_was_forgotten_is_covered_by_the_floor() {
+    let most = super::MAX_ENDED as u128;
+    let records: Vec<Record> =
+        (0..=most).map(|n| Record::Ended(id(100 + n), LogIndex(3 + n as u64))).collect();
+    let mut b = Bench::with(&records, 2);
+    b.sync(1, &[], &[]);
+    b.obey(&b.apply(100, 3, burn()));
+    assert!(b.holders.is_empty(), "an ended id returned");
+}
+
+#[test]
+fn no_receipt_while_a_holder_lives_of_which_nothing_is_seen() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.undying = true;
+    b.host.handle_stop(b.now, stop(1));
+    b.settle();
+    b.wait(2 * LIFT_GRACE_MS + PROOF_MS + 2 * RETRY_MS);
+    assert!(b.receipts.is_empty(), "{:?}", b.receipts);
+}
+
+#[test]
+fn a_look_from_before_its_end_proves_nothing() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.host.handle_stop(b.now, stop(1));
+    for _ in 0..2 {
+        b.now = b.now.plus(LIFT_GRACE_MS);
+        b.host.handle_timeout(b.now);
+    }
+    let mut looks = 0;
+    while let Some(action) = b.host.poll_action() {
+        looks += usize::from(matches!(action, Action::Prove(_)));
+    }
+    assert_eq!(looks, 1);
+    b.host.handle_gone(b.now, &id(7));
+    b.host.handle_proof(b.now, &id(7), Vec::new());
+    assert_eq!(b.phase(7), Some(HostPhase::Reverting));
+    let again = std::iter::from_fn(|| b.host.poll_action()).any(|a| matches!(a, Action::Prove(_)));
+    assert!(again);
+    b.host.handle_proof(b.now, &id(7), Vec::new());
+    assert_eq!(b.phase(7), Some(HostPhase::Clean));
+}
+
+#[test]
+fn an_order_is_void_after_its_own_time_whatever_the_lease() {
+    let mut b = Bench::synced();
+    let mut orders = b.apply(7, 3, burn());
+    orders.apply[0].lease_ms = 30_000;
+    b.wait(3_001);
+    b.obey(&orders);
+    assert_eq!(b.phase(7), None);
+}
+
+#[test]
+fn who_does_not_lift_in_time_is_killed() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.host.handle_stop(b.now, stop(1));
+    let mut did = Vec::new();
+    for _ in 0..2 {
+        while let Some(action) = b.host.poll_action() {
+            did.push(action);
+        }
+        b.now = b.now.plus(LIFT_GRACE_MS);
+        b.host.handle_timeout(b.now);
+    }
+    while let Some(action) = b.host.poll_action() {
+        did.push(action);
+    }
+    assert!(did.contains(&Action::Lift(id(7))) && did.contains(&Action::Kill(id(7))), "{did:?}");
+}
+
+#[test]
+fn whoever_holds_something_or_has_heard_other_stops_blocks_a_resume() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    let report = b.host.report(b.now);
+    let me: HostName = "h1".parse().unwrap();
+    let at = |arrived: Time, report: &Report, digest| {
+        let last = Some((report, arrived));
+        crate::stopping::blockers(b.now, [(&me, last)].into_iter(), digest, &Default::default())
+    };
+    let digest = report.digest;
+    assert_eq!(at(b.now, &report, digest), std::slice::from_ref(&me));
+    let idle = Report { faults: Vec::new(), ..report };
+    assert_eq!(at(b.now, &idle, digest), []);
+    assert_eq!(at(b.now, &idle, digest + 1), std::slice::from_ref(&me));
+}
+
+#[test]
+fn a_grant_renews_the_holder_too() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.now = b.now.plus(1_000);
+    let grant = Orders { grant: vec![id(7)], ..b.orders(1) };
+    b.host.handle_orders(b.now, &grant);
+    let until = b.host.lease_until(&id(7)).unwrap();
+    let did: Vec<_> = std::iter::from_fn(|| b.host.poll_action()).collect();
+    assert!(did.contains(&Action::Renew(id(7), until)), "{did:?}");
+}
+
+#[test]
+fn since_when_it_is_in_place_is_told() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    b.now = b.now.plus(700);
+    assert_eq!(b.host.report(b.now).faults[0].in_place_ms, Some(700));
+}

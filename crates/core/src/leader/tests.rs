@@ -1529,3 +1529,200 @@ fn the_evidence_of_a_large_fleet_is_cut_to_what_an_entry_holds() {
     assert_eq!(incidents.len(), 1);
     assert!(incidents[0].what.len() < 2 * MAX_EVIDENCE, "{} bytes", incidents[0].what.len());
 }
+
+#[test]
+fn an_end_is_acknowledged_only_once_the_log_has_it() {
+    let mut b = Bench::injecting(&[1]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.tick();
+    b.sent.clear();
+    b.deaf = true;
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Lost)]);
+    b.tick();
+    assert!(b.orders_for(1)[0].acknowledged.is_empty());
+}
+
+#[test]
+fn what_has_lapsed_in_the_log_is_lifted_not_renewed() {
+    let mut b = Bench::new();
+    b.submit(2, &[3], |e| e.safety.continue_on_loss = true);
+    b.wait(1_500);
+    b.lists(3, vec![fault(fault_id(2, 3), HostPhase::Held)]);
+    b.wait(1_000);
+    assert_eq!(b.phase(2), Phase::Holding);
+    let state = FaultState::Lapsed(None);
+    b.commit(Command::Observe { fault: fault_id(2, 3), state, in_place_ms: None });
+    // It still wants faults: nothing has ended it yet in this round.
+    b.sent.clear();
+    b.report(3);
+    b.deaf = true;
+    b.tick();
+    let orders = b.orders_for(3);
+    assert!(orders.iter().all(|o| o.grant.is_empty()), "{orders:?}");
+    assert!(orders.iter().any(|o| o.lift == [fault_id(2, 3)]), "{orders:?}");
+}
+
+#[test]
+fn it_holds_until_the_last_of_its_faults_is_over() {
+    let mut b = Bench::injecting(&[1, 2]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Held)]);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Clean)]);
+    b.wait(1_000);
+    assert_eq!(b.phase(1), Phase::Holding);
+}
+
+#[test]
+fn without_auto_rollback_a_deviation_ends_nothing() {
+    let mut b = Bench::new();
+    b.submit(1, &[1], |experiment| {
+        with_probe(experiment);
+        experiment.safety.auto_rollback = false;
+    });
+    b.wait(1_000);
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    samples_of(&mut b, Stage::During, 600, 0);
+    b.wait(1_000);
+    assert_eq!(b.phase(1), Phase::Holding);
+    assert_eq!(b.record(1).ending, None);
+}
+
+#[test]
+fn who_stopped_it_is_told_of_what_is_left() {
+    let mut b = Bench::injecting(&[1]);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.tick();
+    b.commit(Command::Stop(stop(1)));
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Stuck)]);
+    let (verdict, reasons) = b.verdict(1);
+    assert_eq!(verdict, Verdict::Stopped);
+    assert!(reasons.contains("NOT CLEAN: a table"), "{reasons}");
+}
+
+#[test]
+fn each_host_is_ordered_its_own() {
+    let mut b = Bench::new();
+    b.submit(1, &[1, 2], |e| e.faults[1].spec = Fault::Cpu(Cpu::new(Some(2), 70)));
+    b.wait(1_000);
+    b.wait(2_000);
+    assert_eq!(b.phase(1), Phase::Injecting);
+    let wanted = b.record(1).experiment.faults.clone();
+    let mut seen = 0;
+    for (host, orders) in b.orders() {
+        for apply in orders.apply {
+            seen += 1;
+            let own = wanted.iter().find(|p| p.host == host).unwrap();
+            assert_eq!(apply.fault, own.spec);
+        }
+    }
+    assert!(seen >= 2);
+}
+
+#[test]
+fn nothing_begins_before_its_target_is_heard_and_armed() {
+    for silent in [true, false] {
+        let mut b = Bench::new();
+        if silent {
+            b.reports.remove(&1);
+            b.now = b.now.plus(FRESH_MS);
+        } else {
+            b.reports.get_mut(&1).unwrap().armed = false;
+        }
+        b.report_all();
+        b.submit(1, &[1], |_| {});
+        b.wait(2_000);
+        assert_eq!(b.phase(1), Phase::Preflight, "silent: {silent}");
+    }
+}
+
+#[test]
+fn what_was_measured_outlives_an_agent_that_forgot_it() {
+    let mut b = Bench::injecting(&[1]);
+    let held = FaultReport { achieved: achieved(true), ..fault(fault_id(1, 1), HostPhase::Held) };
+    b.lists(1, vec![held]);
+    b.tick();
+    let lost = fault(fault_id(1, 1), HostPhase::Lost);
+    b.lists(1, vec![FaultReport { achieved: None, ended: Some(Ended::default()), ..lost }]);
+    b.tick();
+    let FaultState::Lost(ended) = &b.record(1).faults[&fault_id(1, 1)] else { panic!() };
+    assert_eq!(ended.achieved, achieved(true));
+}
+
+#[test]
+fn too_few_healthy_hosts_begin_nothing() {
+    let mut b = Bench::new();
+    for h in [4, 5] {
+        b.reports.get_mut(&h).unwrap().armed = false;
+    }
+    b.report_all();
+    b.submit(1, &[1], |_| {});
+    b.wait(2_000);
+    assert_eq!(b.phase(1), Phase::Preflight);
+}
+
+#[test]
+fn what_coordinators_say_is_joined_to_the_best_that_is_known_and_no_better() {
+    use crate::message::{Latched, Receipt, StopHost, StopProgress, StopState};
+    let part = |state, latched: Option<Latched>, committed, whole, last| StopProgress {
+        stop: stop(1),
+        committed,
+        whole,
+        released: false,
+        last,
+        hosts: vec![StopHost {
+            host: name(1),
+            state,
+            lapses_in_ms: 5,
+            receipt: latched.map(|latched| Receipt {
+                stop: stop(1),
+                run: AgentRun(uuid::Uuid::from_u128(1)),
+                lifted: 0,
+                residue: Vec::new(),
+                latched,
+                took_ms: 1,
+            }),
+        }],
+    };
+    use crate::stopping::merge;
+    let memory = part(StopState::Lifted, Some(Latched::Memory), false, false, true);
+    let durable = part(StopState::Lifted, Some(Latched::Durable), false, false, true);
+    let none = part(StopState::Lapsing, None, false, false, false);
+    let un = part(StopState::Unreached, None, false, false, true);
+    let of = |a: &StopProgress, b: &StopProgress| merge(&[a.clone(), b.clone()]).unwrap();
+    for m in [of(&memory, &durable), of(&durable, &memory)] {
+        assert_eq!(m.hosts[0].receipt.as_ref().unwrap().latched, Latched::Durable);
+        assert!(!m.committed && !m.whole && m.last);
+        assert!(!crate::stopping::is_done(&m));
+    }
+    assert!(of(&none, &memory).hosts[0].receipt.is_some());
+    for m in [of(&none, &un), of(&un, &none)] {
+        assert_eq!(m.hosts[0].state, StopState::Lapsing);
+        assert!(!m.last);
+    }
+}
+
+#[test]
+fn the_longest_lease_is_waited_out() {
+    use crate::stopping::Broadcast;
+    let mut b = Bench::new();
+    b.submit(1, &[1], |e| e.safety.lease_ms = 20_000);
+    b.submit(2, &[2], |e| e.safety.lease_ms = 1_000);
+    b.commit(Command::Stop(stop(1)));
+    let h1 = name(1);
+    let began = b.now;
+    let mut cast = Broadcast::new(began, stop(1), [(&h1, None)].into_iter(), 30_000);
+    let _ = cast.handle_registry(began, &b.registry, |_| None, std::iter::empty());
+    assert!(!cast.is_over(began.plus(20_000)));
+    assert!(cast.is_over(began.plus(21_000)));
+    let mut b = Bench::new();
+    b.submit(2, &[2], |e| e.safety.lease_ms = 1_000);
+    b.commit(Command::Stop(stop(1)));
+    let mut cast = Broadcast::new(began, stop(1), [(&h1, None)].into_iter(), 30_000);
+    let _ = cast.handle_registry(began, &b.registry, |_| None, std::iter::empty());
+    assert!(!cast.is_over(began.plus(5_000)), "a person's fault has five seconds");
+    assert!(cast.is_over(began.plus(6_000)));
+}
