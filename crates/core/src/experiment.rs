@@ -224,7 +224,7 @@ pub enum FaultState {
         /// The host's policy said no, or the host was latched.
         refused: bool,
     },
-    /// Its lease and deadline have passed since the host was last heard; nobody saw it go. The last
+    /// Every lease that it may have been granted has run out since the host was last heard; nobody saw it go. The last
     /// measurement, where there was one.
     Lapsed(Option<Achieved>),
 }
@@ -299,7 +299,7 @@ pub struct Ended {
 }
 
 impl FaultState {
-    /// Nothing more can happen to it.
+    /// It counts as over; what is stuck or lapsed may yet be told better.
     #[must_use]
     pub fn is_final(&self) -> bool {
         !matches!(self, FaultState::Pending | FaultState::Held(_))

@@ -7,7 +7,7 @@ use squall_core::experiment::{ExperimentRecord, FaultState, Verdict};
 use squall_core::radius::Scope;
 use squall_core::registry::Refusal;
 
-use crate::output::talk;
+use crate::output::{talk, words};
 
 /// The exit codes that scripts build on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Failure {
         let (exit, next) = match refusal {
             Refusal::Disarmed(stops) => {
                 let stops: Vec<_> = stops.iter().map(ToString::to_string).collect();
-                (Exit::Refused, format!("once it is safe: squall resume {}", stops.join(" ")))
+                (Exit::Refused, format!("once it is safe: squall resume {}", words::stops(&stops)))
             }
             Refusal::Radius(over) => {
                 let fewer = "choose fewer targets";
@@ -122,9 +122,10 @@ impl Failure {
             Refusal::Host(host, _) => {
                 (Exit::Refused, format!("change the file; or that policy, and restart the agent of {host}; or wait until fewer faults are held there"))
             }
-            Refusal::Full(_) => (
+            Refusal::Full(_) => (Exit::Refused, "a smaller file, or fewer of them".into()),
+            Refusal::TooManyStops(_) => (
                 Exit::Refused,
-                "a smaller file, or fewer of them; stops are kept for ever: after thousands of them, a new cluster"
+                "make a new cluster; move the journal away on each host, or its hosts bring the old stops along"
                     .into(),
             ),
             Refusal::UnknownHost(_) => (Exit::Usage, "squall nodes lists the hosts".into()),

@@ -18,7 +18,7 @@ use squall_core::spec::{FaultForm, File, Shape, Targets};
 use squall_core::views::{self, Evidence, Judgement, Liveness, Row};
 use squall_wire::codec::{self, MAX_FRAME};
 
-use super::writes::resolve;
+use super::writes::{resolve, too_large};
 use crate::clock;
 use crate::node::Node;
 use crate::sessions::policy_of;
@@ -240,15 +240,15 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
     let now = clock::now();
     let (unfit, refused) = {
         let sessions = node.sessions();
-        let healthy = |host: &HostName| {
-            let report = sessions.get(host).and_then(|session| session.report.as_ref());
-            report.is_some_and(|(r, at)| now.since(*at) < FRESH_MS && r.synced && r.armed)
+        let fresh = |host: &HostName| {
+            let (report, at) = sessions.get(host)?.report.as_ref()?;
+            (now.since(*at) < FRESH_MS).then_some(report)
         };
         let can = |host: &HostName| {
             let session = sessions.get(host);
             session.map(|s| s.hello.capabilities.as_slice()).unwrap_or_default()
         };
-        let fit = |registry: &Registry| registry.fit_for(None, &experiment, healthy, can);
+        let fit = |registry: &Registry| registry.fit_for(None, &experiment, fresh, can);
         let unfit = node.applied.read(fit).err();
         let refused = experiment.refused_by(|host| {
             let session = sessions.get(host)?;
@@ -267,7 +267,8 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
             Ok(()) if !lacking.is_empty() => Some(heard()),
             Ok(()) => refused
                 .map(|(host, why)| Refusal::Host(host, why))
-                .or(unfit.map(Refusal::OutOfService)),
+                .or(unfit.map(Refusal::OutOfService))
+                .or(too_large(&experiment)),
         };
         Response::Plan(Box::new(Plan {
             fleet: u32::try_from(fleet).unwrap_or(u32::MAX),

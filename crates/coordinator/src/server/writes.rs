@@ -49,6 +49,13 @@ pub(super) async fn propose(
     }
 }
 
+/// Why an experiment has no room in one entry of the log, where it has none.
+pub(super) fn too_large(experiment: &Experiment) -> Option<Refusal> {
+    let id = ExperimentId(uuid::Uuid::nil());
+    let submit = Command::Submit { id, experiment: Box::new(experiment.clone()) };
+    raft::check_size(&raft::entry(new_command(), "", submit)).err().map(Refusal::Full)
+}
+
 fn refused(node: &Node, not_written: NotWritten) -> Response {
     match not_written {
         NotWritten::NotLeader(id) => Response::NotLeader(node.address_of(id)),

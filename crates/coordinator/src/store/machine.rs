@@ -173,7 +173,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     }
 }
 
-/// Puts a snapshot on disk, then makes it the current one, unless a newer one is there already.
+/// Puts a snapshot on disk, then makes it the current one, unless it, or a newer one, is there already: raft
+/// hands over what it has just read at each start, and a full disk must not end a coordinator for that.
 async fn keep(
     disk: &Disk,
     current: &Current,
@@ -181,7 +182,7 @@ async fn keep(
     data: SnapshotData,
 ) -> io::Result<()> {
     let mut current = current.lock().await;
-    if current.as_ref().is_some_and(|(newest, _)| newest.last_log_id > meta.last_log_id) {
+    if current.as_ref().is_some_and(|(newest, _)| newest.last_log_id >= meta.last_log_id) {
         return Ok(());
     }
     disk.write(Change::Snapshot { meta: encode(meta)?, data: data.clone() }).await?;

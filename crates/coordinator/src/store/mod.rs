@@ -10,6 +10,7 @@ pub(crate) mod types;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,6 +22,8 @@ pub(crate) use types::SnapshotData;
 
 /// The file's name in the state directory.
 pub const FILE: &str = "raft.redb";
+/// How long a coordinator that was just killed may keep the file: until its last thread has ended.
+const DYING: Duration = Duration::from_secs(1);
 
 /// Why the store did not open. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -87,15 +90,23 @@ impl Store {
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let path = dir.join(FILE);
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };
-        let (disk, mut contents, closed, health) =
-            tables::open(&path).map_err(|error| match error {
-                redb::Error::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
-                // What is no redb file at all comes as bad data.
-                redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
-                    StoreError::Io { path: path.clone(), source }
+        let deadline = Instant::now() + DYING;
+        let opened = loop {
+            match tables::open(&path) {
+                Err(redb::Error::DatabaseAlreadyOpen) if Instant::now() < deadline => {
+                    std::thread::sleep(DYING / 20);
                 }
-                other => damaged(other.to_string()),
-            })?;
+                opened => break opened,
+            }
+        };
+        let (disk, mut contents, closed, health) = opened.map_err(|error| match error {
+            redb::Error::DatabaseAlreadyOpen => StoreError::Locked(path.clone()),
+            // What is no redb file at all comes as bad data.
+            redb::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
+                StoreError::Io { path: path.clone(), source }
+            }
+            other => damaged(other.to_string()),
+        })?;
         let log = LogStore::new(disk.clone(), &mut contents).map_err(|e| damaged(e.to_string()))?;
         let mark = Mark { set: contents.newcomer, disk: disk.clone() };
         let (machine, applied) =

@@ -1,9 +1,10 @@
 //! One fault on one host, from the intent to the proof that it is gone.
 //!
 //! ```text
-//! Journaling → Applying → Held → Reverting → over: Clean | Lost | Stuck | NotHeld
+//! Journaling → Applying → Held → Reverting → over: Clean | Lost | NotHeld
 //! ```
-//! Reverting is legal from every phase. What ends a fault is kept from the first reason on.
+//! Reverting is legal from every phase, and is called Stuck while it goes on because something is left. What
+//! ends a fault is kept from the first reason on.
 
 use super::{
     Action, CONFIRM_MS, Host, LIFT_GRACE_MS, PROOF_MS, PROOF_RETRY_MS, RETRY_MS, Record, Token,

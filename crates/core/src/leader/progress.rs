@@ -149,10 +149,8 @@ impl Leader {
         record: &ExperimentRecord,
         registry: &Registry,
     ) -> Result<Option<(HostName, String)>, String> {
-        let healthy = |host: &HostName| {
-            self.fresh(now, host).is_some_and(|s| s.report.synced && s.report.armed)
-        };
-        registry.fit_for(Some(record.id), &record.experiment, healthy, |host| {
+        let report = |host: &HostName| self.fresh(now, host).map(|s| &s.report);
+        registry.fit_for(Some(record.id), &record.experiment, report, |host| {
             self.capabilities.get(host).map(Vec::as_slice).unwrap_or_default()
         })?;
         if let Some(refused) = self.refused_by_host(now, record) {

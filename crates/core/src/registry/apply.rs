@@ -187,6 +187,7 @@ fn brief(outcome: Outcome) -> Outcome {
         Refusal::Host(host, why) => Refusal::Host(host, short(why)),
         Refusal::NotGone(host, why) => Refusal::NotGone(host, short(why)),
         refusal @ (Refusal::TooMany { .. }
+        | Refusal::TooManyStops(_)
         | Refusal::UnknownHost(_)
         | Refusal::Drained(_)
         | Refusal::UnknownExperiment(_)

@@ -11,6 +11,7 @@ use crate::experiment::{
 };
 use crate::hold::Capability;
 use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
+use crate::message::Report;
 use crate::probe::Vantage;
 use crate::radius::{self, Group, HEALTHY_PPM, MAX_RUNNING, OverRadius, Scope};
 use crate::time::WallTime;
@@ -74,7 +75,8 @@ impl Registry {
             return Err(Refusal::Disarmed(self.fence.outstanding().collect()));
         }
         if !self.has_room_for_stops() {
-            return Err(Refusal::Full("too many stops are kept in the log".into()));
+            let kept = u32::try_from(self.stops.len()).unwrap_or(u32::MAX);
+            return Err(Refusal::TooManyStops(kept));
         }
         let running = self.running().count();
         if running >= MAX_RUNNING {
@@ -104,8 +106,9 @@ impl Registry {
         )
     }
 
-    /// Whether the fleet is fit for `experiment`, submitted as `id`, now: enough of it is `healthy`, whoever
-    /// is needed is and `can` do it, and what would be hurt is no more than it may be of what is healthy.
+    /// Whether the fleet is fit for `experiment`, submitted as `id`, now: by each host's fresh `report` enough
+    /// of it is healthy, whoever is needed is and `can` do it, and what would be hurt is no more than it may
+    /// be of what is healthy.
     ///
     /// # Errors
     /// The first reason against it; it may pass.
@@ -113,9 +116,21 @@ impl Registry {
         &self,
         id: Option<ExperimentId>,
         experiment: &Experiment,
-        healthy: impl Fn(&HostName) -> bool,
+        report: impl Fn(&HostName) -> Option<&'a Report>,
         can: impl Fn(&HostName) -> &'a [Capability],
     ) -> Result<(), String> {
+        let newest = self.fence.newest_resume();
+        let unfit = |host: &HostName| match report(host) {
+            None => Some("is not connected".to_owned()),
+            Some(r) if !(r.synced && r.armed) => Some("is not armed".to_owned()),
+            Some(r) if r.newest_resume > newest => Some(format!(
+                "knows a resume, {}, that this cluster's log has not: its journal is of another one; stop \
+                 its agent, move the journal away, and start it again",
+                r.newest_resume.0
+            )),
+            Some(_) => None,
+        };
+        let healthy = |host: &HostName| unfit(host).is_none();
         let fleet = || self.hosts.values().filter(|h| !h.drained).map(|h| &h.name);
         let (all, well) = (fleet().count(), fleet().filter(|h| healthy(h)).count());
         if (well as u128) * 1_000_000 < u128::from(HEALTHY_PPM) * all as u128 {
@@ -126,8 +141,10 @@ impl Registry {
             Vantage::Host(host) => Some(host),
             Vantage::Coordinators => None,
         });
-        if let Some(host) = experiment.targets().iter().chain(from).find(|host| !healthy(host)) {
-            return Err(format!("{host} is not connected, or not armed"));
+        let needed = experiment.targets();
+        let mut needed = needed.iter().chain(from);
+        if let Some((host, why)) = needed.find_map(|host| Some((host, unfit(host)?))) {
+            return Err(format!("{host} {why}"));
         }
         for Placement { host, spec, .. } in &experiment.faults {
             let row = can(host).iter().find(|row| row.fault == spec.kind());

@@ -241,6 +241,9 @@ pub enum Refusal {
         /// The limit.
         limit: u32,
     },
+    /// The log keeps as many stops, ended or not, as it takes before nothing more starts.
+    #[error("{0} stops are kept in the log, ended ones too: nothing more starts here")]
+    TooManyStops(u32),
     /// A host that nobody registered.
     #[error("no host `{0}` is registered")]
     UnknownHost(HostName),
@@ -276,8 +279,13 @@ pub enum Refusal {
     NotStopped(Vec<HostName>),
 }
 
+/// Some of them by their ids: it is one line.
 fn list(stops: &[StopId]) -> String {
-    stops.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    const NAMED: usize = 8;
+    let named: Vec<String> = stops.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = stops.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", named.join(", "))
 }
 
 /// The replicated state.

@@ -95,7 +95,7 @@ pub enum Command {
     Plan(File),
     /// Submit an experiment and watch it to its verdict
     Run(Run),
-    /// All experiments
+    /// Experiments that run, and the last thousand that have ended
     Ls,
     /// One experiment
     Show(Experiment),

@@ -16,7 +16,7 @@ pub struct Init {
     /// A coordinator, as `c1=10.0.0.1:7443`; one for each
     #[arg(long = "coordinator", value_name = "NAME=ADDRESS", required = true)]
     pub coordinators: Vec<String>,
-    /// The operator's name in the audit log
+    /// The operator's name in the log: who asked for what
     #[arg(long, default_value = "operator")]
     pub operator: String,
 }

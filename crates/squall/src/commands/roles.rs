@@ -13,6 +13,9 @@ use crate::cli::LocalDirs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 
+/// What a role logs where `RUST_LOG` does not say. Raft warns of each heartbeat to a coordinator that is
+/// away, many a second; that it is away is said once already.
+const LOGS: &str = "info,openraft=error";
 /// Threads of a role.
 const WORKERS: usize = 2;
 
@@ -23,7 +26,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
 /// `squall coordinator`.
 pub fn coordinator(config: &Path) -> Outcome {
     let config: squall_coordinator::Config = read(config)?;
-    logs("info");
+    logs(LOGS);
     // Here it is about programs alone, and none is what every owner allows. Stops must have a coordinator.
     let policy = policy(config.policy.as_deref()).unwrap_or_else(|failure| {
         tracing::error!("no probe runs a program here: {failure}");
@@ -47,7 +50,7 @@ pub fn coordinator(config: &Path) -> Outcome {
 pub fn agent(config: &Path) -> Outcome {
     let config: squall_agent::Config = read(config)?;
     let policy = policy(config.policy.as_deref())?;
-    logs("info");
+    logs(LOGS);
     runtime()?.block_on(async {
         let mut interrupts = Interrupts::new()?;
         squall_agent::run(config, policy, async move { interrupts.next().await })

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use squall_core::experiment::{ExperimentRecord, Phase};
 use squall_core::ids::ExperimentId;
-use squall_core::message::{Request, Response};
+use squall_core::message::{Request, Response, Shown};
 use squall_core::spec::File;
 use uuid::Uuid;
 
@@ -16,7 +16,6 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 use crate::output::experiment::ExperimentView;
 use crate::output::plan::PlanView;
-use crate::output::status::ExperimentRow;
 use crate::output::{self, summary, talk};
 use crate::places::Places;
 
@@ -105,28 +104,24 @@ pub async fn run(client: &Client, file: &ExperimentFile, detach: bool, format: F
     };
     match (detach, is_settled(&shown.record)) {
         (false, _) => conclude(&shown, format),
-        (true, false) => detached(id, &shown.record, format),
+        (true, false) => detached(id, &shown, format),
         // Over before anybody could leave it: its id all the same, and how it ended.
         (true, true) => {
-            emit_id(id, &shown.record, format)?;
-            talk(summary::page(&ExperimentView::new(&shown)));
+            let view = emit_id(id, &shown, format)?;
+            talk(summary::page(&view));
             Ok(ended(&shown.record))
         }
     }
 }
 
-fn emit_id(
-    id: ExperimentId,
-    record: &ExperimentRecord,
-    format: Format,
-) -> Result<ExperimentRow, Failure> {
-    let view = output::status::row(record);
+fn emit_id(id: ExperimentId, shown: &Shown, format: Format) -> Result<ExperimentView, Failure> {
+    let view = ExperimentView::new(shown);
     output::emit(format, &view, |_| format!("{id}\n"))?;
     Ok(view)
 }
 
-fn detached(id: ExperimentId, record: &ExperimentRecord, format: Format) -> Outcome {
-    let view = emit_id(id, record, format)?;
+fn detached(id: ExperimentId, shown: &Shown, format: Format) -> Outcome {
+    let view = emit_id(id, shown, format)?;
     talk(format!("{}; squall watch {id} follows it, squall stop {id} ends it", view.state));
     Ok(Exit::Held)
 }

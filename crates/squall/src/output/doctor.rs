@@ -21,8 +21,8 @@ pub struct CapabilityView {
     pub backend: Option<String>,
     /// Other backends that this host could use.
     pub fallbacks: Vec<String>,
-    /// `held`, `needs-undo` or `one-shot`.
-    pub held: Holding,
+    /// `held`, `needs-undo` or `one-shot`; `null` where the fault is unsupported.
+    pub held: Option<Holding>,
     /// Why it is unsupported, or what limits it; empty where nothing does.
     pub reason: String,
 }
@@ -35,7 +35,7 @@ impl DoctorView {
             fault: c.fault.name().to_owned(),
             backend: c.backend.clone(),
             fallbacks: c.fallbacks.clone(),
-            held: c.held,
+            held: c.backend.is_some().then_some(c.held),
             reason: c.reason.clone(),
         };
         DoctorView { faults: rows.iter().map(view).collect() }
@@ -47,7 +47,7 @@ impl DoctorView {
         let rows = self.faults.iter().map(|c| {
             let backend = c.backend.clone().unwrap_or_else(|| format!("unsupported: {}", c.reason));
             let limits = if c.backend.is_some() { c.reason.clone() } else { String::new() };
-            let held = if c.backend.is_some() { holding(c.held) } else { NONE };
+            let held = c.held.map_or(NONE, holding);
             [c.fault.clone(), held.to_owned(), backend, c.fallbacks.join(", "), limits]
         });
         table(["FAULT", "HELD", "BACKEND", "FALLBACKS", "LIMITS"], rows.collect())

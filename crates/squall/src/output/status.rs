@@ -220,7 +220,7 @@ impl StatusView {
         if !c.armed {
             text.push_str(&format!(
                 "\nSTOPPED: nothing starts before squall resume {}",
-                c.stops.join(" ")
+                words::stops(&c.stops)
             ));
         }
         text

@@ -125,6 +125,16 @@ pub fn unconfirmed(as_of: u64) -> String {
     format!("unconfirmed, as of index {as_of}: no quorum answered")
 }
 
+/// Stops named in one line: where they are many, by how many, as `squall resume` alone lists them.
+#[must_use]
+pub fn stops(ids: &[String]) -> String {
+    const NAMED: usize = 8;
+    match ids.len() {
+        0..=NAMED => ids.join(" "),
+        all => format!("(which lists all {all} of them)"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
