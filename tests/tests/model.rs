@@ -3,8 +3,8 @@
 use squall_tests::explore::{self, explore};
 use squall_tests::model::Small;
 
-/// Deep enough that something starts, is stopped, resumed and started again; see `scripts/model`
-/// for what is asked of the whole.
+/// Deep enough that something is held and stopped. What a guard is good for shows from depth 6 to 8 on
+/// (`scripts/model`, `scripts/mutations`).
 const DEPTH: usize = 4;
 
 #[test]

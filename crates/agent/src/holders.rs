@@ -41,7 +41,7 @@ enum Slot {
 pub(crate) struct Holders {
     spawner: Arc<Spawner>,
     slots: BTreeMap<FaultId, Slot>,
-    /// The host before each fault, for the proof.
+    /// The host before each fault: what has changed since is told beside the proof.
     before: Arc<Mutex<BTreeMap<FaultId, Arc<Snapshot>>>>,
     news: mpsc::UnboundedSender<HolderNews>,
 }
@@ -64,7 +64,7 @@ impl Holders {
         })
     }
 
-    /// Takes the snapshot that the proof will be held against, and starts the holder.
+    /// Takes the snapshot that the host will be compared with, and starts the holder.
     pub(crate) fn start_holder(&mut self, hold: Hold) {
         let id = hold.id.clone();
         let slot = Slot::Starting { task: Box::new(hold), over: false };
@@ -163,8 +163,9 @@ fn begin(
     id: &FaultId,
     news: mpsc::UnboundedSender<HolderNews>,
 ) -> Result<Holder, String> {
-    let snapshot = Snapshot::take()
-        .map_err(|error| format!("no snapshot to prove the lift against: {error}"))?;
+    let snapshot = Snapshot::take().map_err(|error| {
+        format!("the host could not be looked at, and its lift would not be proven: {error}")
+    })?;
     lock(before).insert(id.clone(), Arc::new(snapshot));
     let of = id.clone();
     let events = move |event| {
@@ -194,10 +195,12 @@ fn within_bounds(lines: Vec<String>) -> Vec<String> {
     kept
 }
 
+/// What is left carries the fault's name. Anything else that has changed may be anybody's, and is told in the
+/// log.
 fn left_of(id: &FaultId, before: Option<&Snapshot>) -> std::io::Result<Vec<String>> {
     let now = Snapshot::take()?;
     for line in before.map(|before| before.changes(&now, id)).unwrap_or_default() {
-        tracing::info!(fault = %id, change = line, "changed on this host by others meanwhile");
+        tracing::info!(fault = %id, change = line, "changed on this host meanwhile");
     }
     Ok(now.carrying(id))
 }

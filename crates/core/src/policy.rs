@@ -32,7 +32,7 @@ pub struct Policy {
     pub allow: BTreeSet<Kind>,
     /// Command names (`ps -o comm`) that no fault may pick.
     pub protect_processes: Vec<String>,
-    /// Ports whose packets no fault may touch, as `tcp/22`.
+    /// Ports whose packets no fault may touch, and whose listeners no fault may pick, as `tcp/22`.
     #[schemars(with = "Vec<String>")]
     pub protect_ports: Vec<ProtectedPort>,
     /// Addresses and networks that no fault may cut off.

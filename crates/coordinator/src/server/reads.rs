@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use squall_core::experiment::{Experiment, ExperimentRecord};
+use squall_core::fault::Kind;
 use squall_core::hold::Capability;
 use squall_core::ids::{ExperimentId, HostName, NodeId};
 use squall_core::leader::FRESH_MS;
@@ -315,6 +316,15 @@ fn risks(experiment: &Experiment, drawn: bool) -> Vec<String> {
                 probe.name
             ));
         }
+    }
+    let pauses = experiment.faults.iter().any(|p| p.spec.kind() == Kind::Pause);
+    for probe in
+        experiment.probes.iter().filter(|p| pauses && matches!(p.kind, ProbeKind::Tcp { .. }))
+    {
+        risks.push(format!(
+            "probe `{}` only connects: the kernel takes connections for a paused process; ask by http or exec",
+            probe.name
+        ));
     }
     if experiment.probes.is_empty() {
         risks.push("no steady-state hypothesis: the verdict is about the faults alone".into());

@@ -241,9 +241,6 @@ pub enum Refusal {
         /// The limit.
         limit: u32,
     },
-    /// The log keeps as many stops, ended or not, as it takes before nothing more starts.
-    #[error("{0} stops are kept in the log, ended ones too: nothing more starts here")]
-    TooManyStops(u32),
     /// A host that nobody registered.
     #[error("no host `{0}` is registered")]
     UnknownHost(HostName),
@@ -277,6 +274,9 @@ pub enum Refusal {
     /// A resume while these hosts may still be under way to stopping.
     #[error("{}", crate::stopping::explain(.0))]
     NotStopped(Vec<HostName>),
+    /// The log keeps as many stops, ended or not, as it takes before nothing more starts.
+    #[error("{0} stops are kept in the log, ended ones too: nothing more starts here")]
+    TooManyStops(u32),
 }
 
 /// Some of them by their ids: it is one line.

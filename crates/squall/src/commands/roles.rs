@@ -15,7 +15,7 @@ use crate::files;
 
 /// What a role logs where `RUST_LOG` does not say. Raft warns of each heartbeat to a coordinator that is
 /// away, many a second; that it is away is said once already.
-const LOGS: &str = "info,openraft=error";
+const LOGS: &str = "info,openraft::core::heartbeat=error";
 /// Threads of a role.
 const WORKERS: usize = 2;
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use squall_core::ids::NodeId;
-use squall_core::message::{HostStatus, Status};
+use squall_core::message::{CoordinatorStatus, HostStatus, RaftRole, Status};
 
 use super::table::{NONE, blocks, or_none, table};
 use super::words;
@@ -55,9 +55,9 @@ pub struct CoordinatorView {
     /// `stopped` or `unreached`.
     pub role: &'static str,
     /// Its term.
-    pub term: u64,
-    /// The last entry it applied.
-    pub applied: u64,
+    pub term: Option<u64>,
+    /// The last entry it applied; like its term `null` where it does not answer.
+    pub applied: Option<u64>,
     /// Connections that it refused since it started, by reason.
     pub refused: BTreeMap<String, u64>,
 }
@@ -187,8 +187,8 @@ impl StatusView {
                     id: name(c.id),
                     address: c.address.to_string(),
                     role: c.role.name(),
-                    term: c.term,
-                    applied: c.applied.0,
+                    term: answers(c).then_some(c.term),
+                    applied: answers(c).then_some(c.applied.0),
                     refused: c.refused.clone(),
                 })
                 .collect(),
@@ -227,14 +227,9 @@ impl StatusView {
     }
 
     fn coordinators(&self) -> String {
+        let number = |n: Option<u64>| n.map_or(NONE.to_owned(), |n| n.to_string());
         let rows = self.coordinators.iter().map(|c| {
-            [
-                c.id.clone(),
-                c.address.clone(),
-                c.role.to_owned(),
-                c.term.to_string(),
-                c.applied.to_string(),
-            ]
+            [c.id.clone(), c.address.clone(), c.role.to_owned(), number(c.term), number(c.applied)]
         });
         table(["COORDINATOR", "ADDRESS", "ROLE", "TERM", "APPLIED"], rows.collect())
     }
@@ -271,6 +266,11 @@ pub fn hosts(hosts: &[&HostView]) -> String {
         ]
     });
     table(["HOST", "ADDRESS", "STATE", "LABELS", "HEARD", "FAULTS"], rows.collect())
+}
+
+/// Whether it spoke for itself.
+fn answers(coordinator: &CoordinatorStatus) -> bool {
+    coordinator.role != RaftRole::Unreached
 }
 
 /// The experiments for people.
