@@ -299,6 +299,16 @@ pub struct Ended {
 }
 
 impl FaultState {
+    /// Whether it was in place at some time, as far as anybody knows: what nobody saw go may have been.
+    #[must_use]
+    pub fn was_in_place(&self) -> bool {
+        match self {
+            FaultState::Held(_) | FaultState::Stuck(_) | FaultState::Lapsed(_) => true,
+            FaultState::Clean(ended) | FaultState::Lost(ended) => ended.achieved.is_some(),
+            FaultState::Pending | FaultState::NotHeld { .. } => false,
+        }
+    }
+
     /// It counts as over; what is stuck or lapsed may yet be told better.
     #[must_use]
     pub fn is_final(&self) -> bool {

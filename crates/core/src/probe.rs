@@ -250,12 +250,13 @@ impl Expect {
         seen_ms.saturating_add(spare_ms) >= wanted_ms
     }
 
-    /// Whether a stage of `planned` samples in all is lost already. Errors are a budget: a burst at the
-    /// moment of the cut, which the rest of the stage can make up for, ends nothing; one that no rest
-    /// can make up for ends it at once. Percentiles count from [`MIN_PERCENTILE`] samples on.
+    /// Whether a stage of `planned` samples in all, less what was missed, is lost already. Errors are a budget:
+    /// a burst at the moment of the cut, which the rest of the stage can make up for, ends nothing; one that
+    /// no rest can make up for ends it at once. Percentiles count from [`MIN_PERCENTILE`] samples on.
     #[must_use]
     pub fn is_lost(&self, tally: &Tally, planned: u64) -> bool {
-        let all = u128::from(planned.max(tally.sent));
+        let seen = tally.sent.saturating_add(tally.hanging);
+        let all = u128::from(planned.saturating_sub(tally.missed).max(seen));
         let spent = u128::from(tally.failed) * 1_000_000;
         let over_budget = spent > u128::from(self.max_errors_per_million) * all;
         let latency = Expect { max_errors_per_million: 1_000_000, ..*self };
@@ -350,6 +351,15 @@ mod tests {
         let median = |p50_us| Tally { p50_us, ..tally(100, 0, 250_001) };
         assert_eq!(expect.judge(&median(100)), Steadiness::Steady);
         assert_eq!(expect.judge(&median(101)), Steadiness::Deviated);
+    }
+
+    #[test]
+    fn what_was_missed_makes_up_for_nothing() {
+        let half = Expect { max_errors_per_million: 500_000, ..Expect::default() };
+        let missed = |missed| Tally { missed, ..tally(100, 100, 0) };
+        assert!(!half.is_lost(&missed(0), 300), "two hundred may yet be good");
+        assert!(!half.is_lost(&missed(100), 300));
+        assert!(half.is_lost(&missed(101), 300));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Picked {
     pub(crate) fn nothing(&self, wanted: &Processes) -> Failure {
         let left_out = match self.left_out {
             0 => String::new(),
-            n => format!(" ({n} that match are excluded, or Squall's own)"),
+            n => format!(" ({n} that match are excluded, Squall's own, or of who asks)"),
         };
         let words = format!("no process with {}{left_out}", words(wanted));
         match self.protected {

@@ -12,7 +12,7 @@ use super::sample::{connect, host_and_port};
 /// Bytes of an answer's head, at most.
 const MAX_HEAD: usize = 16 * 1024;
 /// Fields of an answer's head, at most.
-const MAX_FIELDS: usize = 64;
+const MAX_FIELDS: usize = 256;
 /// Interim answers (1xx) before the one that counts, at most.
 const MAX_INTERIM: usize = 8;
 /// Bytes of an answer's body that are waited for: of a longer one, or one without an end, the first.
@@ -92,32 +92,40 @@ impl Answer {
         match body {
             Body::Length(length) => self.skip(length.min(MAX_BODY)).await,
             Body::Close => {
-                while (self.read.len() as u64) < MAX_BODY && self.more().await? {}
-                Ok(())
+                let mut left = MAX_BODY;
+                loop {
+                    left = left.saturating_sub(self.read.len() as u64);
+                    self.read.clear();
+                    if left == 0 || !self.more().await? {
+                        return Ok(());
+                    }
+                }
             }
             Body::Chunked => {
                 let mut left = MAX_BODY;
                 while left > 0 {
-                    let size = self.chunk().await?;
+                    let (line, size) = self.chunk().await?;
                     if size == 0 {
                         break;
                     }
+                    left = left.saturating_sub(line);
                     // With the end of its line.
-                    self.skip(size.saturating_add(2).min(left)).await?;
-                    left = left.saturating_sub(size);
+                    let whole = size.saturating_add(2);
+                    self.skip(whole.min(left)).await?;
+                    left = left.saturating_sub(whole);
                 }
                 Ok(())
             }
         }
     }
 
-    /// Takes the line before a chunk off what comes: how long that is.
-    async fn chunk(&mut self) -> Result<u64, String> {
+    /// Takes the line before a chunk off what comes: its length, and that of the chunk.
+    async fn chunk(&mut self) -> Result<(u64, u64), String> {
         loop {
             match parse_chunk_size(&self.read) {
                 Ok(Status::Complete((end, size))) => {
                     self.read.drain(..end);
-                    return Ok(size);
+                    return Ok((end as u64, size));
                 }
                 Ok(Status::Partial) if self.read.len() < MAX_HEAD => {}
                 Ok(Status::Partial) | Err(_) => return Err("its body is badly chunked".to_owned()),
@@ -154,7 +162,10 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(usize, u16, Body)>, String> {
         Err(error) => {
             let line = bytes.split(|b| *b == b'\r').next().unwrap_or_default();
             let line: String = String::from_utf8_lossy(line).chars().take(40).collect();
-            return Err(format!("not HTTP: {error}: `{line}`"));
+            return Err(match error {
+                httparse::Error::TooManyHeaders => format!("its head has over {MAX_FIELDS} fields"),
+                error => format!("not HTTP: {error}: `{line}`"),
+            });
         }
     };
     let status = response.code.unwrap_or_default();

@@ -60,7 +60,13 @@ impl Shared {
     }
 
     pub(super) fn set_stage(&self, now: Time, stage: Stage) {
-        *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = (stage, now);
+        let before = {
+            let mut known = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, (stage, now)).0
+        };
+        if before != stage {
+            self.tallies().enter(now, stage);
+        }
     }
 
     /// To which stage a sample counts that is due now; none where no order has said so lately: the

@@ -64,40 +64,49 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
-    /// A sample of `stage` is due.
-    pub(super) fn due(&mut self, now: Time, stage: Stage) -> Ticket {
-        self.tickets += 1;
+    /// From now on samples count to `stage`. What is outstanding when faults begin is hurt or not by them.
+    pub(super) fn enter(&mut self, now: Time, stage: Stage) {
         for other in self.stages.iter_mut().filter(|s| s.stage != stage) {
             other.left.get_or_insert(now);
         }
-        let of = match self.stages.iter().position(|s| s.stage == stage) {
-            Some(known) => known,
-            None => {
-                self.stages.push(OfStage {
-                    stage,
-                    first_due: now,
-                    left: None,
-                    latencies: Histogram::new_with_bounds(1, MAX_LATENCY_US, DIGITS)
-                        .expect("constant bounds that hdrhistogram allows"),
-                    ok: 0,
-                    failed: 0,
-                    overrun: 0,
-                    missed: 0,
-                    last_error: String::new(),
-                    outstanding: BTreeMap::new(),
-                });
-                self.stages.len() - 1
-            }
-        };
         if stage == Stage::During {
-            // What ends only now is hurt or not by what is held now.
             let before = self.stages.iter_mut().find(|s| s.stage == Stage::Before);
             let late = before.map(|b| std::mem::take(&mut b.outstanding)).unwrap_or_default();
-            self.stages[of].outstanding.extend(late);
+            if !late.is_empty() {
+                self.of(now, stage).outstanding.extend(late);
+            }
         }
-        self.stages[of].left = None;
-        self.stages[of].outstanding.insert(self.tickets, now);
-        Ticket(self.tickets)
+    }
+
+    /// A sample of `stage` is due.
+    pub(super) fn due(&mut self, now: Time, stage: Stage) -> Ticket {
+        self.tickets += 1;
+        self.enter(now, stage);
+        let ticket = self.tickets;
+        let of = self.of(now, stage);
+        of.left = None;
+        of.outstanding.insert(ticket, now);
+        Ticket(ticket)
+    }
+
+    fn of(&mut self, now: Time, stage: Stage) -> &mut OfStage {
+        let place = self.stages.iter().position(|s| s.stage == stage).unwrap_or_else(|| {
+            self.stages.push(OfStage {
+                stage,
+                first_due: now,
+                left: None,
+                latencies: Histogram::new_with_bounds(1, MAX_LATENCY_US, DIGITS)
+                    .expect("constant bounds that hdrhistogram allows"),
+                ok: 0,
+                failed: 0,
+                overrun: 0,
+                missed: 0,
+                last_error: String::new(),
+                outstanding: BTreeMap::new(),
+            });
+            self.stages.len() - 1
+        });
+        &mut self.stages[place]
     }
 
     /// What is outstanding will not be decided.
@@ -155,6 +164,10 @@ mod tests {
         let before = tallies.due(Time(1_000), Stage::Before);
         let late = tallies.due(Time(1_500), Stage::Before);
         tallies.decide(&before, Outcome::Good(1_500));
+        // Decided before another one is due.
+        let reset = tallies.due(Time(1_600), Stage::Before);
+        tallies.enter(Time(2_000), Stage::During);
+        tallies.decide(&reset, Outcome::Bad("reset by what is held now".into()));
         let during = [2_000, 3_000].map(|t| tallies.due(Time(t), Stage::During));
         tallies.decide(&late, Outcome::Bad("hurt by what was held meanwhile".into()));
         tallies.decide(&during[0], Outcome::Bad("refused".into()));
@@ -165,7 +178,7 @@ mod tests {
         let (before, during) = (&report[0].1, &report[1].1);
         assert_eq!((before.sent, before.ok, before.elapsed_ms), (1, 1, 1_000));
         assert!(before.p50_us.abs_diff(1_500) <= 15 && before.max_us >= 1_500, "{before:?}");
-        assert_eq!((during.sent, during.ok, during.failed), (2, 0, 2));
+        assert_eq!((during.sent, during.ok, during.failed), (3, 0, 3));
         assert_eq!((during.missed, during.overrun), (2, 1), "what is not taken says nothing");
         assert_eq!((during.elapsed_ms, during.max_us), (3_000, 0));
     }

@@ -202,18 +202,29 @@ fn newest(registry: &Registry, room: usize) -> (Vec<ExperimentRecord>, u32) {
     (list, u32::try_from(left_out).unwrap_or(u32::MAX))
 }
 
-/// A record without what only `show` tells.
+/// A record without what only `show` tells; of one that is over and holds nothing any more a list says what
+/// it was and where.
 fn brief(record: &ExperimentRecord) -> ExperimentRecord {
+    let mut experiment = record.experiment.clone();
+    let mut faults = record.faults.clone();
+    if !record.is_running() && record.reserved.is_empty() {
+        for placement in &mut experiment.faults {
+            placement.spec = placement.spec.without_peers();
+        }
+        experiment.probes.clear();
+        experiment.touched.clear();
+        faults.clear();
+    }
     ExperimentRecord {
         id: record.id,
         start: record.start,
         by: record.by.clone(),
         submitted_at: record.submitted_at,
-        experiment: record.experiment.clone(),
+        experiment,
         counted: record.counted,
         phase: record.phase,
         ending: record.ending.clone(),
-        faults: record.faults.clone(),
+        faults,
         probes: Vec::new(),
         incidents: Vec::new(),
         timeline: Vec::new(),
@@ -401,9 +412,13 @@ mod tests {
 
     #[test]
     fn a_list_of_all_that_is_kept_fits_one_answer() {
-        let records = (0..300).map(record).map(|r| (r.id, r));
         let mut registry = Registry::default();
-        registry.experiments = records.collect();
+        registry.experiments = (0..300).map(record).map(|r| (r.id, r)).collect();
+        let (list, left_out) = newest(&registry, ROOM);
+        assert_eq!((list.len(), left_out), (300, 0), "over, and nothing is held any more");
+        for record in registry.experiments.values_mut() {
+            record.reserved = record.experiment.targets();
+        }
         let (list, left_out) = newest(&registry, ROOM);
         let starts: Vec<u64> = list.iter().map(|r| r.start.0).collect();
         assert!(starts.is_sorted(), "{starts:?}");
@@ -470,10 +485,17 @@ mod tests {
             let mut record = record(n);
             record.timeline.push(TimelineEntry { at: WallTime(0), what: "begun".into() });
             record.reasons = vec!["why".into(); 9];
-            record.experiment.faults.truncate(if n == 3 { 6 } else { 1 });
+            if n == 3 {
+                // It may hold something yet, and is listed whole.
+                record.reserved = record.experiment.targets();
+            }
             registry.experiments.insert(record.id, record);
         }
         let all: Vec<usize> = registry.experiments.values().map(|r| len_of(&brief(r))).collect();
+        assert!(all[0] < 1_000 && all[1] > 20_000, "{all:?}");
+        let (whole, listed) = (record(2), brief(registry.experiments.values().next().unwrap()));
+        assert_eq!(listed.experiment.targets(), whole.experiment.targets());
+        assert_eq!(listed.experiment.faults.len(), whole.experiment.faults.len());
         // The two newest have room, the next has not; the oldest would have.
         let starts = |room| newest(&registry, room).0.iter().map(|r| r.start.0).collect::<Vec<_>>();
         assert_eq!(starts(4 * all[0]), [4, 5]);

@@ -106,6 +106,18 @@ impl Fault {
         }
     }
 
+    /// The same without its far ends, which are nearly all that is long in a fault.
+    #[must_use]
+    pub fn without_peers(&self) -> Fault {
+        let mut fault = self.clone();
+        match &mut fault {
+            Fault::Partition(p) => p.traffic.peers.clear(),
+            Fault::Loss(l) => l.traffic.peers.clear(),
+            Fault::Kill(_) | Fault::Pause(_) | Fault::Cpu(_) | Fault::Memory(_) => {}
+        }
+        fault
+    }
+
     /// The processes that this fault picks, for the faults that pick processes.
     #[must_use]
     pub fn processes(&self) -> Option<&Processes> {

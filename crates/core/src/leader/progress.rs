@@ -98,17 +98,22 @@ impl Leader {
         }
         match record.phase {
             Phase::Submitted => to(Phase::Preflight),
-            Phase::Preflight => match self.preflight(now, record, registry) {
-                Ok(Some((host, why))) => end(EndReason::HostRefused(host, why)),
-                Ok(None) if record.experiment.probes.is_empty() => to(Phase::Injecting),
-                Ok(None) => to(Phase::Baseline),
-                Err(why) if in_phase_ms > PATIENCE_MS => end(EndReason::Preflight(why)),
-                Err(_) => None,
-            },
+            Phase::Preflight => {
+                let bare = record.experiment.probes.is_empty();
+                let next = if bare { Phase::Injecting } else { Phase::Baseline };
+                self.checked(now, record, registry, in_phase_ms <= PATIENCE_MS, next)
+            }
             Phase::Baseline => match self.refused_by_host(now, record) {
                 // It has a new one since.
                 Some((host, why)) => end(EndReason::HostRefused(host, why)),
-                None => self.baseline(record, in_phase_ms),
+                None => match self.baseline(record, in_phase_ms) {
+                    // The fleet may be another one by now.
+                    Some(Command::Advance { to, .. }) => {
+                        let patience_ms = record.experiment.baseline_ms + 2 * PATIENCE_MS;
+                        self.checked(now, record, registry, in_phase_ms <= patience_ms, to)
+                    }
+                    other => other,
+                },
             },
             Phase::Injecting => self.early_end(record).or_else(|| {
                 let pending = record.faults.iter().filter(|(_, s)| **s == FaultState::Pending);
@@ -138,6 +143,24 @@ impl Leader {
             }
             Phase::Lifting | Phase::Recovering => self.wind_down(record, in_phase_ms),
             Phase::Settled => None,
+        }
+    }
+
+    /// What follows from the checklist: on to the phase `to`, the end, or more patience.
+    fn checked(
+        &self,
+        now: Time,
+        record: &ExperimentRecord,
+        registry: &Registry,
+        patient: bool,
+        to: Phase,
+    ) -> Option<Command> {
+        let end = |why| Some(Command::End { id: record.id, why });
+        match self.preflight(now, record, registry) {
+            Ok(Some((host, why))) => end(EndReason::HostRefused(host, why)),
+            Ok(None) => Some(Command::Advance { id: record.id, from: record.phase, to }),
+            Err(why) if !patient => end(EndReason::Preflight(why)),
+            Err(_) => None,
         }
     }
 

@@ -1108,23 +1108,82 @@ fn a_deviation_rolls_back_and_breaks() {
 fn what_was_cut_short_is_judged_by_what_its_whole_time_allows() {
     // Of 600 that were due in its minute, half might have failed.
     for (sent, ok, verdict) in [(60, 20, Verdict::Unknown), (310, 9, Verdict::Broken)] {
+        // Whether its loss ends it, or it is the last fault of all.
+        for goes_on in [false, true] {
+            let mut b = Bench::new();
+            b.submit(1, &[1], |experiment| {
+                with_strict_probe(experiment);
+                experiment.safety.auto_rollback = false;
+                experiment.safety.continue_on_loss = goes_on;
+            });
+            b.wait(1_000);
+            samples(&mut b, Stage::Before, 10);
+            b.wait(1_000);
+            b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+            b.wait(1_000);
+            samples_of(&mut b, Stage::During, sent, ok);
+            b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Lost)]);
+            b.wait(1_000);
+            samples(&mut b, Stage::After, 10);
+            let (found, reasons) = b.verdict(1);
+            assert_eq!(found, verdict, "{goes_on}: {reasons}");
+            assert!(reasons.contains("was lost: holder died"), "{reasons}");
+        }
+    }
+}
+
+#[test]
+fn the_fleet_must_be_fit_when_the_baseline_is_done_too() {
+    for comes_back in [true, false] {
         let mut b = Bench::new();
-        b.submit(1, &[1], |experiment| {
-            with_strict_probe(experiment);
-            experiment.safety.auto_rollback = false;
-        });
+        b.submit(1, &[1], with_probe);
         b.wait(1_000);
+        assert_eq!(b.phase(1), Phase::Baseline);
+        let silent = [4, 5].map(|host| (host, b.reports.remove(&host).expect("a host")));
+        b.wait(FRESH_MS);
         samples(&mut b, Stage::Before, 10);
-        b.wait(1_000);
-        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
-        b.wait(1_000);
-        samples_of(&mut b, Stage::During, sent, ok);
-        b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Lost)]);
-        b.wait(1_000);
-        samples(&mut b, Stage::After, 10);
+        b.wait(2_000);
+        assert_eq!(b.phase(1), Phase::Baseline, "three of five are healthy");
+        if comes_back {
+            b.reports.extend(silent);
+            b.wait(1_000);
+            assert_eq!(b.phase(1), Phase::Injecting);
+            continue;
+        }
+        b.wait(3 * PATIENCE_MS);
+        let (verdict, reasons) = b.verdict(1);
+        assert_eq!(verdict, Verdict::Refused, "{reasons}");
+        assert!(reasons.contains("3 of 5 hosts are healthy"), "{reasons}");
+        assert!(b.started().is_empty());
+    }
+}
+
+#[test]
+fn a_hosts_no_after_others_were_hurt_is_no_refusal() {
+    let no = |host| FaultReport {
+        ended: Some(Ended {
+            why: Why::NotHeld { reason: "protected".into(), refused: true },
+            ..Ended::default()
+        }),
+        ..fault(fault_id(1, host), HostPhase::NotHeld)
+    };
+    for (other, verdict) in
+        [(HostPhase::Clean, Verdict::Broken), (HostPhase::NotHeld, Verdict::Refused)]
+    {
+        let mut b = Bench::injecting(&[1, 2]);
+        b.lists(2, vec![no(2)]);
+        b.tick();
+        let other = match other {
+            HostPhase::NotHeld => no(1),
+            phase => FaultReport {
+                ended: Some(Ended { achieved: achieved(true), ..Ended::default() }),
+                ..fault(fault_id(1, 1), phase)
+            },
+        };
+        b.lists(1, vec![other]);
         let (found, reasons) = b.verdict(1);
         assert_eq!(found, verdict, "{reasons}");
-        assert!(reasons.contains("was lost: holder died"), "{reasons}");
+        assert!(reasons.contains("h2 refused: protected"), "{reasons}");
     }
 }
 

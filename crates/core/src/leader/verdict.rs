@@ -34,7 +34,12 @@ impl Leader {
                         let whole = Expect::covers(&tally, probe.every_ms, wanted_ms)
                             || record.ending.is_some();
                         let planned = record.experiment.planned(probe);
-                        let cut_short = stage == Stage::During && record.ending.is_some();
+                        let cut_short = stage == Stage::During
+                            && !Expect::covers(
+                                &tally,
+                                probe.every_ms,
+                                record.experiment.duration_ms,
+                            );
                         let steadiness = match probe.expect.judge(&tally) {
                             Steadiness::Steady if !whole => Steadiness::Unknown,
                             // The rest of its time could have made up for it.
@@ -97,6 +102,10 @@ pub(super) fn judge(
     if let Some(why) = &record.ending {
         match why {
             EndReason::Operator(_) | EndReason::StopAll => stopped = Some(Verdict::Stopped),
+            // Who refuses after others were hurt does not make that undone.
+            EndReason::HostRefused(..) if record.faults.values().any(FaultState::was_in_place) => {
+                findings.push(Finding::new(Verdict::Broken, why.to_string()));
+            }
             EndReason::Preflight(_) | EndReason::HostRefused(..) | EndReason::NoBaseline(_) => {
                 stopped = Some(Verdict::Refused);
             }

@@ -154,8 +154,10 @@ impl Registry {
         }
         let mut taken = self.reservations();
         taken.retain(|(by, ..)| Some(*by) != id);
-        self.within_radius(experiment, taken, healthy)
-            .map_err(|over| format!("counting healthy hosts alone: {over}"))
+        // Who is hurt already may be sick of that.
+        let hurt: BTreeSet<HostName> = taken.iter().flat_map(|(.., hosts)| hosts.clone()).collect();
+        self.within_radius(experiment, taken, |host| healthy(host) || hurt.contains(host))
+            .map_err(|over| format!("counting no sick hosts: {over}"))
     }
 
     /// The groups that `experiment`, or one that has reserved hosts, counts within.

@@ -722,13 +722,16 @@ fn a_radius_is_a_share_of_the_hosts_that_are_healthy() {
     };
     assert_eq!(fit(&log, Some(id(1)), &four, &[]), None, "it does not count beside itself");
     let why = fit(&log, Some(id(1)), &four, &["h10"]).expect("4 of 9 is more than 0.4");
-    let said = "counting healthy hosts alone: blast radius of the experiment: 4 of 9 hosts is more than 0.4";
+    let said =
+        "counting no sick hosts: blast radius of the experiment: 4 of 9 hosts is more than 0.4";
     assert_eq!(why, said);
     // And all that runs together.
     let one = experiment(&["h5"]);
     assert_eq!(fit(&log, None, &one, &[]), None);
     let why = fit(&log, None, &one, &["h10"]).expect("5 of 9 is more than half");
     assert!(why.contains("of the fleet: 5 of 9 hosts is more than 0.5; "), "{why}");
+    // Who is hurt by what runs may be sick of that.
+    assert_eq!(fit(&log, None, &one, &["h1", "h2"]), None, "5 of 10");
 }
 
 #[test]

@@ -58,7 +58,7 @@ pub(super) fn resolve(
         }
         let kind = kind(&path, form, fleet, problems);
         if form.from.is_none() && kind.as_ref().is_some_and(asks_itself) {
-            let what = "a loopback address is whoever asks, and `from` does not say who";
+            let what = "this address is whoever asks, and `from` does not say who";
             problems.add(
                 &path,
                 what,
@@ -186,9 +186,16 @@ fn address_of(authority: &str) -> Option<IpAddr> {
 /// Whether it asks its own host, whichever that is.
 fn asks_itself(kind: &ProbeKind) -> bool {
     let Some(authority) = authority_of(kind) else { return false };
+    if let Some(address) = address_of(authority).map(|a| a.to_canonical()) {
+        return address.is_loopback() || address.is_unspecified();
+    }
     let name = authority.split(':').next().unwrap_or_default();
-    name.eq_ignore_ascii_case("localhost")
-        || address_of(authority).is_some_and(|a| a.is_loopback() || a.is_unspecified())
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    // Resolvers read short forms of addresses, too.
+    let short = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    short && (name == "0" || name.starts_with("127"))
+        || ["localhost", "ip6-localhost", "ip6-loopback"].contains(&name.as_str())
+        || name.ends_with(".localhost")
 }
 
 /// The host that a probe asks, where it is one of the fleet.

@@ -95,24 +95,32 @@ fn it_finds_who_listens_and_spares_what_is_protected() {
     let refused = |change: &dyn Fn(&mut squall_core::hold::Hold), wanted: Processes| {
         let mut hold = task(kill(wanted, Amount::All), 44, 5_000, 9_000);
         change(&mut hold);
-        match Held::start(&host, hold).failed() {
-            Failure::NoTarget(why) | Failure::Protected(why) => why,
-            other => panic!("{other}"),
-        }
+        Held::start(&host, hold).failed()
     };
+    let is_protected = |failure: &Failure| matches!(failure, Failure::Protected(_));
     let (tcp, udp) = (victims[2].tcp, victims[3].udp);
     let why = refused(
         &|h| h.protect.ports = vec![(Protocol::Tcp, tcp), (Protocol::Udp, udp)],
         with("kill-ports"),
     );
-    assert_eq!(why, "no process with the command line `kill-ports` but 2 that the policy protects");
-    refused(&|h| h.protect.processes = vec!["victim".into()], with("kill-ports"));
-    refused(&|_| (), Processes { exclude: vec!["victim".into()], ..with("kill-ports") });
-    refused(&|_| (), Processes { name: Some("victi".into()), ..with("kill-ports") });
-    refused(&|_| (), Processes { cgroup: Some("no/such/group".into()), ..with("kill-ports") });
+    assert!(is_protected(&why));
+    let words = "no process with the command line `kill-ports` but 2 that the policy protects";
+    assert_eq!(why.to_string(), format!("nothing to hurt: {words}"));
+    assert!(is_protected(&refused(
+        &|h| h.protect.processes = vec!["victim".into()],
+        with("kill-ports")
+    )));
+    for nobody in [
+        Processes { exclude: vec!["victim".into()], ..with("kill-ports") },
+        Processes { name: Some("victi".into()), ..with("kill-ports") },
+        Processes { cgroup: Some("no/such/group".into()), ..with("kill-ports") },
+    ] {
+        assert!(matches!(refused(&|_| (), nobody), Failure::NoTarget(_)));
+    }
     // The test itself started the holder, and pid 1 is pid 1.
     for pid in [std::process::id(), 1] {
-        refused(&|_| (), Processes { pid: Some(pid), ..Processes::default() });
+        let own = Processes { pid: Some(pid), ..Processes::default() };
+        assert!(!is_protected(&refused(&|_| (), own)), "pid {pid}");
     }
     victims[2].resumes(1_000);
     victims[3].resumes(1_000);

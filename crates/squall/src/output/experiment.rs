@@ -181,7 +181,7 @@ impl ExperimentView {
         let spec = &record.experiment;
         let targets = spec.targets();
         let affected = targets.iter().filter(|host| {
-            record.faults.iter().any(|(id, state)| id.host == **host && was_in_place(state))
+            record.faults.iter().any(|(id, state)| id.host == **host && state.was_in_place())
         });
         let share = targets.len() as f64 / f64::from(record.counted.max(1));
         ExperimentView {
@@ -213,15 +213,6 @@ impl ExperimentView {
 /// Three digits are all that a share of hosts means.
 fn rounded(share: f64) -> f64 {
     (share * 1_000.0).round() / 1_000.0
-}
-
-fn was_in_place(state: &FaultState) -> bool {
-    match state {
-        // What nobody saw go may have been there.
-        FaultState::Held(_) | FaultState::Stuck(_) | FaultState::Lapsed(_) => true,
-        FaultState::Clean(ended) | FaultState::Lost(ended) => ended.achieved.is_some(),
-        FaultState::Pending | FaultState::NotHeld { .. } => false,
-    }
 }
 
 fn incident(incident: &squall_core::experiment::Incident) -> IncidentView {

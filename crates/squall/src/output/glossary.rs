@@ -168,12 +168,12 @@ pub const WORDS: &[Word] = &[
         "steady-state",
         "The hypothesis: probes (http, tcp, exec) with bounds that are to hold before, during and after the \
          faults. A sample is taken each `every`, and is bad after `timeout` (1m at most), or where the \
-         answer is not what `expect` says: status of http (200), error-rate (no bad sample where it is left \
-         out), p50 and p99 of the good ones' latency. `baseline` and `recovery` say how long it is sampled \
-         before and after. A sample that was not taken in its time, since whoever takes them did not run, is \
-         missed: it is neither good nor bad, and a stage of which less than two thirds were seen is unknown. \
-         `from` names the host whose agent runs one, or `coordinator`: each coordinator runs it then, and \
-         the samples of the one that leads count.",
+         answer is not what `expect` says: status of http (200; all of the answer must come), error-rate \
+         (no bad sample where it is left out), p50 and p99 of the good ones' latency. `baseline` and \
+         `recovery` say how long it is sampled before and after. A sample that was not taken in its time, \
+         since whoever takes them did not run or had no room, is missed: it is neither good nor bad, and a \
+         stage of which less than two thirds were seen is unknown. `from` names the host whose agent runs \
+         one, or `coordinator`: each coordinator runs it then, and the samples of the one that leads count.",
     ),
     word(
         "broken",

@@ -391,11 +391,11 @@ fn every_problem_is_told_with_its_path_and_remedy() {
         ),
         (
             "steady-state: [{name: p, http: {url: 'http://LOCALHOST:80/'}}]",
-            "steady-state[0]: a loopback address is whoever asks, and `from` does not say who; write from: and a host, or the address of the host that is meant",
+            "steady-state[0]: this address is whoever asks, and `from` does not say who; write from: and a host, or the address of the host that is meant",
         ),
         (
             "steady-state: [{name: p, tcp: {address: '[::1]:80'}}]",
-            "steady-state[0]: a loopback address is whoever asks, and `from` does not say who; write from: and a host, or the address of the host that is meant",
+            "steady-state[0]: this address is whoever asks, and `from` does not say who; write from: and a host, or the address of the host that is meant",
         ),
         (
             "steady-state: [{name: p, tcp: {address: h2}}]",
