@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::thread::move_into_thread_name_spaces;
+use rustix::thread::{move_into_thread_name_spaces, set_name};
 use squall_faults::sys::namespaces::{Spaces, single_threaded, tie};
 use squall_faults::sys::pidfd;
 use squall_faults::sys::signals::{self, Signals};
@@ -83,6 +83,9 @@ pub fn exec(record: &Record, host: &str, argv: &[String]) -> Result<i32, LabErro
         std::env::set_current_dir("/").map_err(system("/"))?;
     }
     let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    // What is forked next bears this name on the host until it has become the program: a `pkill squall` there
+    // must not hit it.
+    set_name(c"lab-exec").map_err(errno("the name of this process"))?;
     let mut command = Command::new(program);
     command.args(args).env("PATH", format!("{SEARCH}:{path}"));
     tie(&mut command, parent);

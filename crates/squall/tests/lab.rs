@@ -337,6 +337,9 @@ fn signals_reach_the_program_and_the_death_of_exec_is_its_own() {
     }
     let (mut child, _lines) = started(&lab);
     assert!(runs(&lab, "tail"));
+    // What it forks is no `squall` on the host, also before it has become the program.
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", child.id())).expect("its name");
+    assert_eq!(name, "lab-exec\n");
     child.kill().expect("killed");
     assert_eq!(child.wait().expect("its end").signal(), Some(9));
     eventually("the program is dead", || !runs(&lab, "tail"));
