@@ -93,6 +93,12 @@ impl Experiment {
         self.faults.iter().map(|p| p.host.clone()).collect()
     }
 
+    /// How long the slowest sample of any probe may take; 0 where there is none.
+    #[must_use]
+    pub fn longest_timeout_ms(&self) -> u64 {
+        self.probes.iter().map(|p| p.timeout_ms).max().unwrap_or(0)
+    }
+
     /// How many samples of a probe are due while the faults are held.
     #[must_use]
     pub fn planned(&self, probe: &ProbeSpec) -> u64 {
@@ -464,6 +470,17 @@ impl ExperimentRecord {
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.phase != Phase::Settled
+    }
+
+    /// Its faults that may be in place by what the log says, if their hosts do not say otherwise. A host's
+    /// share of the radius is given back once all of them there are gone, or never were.
+    pub fn may_be_there(&self) -> impl Iterator<Item = &FaultId> {
+        let begun =
+            |id: &FaultId| self.phase >= Phase::Injecting && self.reserved.contains(&id.host);
+        let may = move |(id, state): &(&FaultId, &FaultState)| {
+            !state.is_released() && (begun(id) || **state != FaultState::Pending)
+        };
+        self.faults.iter().filter(may).map(|(id, _)| id)
     }
 
     /// A person ended it, or a stop-all.

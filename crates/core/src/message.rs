@@ -5,7 +5,7 @@
 
 mod operator;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::IpAddr;
 

@@ -306,7 +306,7 @@ fn with_fewer_than_seven_of_ten_hosts_healthy_nothing_starts() {
     let two = fleet.file("two.yaml", &two).display().to_string();
     for command in ["plan", "run"] {
         let said = fleet.squall(&[command, &two]).ended(3);
-        let words = "counting no sick hosts: blast radius of the experiment: 2 of 4 hosts";
+        let words = "counting hosts that are healthy or hurt already: blast radius of the experiment: 2 of 4 hosts";
         assert!(format!("{}{}", said.out, said.err).contains(words), "{said:#?}");
     }
     assert_eq!(fleet.traces("h1"), [""; 0]);

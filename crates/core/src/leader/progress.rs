@@ -109,8 +109,11 @@ impl Leader {
                 None => match self.baseline(record, in_phase_ms) {
                     // The fleet may be another one by now.
                     Some(Command::Advance { to, .. }) => {
-                        let patience_ms = record.experiment.baseline_ms + 2 * PATIENCE_MS;
-                        self.checked(now, record, registry, in_phase_ms <= patience_ms, to)
+                        // As long again as the baseline itself may take.
+                        let experiment = &record.experiment;
+                        let sampled_ms = experiment.baseline_ms + experiment.longest_timeout_ms();
+                        let patient = in_phase_ms <= sampled_ms + 2 * PATIENCE_MS;
+                        self.checked(now, record, registry, patient, to)
                     }
                     other => other,
                 },
@@ -302,8 +305,7 @@ impl Leader {
                 && Expect::covers(&after, p.every_ms, wanted_ms)
                 && [Stage::During, Stage::After].into_iter().all(|stage| decided(p, stage))
         });
-        let longest_ms = probes.iter().map(|p| p.timeout_ms).max().unwrap_or(0);
-        let patience_ms = wanted_ms + PATIENCE_MS + longest_ms;
+        let patience_ms = wanted_ms + PATIENCE_MS + record.experiment.longest_timeout_ms();
         let enough = sampled || record.is_stopped() || in_phase_ms > patience_ms;
         enough.then(|| self.settlement(record))
     }

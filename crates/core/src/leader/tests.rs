@@ -10,6 +10,7 @@ use crate::experiment::{
 use crate::fault::{Cpu, Fault, Kind};
 use crate::hold::Achieved;
 use crate::ids::{AgentRun, CommandId, FaultId, LogIndex, NodeId};
+use crate::message::tests::report_of_an_armed_host;
 use crate::message::{FaultReport, HostPhase, Orders};
 use crate::probe::{Expect, ProbeKind, ProbeSpec, Stage, Tally, Vantage};
 use crate::registry::{Entry, HostRecord, Outcome};
@@ -99,18 +100,7 @@ impl Bench {
             proposed: Vec::new(),
         };
         for host in 1..=5 {
-            let report = Report {
-                run: AgentRun(uuid::Uuid::from_u128(1)),
-                t: Time(7_000),
-                digest: bench.registry.fence.digest(),
-                newest_resume: LogIndex(0),
-                synced: true,
-                armed: true,
-                obeys: Leadership::default(),
-                faults: Vec::new(),
-                probes: Vec::new(),
-                row: None,
-            };
+            let report = Report { t: Time(7_000), ..report_of_an_armed_host() };
             bench.reports.insert(host, report);
             bench.commit(Command::Register(HostRecord {
                 name: name(host),

@@ -24,20 +24,25 @@ fn fault(experiment: ExperimentId, phase: HostPhase) -> FaultReport {
     }
 }
 
-/// As a confirmed answer has it: one host that reports these faults and has no experiment in the log.
-fn status(faults: Vec<FaultReport>) -> Status {
-    let report = Report {
+/// What a host says on which something may start: one that holds nothing, knows of no stop and no resume.
+pub(crate) fn report_of_an_armed_host() -> Report {
+    Report {
         run: AgentRun(Uuid::from_u128(1)),
         t: Time(1),
-        digest: 0,
+        digest: crate::fence::Fence::default().digest(),
         newest_resume: LogIndex(0),
         synced: true,
         armed: true,
         obeys: Leadership::default(),
-        faults,
+        faults: Vec::new(),
         probes: Vec::new(),
         row: None,
-    };
+    }
+}
+
+/// As a confirmed answer has it: one host that reports these faults and has no experiment in the log.
+fn status(faults: Vec<FaultReport>) -> Status {
+    let report = Report { faults, ..report_of_an_armed_host() };
     let record = HostRecord {
         name: host("h1"),
         address: [10, 0, 0, 1].into(),

@@ -157,7 +157,7 @@ impl Registry {
         // Who is hurt already may be sick of that.
         let hurt: BTreeSet<HostName> = taken.iter().flat_map(|(.., hosts)| hosts.clone()).collect();
         self.within_radius(experiment, taken, |host| healthy(host) || hurt.contains(host))
-            .map_err(|over| format!("counting no sick hosts: {over}"))
+            .map_err(|over| format!("counting hosts that are healthy or hurt already: {over}"))
     }
 
     /// The groups that `experiment`, or one that has reserved hosts, counts within.

@@ -8,12 +8,10 @@ use uuid::Uuid;
 use super::*;
 use crate::experiment::{Ended, IncidentKind, MAX_TIMELINE, Placement, Safety, Severity};
 use crate::fault::{Cpu, Fault};
-use crate::fence::Fence;
 use crate::hold::Achieved;
-use crate::ids::{AgentRun, Leadership};
 use crate::message::Report;
+use crate::message::tests::report_of_an_armed_host;
 use crate::radius::{FLEET_PPM, MAX_RUNNING, Scope};
-use crate::time::Time;
 
 /// A registry that numbers its entries.
 #[derive(Clone, Default)]
@@ -671,42 +669,32 @@ fn an_incident_is_noted_once() {
     assert_eq!(log.experiment(1).incidents.len(), 2);
 }
 
-/// What a host says on which something may start.
-fn well() -> Report {
-    Report {
-        run: AgentRun(Uuid::from_u128(1)),
-        t: Time(1),
-        digest: Fence::default().digest(),
-        newest_resume: LogIndex(0),
-        synced: true,
-        armed: true,
-        obeys: Leadership::default(),
-        faults: Vec::new(),
-        probes: Vec::new(),
-        row: None,
-    }
-}
-
 #[test]
 fn a_target_must_be_heard_and_armed_and_know_no_other_log() {
     let mut log = Log::with_hosts(5);
     let one = experiment(&["h1"]);
     let fit = |log: &Log, h1: Option<Report>| {
-        let well = well();
+        let well = report_of_an_armed_host();
         let report = |h: &HostName| if h.as_str() == "h1" { h1.as_ref() } else { Some(&well) };
         log.registry.fit_for(None, &one, report, |_| &[]).err().unwrap_or_default()
     };
-    assert_eq!(fit(&log, Some(well())), "");
+    assert_eq!(fit(&log, Some(report_of_an_armed_host())), "");
     assert_eq!(fit(&log, None), "h1 is not connected");
-    assert_eq!(fit(&log, Some(Report { armed: false, ..well() })), "h1 is not armed");
-    assert_eq!(fit(&log, Some(Report { synced: false, ..well() })), "h1 is not armed");
-    let ahead = Report { newest_resume: LogIndex(131), ..well() };
+    assert_eq!(
+        fit(&log, Some(Report { armed: false, ..report_of_an_armed_host() })),
+        "h1 is not armed"
+    );
+    assert_eq!(
+        fit(&log, Some(Report { synced: false, ..report_of_an_armed_host() })),
+        "h1 is not armed"
+    );
+    let ahead = Report { newest_resume: LogIndex(131), ..report_of_an_armed_host() };
     let said = fit(&log, Some(ahead.clone()));
     assert!(said.starts_with("h1 knows a resume, 131, that this cluster's log has not"), "{said}");
     // A resume of this log that it has yet to hear of is none of that.
     log.done(Command::Stop(stop(1)));
     log.done(Command::Resume { stops: [stop(1)].into(), despite: BTreeSet::new() });
-    assert_eq!(fit(&log, Some(well())), "");
+    assert_eq!(fit(&log, Some(report_of_an_armed_host())), "");
 }
 
 #[test]
@@ -715,15 +703,14 @@ fn a_radius_is_a_share_of_the_hosts_that_are_healthy() {
     let mut four = experiment(&["h1", "h2", "h3", "h4"]);
     four.safety.max_radius_ppm = 400_000;
     log.done(Command::Submit { id: id(1), experiment: Box::new(four.clone()) });
-    let well = well();
+    let well = report_of_an_armed_host();
     let fit = |log: &Log, id, experiment: &Experiment, sick: &[&str]| {
         let report = |h: &HostName| Some(&well).filter(|_| !sick.contains(&h.as_str()));
         log.registry.fit_for(id, experiment, report, |_| &[]).err()
     };
     assert_eq!(fit(&log, Some(id(1)), &four, &[]), None, "it does not count beside itself");
     let why = fit(&log, Some(id(1)), &four, &["h10"]).expect("4 of 9 is more than 0.4");
-    let said =
-        "counting no sick hosts: blast radius of the experiment: 4 of 9 hosts is more than 0.4";
+    let said = "counting hosts that are healthy or hurt already: blast radius of the experiment: 4 of 9 hosts is more than 0.4";
     assert_eq!(why, said);
     // And all that runs together.
     let one = experiment(&["h5"]);

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use squall_core::experiment::{ExperimentRecord, FaultState, Phase, Placement};
+use squall_core::experiment::{ExperimentRecord, Placement};
 use squall_core::hold::Achieved;
 use squall_core::ids::FaultId;
 use squall_core::message::{FaultReport, Status};
@@ -38,14 +38,8 @@ pub fn views(status: &Status) -> Vec<FaultView> {
     let heard = reports.filter(|f| !f.phase.is_gone()).map(|f| view(f, status));
     let unheard = status.experiments.iter().flat_map(|record| {
         let silent = |host| status.hosts.iter().any(|h| h.host.name == host && h.report.is_none());
-        // Its share of the radius is given back once it is gone, or was never there.
-        let may_be = |id: &FaultId, state: &FaultState| {
-            let begun = record.phase >= Phase::Injecting && record.reserved.contains(&id.host);
-            !state.is_released() && (begun || *state != FaultState::Pending)
-        };
-        let faults =
-            record.faults.iter().filter(move |(id, s)| may_be(id, s) && silent(id.host.clone()));
-        faults.map(move |(id, _)| unheard(id, record))
+        let faults = record.may_be_there().filter(move |id| silent(id.host.clone()));
+        faults.map(move |id| unheard(id, record))
     });
     heard.chain(unheard).collect()
 }

@@ -120,7 +120,7 @@ pub const WORDS: &[Word] = &[
     ),
     word(
         "blast-radius",
-        "Hosts that an experiment targets over the hosts in service, and before anything begins over those of them that are healthy: at most 0.3 an experiment where its file does not say, 0.5 over all that run at once. With `of: group` a file counts within its group, where all that runs may hurt half, or what the most daring file allows. One host of three or more is always allowed.",
+        "Hosts that an experiment targets over the hosts in service, and before anything begins over those of them that are healthy or hurt already: at most 0.3 an experiment where its file does not say, 0.5 over all that run at once. With `of: group` a file counts within its group, where all that runs may hurt half, or what the most daring file allows. One host of three or more is always allowed.",
     ),
     word(
         "drained",
