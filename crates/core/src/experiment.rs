@@ -230,8 +230,8 @@ pub enum FaultState {
         /// The host's policy said no, or the host was latched.
         refused: bool,
     },
-    /// Every lease that it may have been granted has run out since the host was last heard; nobody saw it go. The last
-    /// measurement, where there was one.
+    /// Every lease that it may have been granted has run out since the host was last heard; nobody saw it
+    /// go. The last measurement, where there was one.
     Lapsed(Option<Achieved>),
 }
 

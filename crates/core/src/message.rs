@@ -28,7 +28,8 @@ pub use operator::*;
 pub enum FromAgent {
     /// The first message of a stream.
     Hello(Hello),
-    /// Each second, or each fifth of the shortest lease where that is sooner, and at each change. Asks for the renewal of all that it lists.
+    /// Each second, or each fifth of the shortest lease where that is sooner, and at each change. Asks for
+    /// the renewal of all that it lists.
     Report(Report),
     /// All stops that this host has heard: the answer to a digest that differed.
     Stops(Vec<StopId>),
