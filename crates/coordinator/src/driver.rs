@@ -271,10 +271,7 @@ impl Driver {
     fn registry_changed(&mut self) {
         let now = clock::now();
         // What a resume has cleared since stops nobody; hosts hear of it when their digests differ.
-        let new = self.node.applied.read(|registry| {
-            let new = self.node.stops().learn(registry);
-            new.into_iter().filter(|stop| registry.fence.is_outstanding(*stop)).collect::<Vec<_>>()
-        });
+        let new = self.node.applied.read(|registry| self.node.stops().learn(registry));
         for stop in new {
             self.push(stop);
         }

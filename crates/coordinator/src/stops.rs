@@ -1,5 +1,5 @@
-//! The stops that this coordinator has heard: S and R, the signed records, and its own durable file,
-//! which needs no quorum.
+//! The stops that this coordinator has heard: S and R, and its own durable file, which needs no
+//! quorum.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -23,7 +23,6 @@ const RETRY: Duration = Duration::from_secs(5);
 pub(crate) struct Stops {
     identity: Identity,
     fence: Fence,
-    records: BTreeMap<StopId, Vec<u8>>,
     /// Who asked, where this coordinator was asked first-hand.
     asked_by: BTreeMap<StopId, String>,
     /// Heard and not in the log.
@@ -46,7 +45,6 @@ impl Stops {
         let mut stops = Stops {
             identity: identity.clone(),
             fence: Fence::default(),
-            records: BTreeMap::new(),
             asked_by: BTreeMap::new(),
             lacking: BTreeSet::new(),
             learnt: (0, LogIndex(0)),
@@ -54,7 +52,7 @@ impl Stops {
         };
         for record in &recovered.records {
             let stop = codec::decode(record).map_err(io::Error::other)?;
-            stops.note(stop);
+            stops.fence.hear(stop);
             stops.lacking.insert(stop);
         }
         std::thread::Builder::new()
@@ -68,7 +66,6 @@ impl Stops {
         if !self.fence.hear(stop) {
             return false;
         }
-        self.note(stop);
         self.lacking.insert(stop);
         if let Some(by) = asked_by {
             self.asked_by.insert(stop, by);
@@ -78,24 +75,20 @@ impl Stops {
         true
     }
 
-    fn note(&mut self, stop: StopId) {
-        self.fence.hear(stop);
-        self.records.insert(stop, self.identity.sign_stop(stop));
-    }
-
-    /// Takes over what the log says; returns the stops that were not known.
+    /// Takes over what the log says; returns the stops that were not known, of those that stand.
     pub(crate) fn learn(&mut self, registry: &Registry) -> Vec<StopId> {
         let version = (registry.stops.len(), registry.fence.newest_resume());
         if version == self.learnt {
             return Vec::new();
         }
         self.learnt = version;
-        for resume in registry.fence.resumes() {
+        let new: Vec<StopId> =
+            registry.fence.outstanding().filter(|stop| self.hear(*stop, None)).collect();
+        for resume in registry.fence.resumes_after(self.fence.newest_resume()) {
             self.fence.learn(resume);
         }
-        let new: Vec<StopId> =
-            registry.fence.stops().filter(|stop| self.hear(*stop, None)).collect();
         self.lacking.retain(|stop| !registry.fence.knows(*stop));
+        self.asked_by.retain(|stop, _| self.lacking.contains(stop));
         new
     }
 
@@ -121,7 +114,7 @@ impl Stops {
 
     /// The signed record of a stop that was heard.
     pub(crate) fn record(&self, stop: StopId) -> Vec<u8> {
-        self.records.get(&stop).cloned().unwrap_or_else(|| self.identity.sign_stop(stop))
+        self.identity.sign_stop(stop)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::experiment::{Ended, FaultState, Why};
-use crate::fence::MAX_STOPS;
+use crate::fence::MAX_TOLD;
 use crate::hold::{Achieved, Capability};
 use crate::host::{MAX_ENDED, MAX_LIVE};
 use crate::message::{FaultReport, FromAgent, Hello, ProbeReport, Receipt, Report};
@@ -35,7 +35,7 @@ impl FromAgent {
         match self {
             FromAgent::Hello(hello) => hello.clip(),
             FromAgent::Report(report) => report.clip(),
-            FromAgent::Stops(stops) => keep(stops, MAX_STOPS),
+            FromAgent::Stops(stops) => keep(stops, MAX_TOLD),
             FromAgent::Receipt(receipt) => receipt.clip(),
             FromAgent::Addresses(also) => clip_also(also),
         }

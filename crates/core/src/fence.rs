@@ -3,6 +3,9 @@
 //! S is the set of stop ids heard; it only grows. R is the list of committed resumes, each with its
 //! place in the log and the stop ids that it clears. A node is *armed* iff every id of S is cleared
 //! by some resume of R. The same type serves hosts, coordinators and the replicated registry.
+//!
+//! A log resumes no stop that it does not have, and a stop ends whatever runs. So whoever learns of a
+//! resume has heard of the stops that it clears, and what began before a resume is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,9 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{LogIndex, StopId};
 
-/// Stop ids with which new experiments are still taken; stops themselves always are. At one stop a day
-/// this is eleven years.
-pub const MAX_STOPS: usize = 4096;
+/// Stop ids with which new experiments are still taken; stops themselves always are. All of S and R must
+/// fit one message to a host that has never heard of any. At fifty stops a day this is three and a half
+/// years.
+pub const MAX_STOPS: usize = 65_536;
+/// Stop ids in one message of a host, at most: it tells all that it knows in so many.
+pub const MAX_TOLD: usize = 16_384;
 
 /// A committed resume.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,59 +29,95 @@ pub struct Resume {
     pub cleared: BTreeSet<StopId>,
 }
 
-/// S and R of one node.
+/// S and R of one node. Old stops cost room, and nothing else: each look costs what is outstanding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "Written")]
 pub struct Fence {
-    stops: BTreeSet<StopId>,
+    outstanding: BTreeSet<StopId>,
     resumes: BTreeMap<LogIndex, BTreeSet<StopId>>,
+    /// What R clears.
+    #[serde(skip)]
+    cleared: BTreeSet<StopId>,
+    /// The sum of [`mark`] over S.
+    #[serde(skip)]
+    digest: u64,
+}
+
+/// A [`Fence`] as it is written down: the rest follows.
+#[derive(Deserialize)]
+struct Written {
+    outstanding: BTreeSet<StopId>,
+    resumes: BTreeMap<LogIndex, BTreeSet<StopId>>,
+}
+
+impl From<Written> for Fence {
+    fn from(written: Written) -> Fence {
+        let mut fence = Fence::default();
+        for (index, cleared) in written.resumes {
+            fence.learn(Resume { index, cleared });
+        }
+        for stop in written.outstanding {
+            fence.hear(stop);
+        }
+        fence
+    }
 }
 
 impl Fence {
     /// Adds a stop to S; true where it was not known.
     pub fn hear(&mut self, stop: StopId) -> bool {
-        self.stops.insert(stop)
+        let new = !self.cleared.contains(&stop) && self.outstanding.insert(stop);
+        if new {
+            self.digest = self.digest.wrapping_add(mark(stop));
+        }
+        new
     }
 
-    /// Adds a committed resume to R; true where it was not known.
+    /// Adds a committed resume to R, and the stops that it clears to S; true where it was not known.
     pub fn learn(&mut self, resume: Resume) -> bool {
-        self.resumes.insert(resume.index, resume.cleared).is_none()
+        let new = !self.resumes.contains_key(&resume.index);
+        if new {
+            for stop in &resume.cleared {
+                let heard = self.outstanding.remove(stop);
+                if self.cleared.insert(*stop) && !heard {
+                    self.digest = self.digest.wrapping_add(mark(*stop));
+                }
+            }
+            self.resumes.insert(resume.index, resume.cleared);
+        }
+        new
     }
 
     /// Whether `stop` was heard.
     #[must_use]
     pub fn knows(&self, stop: StopId) -> bool {
-        self.stops.contains(&stop)
+        self.cleared.contains(&stop) || self.outstanding.contains(&stop)
     }
 
     /// Stops that no resume has cleared, in order.
     pub fn outstanding(&self) -> impl Iterator<Item = StopId> + '_ {
-        let cleared: BTreeSet<StopId> = self.resumes.values().flatten().copied().collect();
-        self.stops.iter().copied().filter(move |stop| !cleared.contains(stop))
+        self.outstanding.iter().copied()
     }
 
     /// Whether this one was heard and no resume has cleared it.
     #[must_use]
     pub fn is_outstanding(&self, stop: StopId) -> bool {
-        self.knows(stop) && !self.resumes.values().any(|cleared| cleared.contains(&stop))
+        self.outstanding.contains(&stop)
     }
 
     /// Whether every stop heard is cleared.
     #[must_use]
     pub fn armed(&self) -> bool {
-        self.outstanding().next().is_none()
+        self.outstanding.is_empty()
     }
 
-    /// Whether something that started at `start` in the log may be held here: this node is armed,
-    /// and the start is later than every resume that cleared a stop heard here. What was ordered
-    /// before a stop is thus refused for ever, also after the resume.
+    /// Whether something that started at `start` in the log may be held here: this node is armed, and
+    /// the start is later than every resume. What was ordered before a stop is thus refused for ever,
+    /// also after the resume.
     #[must_use]
     pub fn admits(&self, start: LogIndex) -> bool {
-        self.armed()
-            && self
-                .resumes
-                .iter()
-                .filter(|(_, cleared)| cleared.iter().any(|s| self.stops.contains(s)))
-                .all(|(index, _)| start > *index) // guard: fence
+        let later = start > self.newest_resume(); // guard: fence
+        self.armed() && later
     }
 
     /// The index of the newest resume known, 0 where there is none.
@@ -86,26 +128,37 @@ impl Fence {
 
     /// All of S.
     pub fn stops(&self) -> impl Iterator<Item = StopId> + '_ {
-        self.stops.iter().copied()
+        self.cleared.iter().chain(&self.outstanding).copied()
     }
 
-    /// All of R, oldest first.
-    pub fn resumes(&self) -> impl Iterator<Item = Resume> + '_ {
+    /// The resumes of R that are newer than `known`, oldest first.
+    pub fn resumes_after(&self, known: LogIndex) -> impl Iterator<Item = Resume> + '_ {
+        use std::ops::Bound::{Excluded, Unbounded};
         self.resumes
-            .iter()
+            .range((Excluded(known), Unbounded))
             .map(|(index, cleared)| Resume { index: *index, cleared: cleared.clone() })
     }
 
-    /// A fingerprint of S: equal where the sets are equal. FNV-1a over the sorted ids; it guards
-    /// against forgetting, not against an enemy, whom mTLS keeps out.
+    /// A fingerprint of S: equal where the sets are equal. It guards against forgetting, not against an
+    /// enemy, whom mTLS keeps out.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for byte in self.stops.iter().flat_map(|s| *s.0.as_bytes()) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        hash
+        self.digest
     }
+
+    /// The same of S and `more`.
+    #[must_use]
+    pub fn digest_with(&self, more: &BTreeSet<StopId>) -> u64 {
+        let new = more.iter().filter(|stop| !self.knows(**stop));
+        new.fold(self.digest, |sum, stop| sum.wrapping_add(mark(*stop)))
+    }
+}
+
+/// FNV-1a over an id, its bits spread: the marks of a set are added up, in any order.
+fn mark(stop: StopId) -> u64 {
+    let fnv = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    let hash = stop.0.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, fnv);
+    (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[cfg(test)]
@@ -123,7 +176,7 @@ mod tests {
     #[test]
     fn a_stop_disarms_until_a_resume_names_it() {
         let mut fence = Fence::default();
-        assert!(fence.armed() && fence.admits(LogIndex(0)));
+        assert!(fence.armed() && fence.admits(LogIndex(1)));
         assert!(fence.hear(stop(1)));
         assert!(!fence.hear(stop(1)));
         fence.learn(resume(5, &[2]));
@@ -135,23 +188,39 @@ mod tests {
     }
 
     #[test]
-    fn a_resume_of_stops_never_heard_does_not_fence() {
+    fn whoever_learns_of_a_resume_has_heard_what_it_clears() {
         let mut fence = Fence::default();
-        fence.learn(resume(9, &[1]));
-        assert!(fence.admits(LogIndex(3)));
-        fence.hear(stop(1));
-        assert!(fence.armed(), "a stop heard late was cleared already");
-        assert!(!fence.admits(LogIndex(3)));
+        fence.learn(resume(9, &[1, 2]));
+        assert!(
+            fence.knows(stop(1)) && !fence.hear(stop(1)),
+            "a stop that comes late was cleared already"
+        );
+        assert!(fence.armed());
+        assert!(!fence.admits(LogIndex(3)) && fence.admits(LogIndex(10)));
+        fence.hear(stop(3));
+        assert!(fence.is_outstanding(stop(3)) && !fence.is_outstanding(stop(1)));
+        assert_eq!(fence.stops().collect::<Vec<_>>(), [1, 2, 3].map(stop));
     }
 
     #[test]
-    fn a_resume_clears_what_it_names_and_fences_whoever_heard_any_of_it() {
+    fn resumes_are_learnt_in_any_order_and_told_from_a_place_on() {
         let mut fence = Fence::default();
-        fence.hear(stop(1));
+        assert!(fence.learn(resume(9, &[2])) && fence.learn(resume(5, &[1])));
+        assert!(!fence.learn(resume(9, &[2])));
+        assert_eq!(fence.newest_resume(), LogIndex(9));
+        let after = |index| fence.resumes_after(LogIndex(index)).collect::<Vec<_>>();
+        assert_eq!(after(0), [resume(5, &[1]), resume(9, &[2])]);
+        assert_eq!(after(5), [resume(9, &[2])]);
+        assert_eq!(after(9), []);
+    }
+
+    #[test]
+    fn what_is_written_down_says_all() {
+        let mut fence = Fence::default();
         fence.learn(resume(9, &[1, 2]));
-        assert!(!fence.admits(LogIndex(3)), "one of the two was heard");
         fence.hear(stop(3));
-        assert!(fence.is_outstanding(stop(3)) && !fence.is_outstanding(stop(1)));
+        let written = serde_json::to_string(&fence).expect("json");
+        assert_eq!(serde_json::from_str::<Fence>(&written).expect("the same"), fence);
     }
 
     #[test]
@@ -161,7 +230,11 @@ mod tests {
         a.hear(stop(2));
         b.hear(stop(2));
         assert_ne!(a.digest(), b.digest());
+        assert_eq!(b.digest_with(&[stop(1), stop(2)].into()), a.digest());
         b.hear(stop(1));
-        assert_eq!(a.digest(), b.digest());
+        assert_eq!(a.digest(), b.digest(), "in whatever order they were heard");
+        b.learn(resume(9, &[1, 3]));
+        a.hear(stop(3));
+        assert_eq!(a.digest(), b.digest(), "cleared or not");
     }
 }

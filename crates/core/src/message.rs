@@ -31,7 +31,8 @@ pub enum FromAgent {
     /// Each second, or each fifth of the shortest lease where that is sooner, and at each change. Asks for
     /// the renewal of all that it lists.
     Report(Report),
-    /// All stops that this host has heard: the answer to a digest that differed.
+    /// Stops that this host has heard: the answer to a digest that differed. All of them come in parts of
+    /// [`crate::fence::MAX_TOLD`].
     Stops(Vec<StopId>),
     /// What a stop did here. Said once a stop and again to each coordinator that asks again.
     Receipt(Receipt),
@@ -203,9 +204,9 @@ pub struct Sync {
     pub echo: Time,
     /// Who leads.
     pub leadership: Leadership,
-    /// All of S.
+    /// The stops that no resume has cleared.
     pub stops: Vec<StopId>,
-    /// All of R.
+    /// The resumes that the host lacks, oldest first; all of them where it is not known to know any.
     pub resumes: Vec<Resume>,
 }
 

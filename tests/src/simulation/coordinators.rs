@@ -289,7 +289,7 @@ impl Simulation {
 
     pub(super) fn registry_changed(&mut self, c: usize) {
         let node = &mut self.nodes[c];
-        for resume in node.registry.fence.resumes() {
+        for resume in node.registry.fence.resumes_after(node.fence.newest_resume()) {
             node.fence.learn(resume);
         }
         let logged: Vec<StopId> = node.registry.fence.stops().collect();

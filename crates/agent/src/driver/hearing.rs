@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use squall_core::fence::MAX_TOLD;
 use squall_core::ids::{AgentRun, Leadership, NodeId, StopId};
 use squall_core::message::{FromAgent, ToAgent};
 use squall_core::probe::Prober;
@@ -24,9 +25,9 @@ impl Driver {
             ToAgent::Stop { stop, record } => self.heard(stop, record),
             ToAgent::Stops(stops) => {
                 self.host.handle_stops(now, &stops);
-                let known = self.host.fence().stops().collect();
+                let known: Vec<StopId> = self.host.fence().stops().collect();
                 if let Some(link) = self.links.iter().find(|l| l.node == node) {
-                    link.send(FromAgent::Stops(known));
+                    known.chunks(MAX_TOLD).for_each(|p| link.send(FromAgent::Stops(p.to_vec())));
                 }
             }
             ToAgent::Sync(sync) => {

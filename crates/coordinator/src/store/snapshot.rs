@@ -1,35 +1,46 @@
 //! The registry in bytes. It may be larger than one value may be for the codec, so it goes in
-//! sections, each a value of its own behind four bytes of length: the rest of the registry, then
-//! hosts, then experiments.
+//! sections, each a value of its own behind four bytes of length: stops and resumes, the rest of the
+//! registry, then who stopped when, hosts, and experiments.
 
 use std::io;
 
 use serde::Serialize;
 use squall_core::experiment::ExperimentRecord;
-use squall_core::registry::{HostRecord, Registry};
+use squall_core::fence::Fence;
+use squall_core::ids::StopId;
+use squall_core::registry::{HostRecord, Registry, StopRecord};
 
-/// Hosts in one section.
-const HOSTS: usize = 1000;
+/// Hosts, or records of stops, in one section.
+const MANY: usize = 1000;
 
 /// What the first section says of the others.
 #[derive(Debug, Serialize, serde::Deserialize)]
 struct Head {
+    stop_sections: u32,
     host_sections: u32,
     experiments: u32,
 }
 
 /// The bytes of `registry`.
 pub(super) fn encode(mut registry: Registry) -> io::Result<Vec<u8>> {
+    let fence = std::mem::take(&mut registry.fence);
+    let stops: Vec<(StopId, StopRecord)> =
+        std::mem::take(&mut registry.stops).into_iter().collect();
     let hosts: Vec<HostRecord> = std::mem::take(&mut registry.hosts).into_values().collect();
     let experiments = std::mem::take(&mut registry.experiments);
     let head = Head {
-        host_sections: count(hosts.chunks(HOSTS).len())?,
+        stop_sections: count(stops.chunks(MANY).len())?,
+        host_sections: count(hosts.chunks(MANY).len())?,
         experiments: count(experiments.len())?,
     };
     let mut out = Vec::new();
     push(&mut out, &head)?;
+    push(&mut out, &fence)?;
     push(&mut out, &registry)?;
-    for section in hosts.chunks(HOSTS) {
+    for section in stops.chunks(MANY) {
+        push(&mut out, &section)?;
+    }
+    for section in hosts.chunks(MANY) {
         push(&mut out, &section)?;
     }
     for record in experiments.values() {
@@ -41,7 +52,13 @@ pub(super) fn encode(mut registry: Registry) -> io::Result<Vec<u8>> {
 /// The registry in `bytes`.
 pub(super) fn decode(mut bytes: &[u8]) -> io::Result<Registry> {
     let head: Head = pull(&mut bytes)?;
+    let fence: Fence = pull(&mut bytes)?;
     let mut registry: Registry = pull(&mut bytes)?;
+    registry.fence = fence;
+    for _ in 0..head.stop_sections {
+        let section: Vec<(StopId, StopRecord)> = pull(&mut bytes)?;
+        registry.stops.extend(section);
+    }
     for _ in 0..head.host_sections {
         let section: Vec<HostRecord> = pull(&mut bytes)?;
         registry.hosts.extend(section.into_iter().map(|h| (h.name.clone(), h)));

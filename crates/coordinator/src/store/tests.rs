@@ -6,10 +6,11 @@ use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, RaftLogReader, StorageError};
 use squall_core::experiment::{Ended, Experiment, Placement, Safety, Why};
 use squall_core::fault::{Cpu, Fault};
+use squall_core::fence::MAX_STOPS;
 use squall_core::hold::Achieved;
 use squall_core::ids::{AgentRun, CommandId, ExperimentId, FaultId, Leadership, LogIndex, StopId};
 use squall_core::leader::{Action, Leader};
-use squall_core::message::{FaultReport, FromAgent, Hello, HostPhase, Report};
+use squall_core::message::{FaultReport, FromAgent, Hello, HostPhase, Report, Sync, ToAgent};
 use squall_core::radius::Scope;
 use squall_core::registry::{self, HostRecord, Outcome, Refusal, Registry};
 use squall_core::time::{Time, WallTime};
@@ -361,4 +362,36 @@ fn labels_leave_room_for_a_section_of_hosts() {
         registry.hosts.insert(hello.host.name.clone(), hello.host);
     }
     assert!(snapshot::encode(registry).is_ok());
+}
+
+#[test]
+fn as_many_stops_as_there_may_be_fit_a_snapshot_and_a_message_to_a_host_that_knows_none() {
+    let mut registry = Registry::default();
+    let by = format!("operator/{}", "o".repeat(64));
+    let mut index = 0;
+    let mut say = |registry: &mut Registry, command| {
+        index += 1;
+        let id = CommandId(uuid::Uuid::from_u128(index.into()));
+        let entry = registry::Entry { id, at: WallTime(index), by: by.clone(), command };
+        assert!(matches!(registry.apply(LogIndex(index), &entry), Outcome::Done(_)));
+    };
+    for n in 0..MAX_STOPS {
+        let stop = StopId(uuid::Uuid::from_u128(u128::MAX - n as u128));
+        say(&mut registry, registry::Command::Stop(stop));
+        if n % 2 == 0 {
+            let resume = registry::Command::Resume { stops: [stop].into(), despite: [].into() };
+            say(&mut registry, resume);
+        }
+    }
+    let bytes = snapshot::encode(registry.clone()).expect("it fits");
+    assert!(snapshot::decode(&bytes).unwrap() == registry);
+    let fence = &registry.fence;
+    let sync = Sync {
+        run: AgentRun(uuid::Uuid::nil()),
+        echo: Time(u64::MAX),
+        leadership: Leadership::default(),
+        stops: fence.outstanding().collect(),
+        resumes: fence.resumes_after(LogIndex(0)).collect(),
+    };
+    super::encode(&ToAgent::Sync(sync)).expect("it fits");
 }

@@ -273,8 +273,8 @@ impl Host {
     /// Everything that a journal must hold for the next life; for compaction.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
-        let stops = self.fence.stops().map(Record::Stop);
-        let resumes = self.fence.resumes().map(Record::Resume);
+        let stops = self.fence.outstanding().map(Record::Stop);
+        let resumes = self.fence.resumes_after(LogIndex(0)).map(Record::Resume);
         let ended = self.ended.iter().map(|(id, start)| Record::Ended(id.clone(), *start));
         let known = self.ended.keys().filter(|id| !self.over.contains_key(*id));
         let acknowledged = known.map(|id| Record::Acknowledged(id.clone()));

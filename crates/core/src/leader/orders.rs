@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Action, FRESH_MS, Leader, NOT_AFTER_MS, Session};
 use crate::experiment::{ExperimentRecord, FaultState, Phase};
-use crate::ids::{FaultId, HostName, Leadership};
+use crate::ids::{FaultId, HostName, Leadership, LogIndex};
 use crate::message::{Apply, HostPhase, Orders, ProbeOrder, Report, Sync, ToAgent};
 use crate::probe::{Stage, Vantage};
 use crate::registry::Registry;
@@ -17,7 +17,8 @@ impl Leader {
     ///
     /// A report that is older than the log's newest stop does not say who has heard of that stop: it
     /// was pushed to every host when it was learnt. Who has not is told after its next report; a fleet
-    /// that is being stopped is not told everything twice.
+    /// that is being stopped is not told everything twice, and a host that has heard what this leader has
+    /// heard is told nothing while the log does not have it yet.
     pub(super) fn send_orders(&mut self, now: Time, registry: &Registry) -> bool {
         let digest = registry.fence.digest();
         let since = match self.log_stops {
@@ -30,6 +31,7 @@ impl Leader {
             self.stops.is_empty() && self.sessions.values().all(|s| s.report.digest == digest); // guard: digest of S
         // Once for all hosts: a log keeps many experiments that are over.
         let running: Vec<&ExperimentRecord> = registry.running().collect();
+        let coming = registry.fence.digest_with(&self.stops);
         let (armed, mut newer) = (registry.fence.armed(), false);
         for (host, session) in &mut self.sessions {
             let echo = session.asked.take();
@@ -39,7 +41,8 @@ impl Leader {
                 true => applies(host, &running, registry, &self.listed),
                 false => Vec::new(),
             };
-            let differs = session.report.digest != digest && session.arrived >= since;
+            let same = [digest, coming].contains(&session.report.digest);
+            let differs = !same && session.arrived >= since;
             let running = &running[..];
             let stand = Stand { leadership: self.leadership, registry, running, armed, differs };
             let messages = answer(stand, host, session, echo, applies);
@@ -82,12 +85,17 @@ fn answer(
     }
     let synced = report.synced && report.newest_resume == registry.fence.newest_resume();
     if differs || !synced {
+        // One that has heard the same stops lacks what came after its newest resume. Whoever has not, or
+        // knows of a resume that this log does not have, is told everything.
+        let fence = &registry.fence;
+        let same = report.digest == fence.digest() && report.newest_resume <= fence.newest_resume();
+        let known = if same { report.newest_resume } else { LogIndex(0) };
         messages.push(ToAgent::Sync(Sync {
             run: report.run,
             echo,
             leadership,
-            stops: registry.fence.stops().collect(),
-            resumes: registry.fence.resumes().collect(),
+            stops: fence.outstanding().collect(),
+            resumes: fence.resumes_after(known).collect(),
         }));
     }
     let mut orders = orders(stand, host, report, echo);

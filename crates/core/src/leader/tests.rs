@@ -8,6 +8,7 @@ use crate::experiment::{
     Severity, Verdict, Why,
 };
 use crate::fault::{Cpu, Fault, Kind};
+use crate::fence::Resume;
 use crate::hold::Achieved;
 use crate::ids::{AgentRun, CommandId, FaultId, LogIndex, NodeId};
 use crate::message::tests::report_of_an_armed_host;
@@ -441,6 +442,56 @@ fn a_host_that_is_not_synced_or_not_armed_is_given_all_and_ordered_nothing() {
     b.report(1);
     b.tick();
     assert_eq!(b.started(), [fault_id(1, 1)]);
+}
+
+#[test]
+fn a_host_is_told_the_resumes_that_it_lacks_and_all_of_them_where_it_heard_other_stops() {
+    let mut b = Bench::new();
+    for n in [1, 2] {
+        b.commit(Command::Stop(stop(n)));
+        b.commit(Command::Resume { stops: [stop(n)].into(), despite: BTreeSet::new() });
+    }
+    let digest = b.registry.fence.digest();
+    let all: Vec<Resume> = b.registry.fence.resumes_after(LogIndex(0)).collect();
+    let foreign = all[1].index.0 + 1;
+    for (digest, newest, told) in [
+        (digest, all[0].index, &all[1..]),
+        (digest, LogIndex(0), &all[..]),
+        (digest ^ 1, all[0].index, &all[..]),
+        (digest ^ 1, all[1].index, &all[..]),
+        (digest, LogIndex(foreign), &all[..]),
+    ] {
+        let report = b.reports.get_mut(&1).expect("h1");
+        (report.digest, report.newest_resume) = (digest, newest);
+        b.report(1);
+        b.sent.clear();
+        b.tick();
+        let to_1 = b.sent.iter().filter(|(host, _)| *host == name(1));
+        let syncs: Vec<&[Resume]> = to_1
+            .filter_map(|(_, m)| if let ToAgent::Sync(s) = m { Some(&s.resumes[..]) } else { None })
+            .collect();
+        assert_eq!(syncs, [told], "of one that knows {newest:?}");
+    }
+}
+
+#[test]
+fn a_host_that_heard_what_the_leader_heard_is_told_nothing_of_it() {
+    let mut b = Bench::new();
+    b.tick();
+    b.deaf = true;
+    b.leader.handle_stops(b.now, &[stop(1)]);
+    let mut heard = b.registry.fence.clone();
+    for (stop, told) in [(stop(1), false), (stop(2), true)] {
+        heard.hear(stop);
+        b.reports.get_mut(&1).expect("h1").digest = heard.digest();
+        b.report(1);
+        b.sent.clear();
+        b.tick();
+        let to_1 = |(host, m): &(HostName, ToAgent)| {
+            *host == name(1) && matches!(m, ToAgent::Stops(_) | ToAgent::Sync(_))
+        };
+        assert_eq!(b.sent.iter().any(to_1), told, "{stop}");
+    }
 }
 
 #[test]

@@ -127,12 +127,11 @@ impl Registry {
     }
 
     fn resume(&mut self, index: LogIndex, stops: &std::collections::BTreeSet<StopId>) -> Applied {
-        let outstanding: std::collections::BTreeSet<StopId> = self.fence.outstanding().collect();
         if let Some(unknown) = stops.iter().find(|s| !self.fence.knows(**s)) {
             return Err(Refusal::UnknownStop(*unknown));
         }
         let cleared: std::collections::BTreeSet<StopId> =
-            stops.intersection(&outstanding).copied().collect();
+            stops.iter().copied().filter(|stop| self.fence.is_outstanding(*stop)).collect();
         if cleared.is_empty() {
             return Ok(Outcome::Unchanged);
         }
