@@ -130,15 +130,14 @@ impl HostSide {
     }
 
     fn durable_stops(&self) -> BTreeSet<StopId> {
-        let stop = |record: &Record| match record {
-            Record::Stop(stop) => Some(*stop),
-            Record::Resume(_)
-            | Record::Intent(..)
-            | Record::Ended(..)
-            | Record::Acknowledged(_)
-            | Record::Floor(_) => None,
+        let stops = |record: &Record| match record {
+            Record::Stop(stop) => BTreeSet::from([*stop]),
+            Record::Resume(resume) => resume.cleared.clone(),
+            Record::Intent(..) | Record::Ended(..) | Record::Acknowledged(_) | Record::Floor(_) => {
+                BTreeSet::new()
+            }
         };
-        self.disk.iter().filter_map(stop).collect()
+        self.disk.iter().flat_map(stops).collect()
     }
 
     /// The machine, which is told of something now.
@@ -191,6 +190,7 @@ impl HostSide {
             self.truth.obeyed = sync.leadership;
             self.truth.synced = true;
             self.truth.received.extend(&sync.stops);
+            self.truth.received.extend(sync.resumes.iter().flat_map(|resume| &resume.cleared));
         }
     }
 

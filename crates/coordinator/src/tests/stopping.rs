@@ -118,7 +118,8 @@ async fn a_stop_at_a_follower_is_pushed_committed_and_disarms_until_a_resume_nam
     assert!(matches!(cluster.write(&resume).await, Outcome::Done(_)));
     cluster.until(follower, "is armed", |s| s.outstanding.is_empty()).await;
     let sync = reporting.await.unwrap();
-    assert_eq!(sync.stops, [id], "agents learn of the resume from the leader");
+    let cleared: Vec<_> = sync.resumes.into_iter().flat_map(|r| r.cleared).collect();
+    assert_eq!((cleared, sync.stops), (vec![id], vec![]), "agents learn of it from the leader");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -51,12 +51,18 @@ impl Host {
     }
 
     /// A stop that is known arrived once more: somebody waits for its receipt. Where an earlier life
-    /// latched it, this one answers anew, once what that life left is proven gone.
+    /// latched it, this one answers anew, once what that life left is proven gone. One that is known from
+    /// its resume alone may be on no disk yet.
     fn answer_again(&mut self, now: Time, stop: StopId) {
         if let Some(receipt) = self.receipts.get(&stop) {
             self.actions.push_back(Action::Receipt(receipt.clone()));
         } else if !self.pending.contains_key(&stop) {
-            self.wait_for_lifts(now, stop, 0, Latch::Durable);
+            if self.fence.is_outstanding(stop) {
+                self.wait_for_lifts(now, stop, 0, Latch::Durable);
+            } else {
+                self.wait_for_lifts(now, stop, 0, Latch::Writing);
+                self.persist(Token::Latch(stop), vec![Record::Stop(stop)]);
+            }
             self.settle_stops(now);
         }
     }

@@ -83,13 +83,16 @@ fn answer(
         // The host answers with all of its own, and what the log lacks is proposed.
         messages.push(ToAgent::Stops(registry.fence.stops().collect()));
     }
-    let synced = report.synced && report.newest_resume == registry.fence.newest_resume();
+    let fence = &registry.fence;
+    let up_to_date = report.newest_resume == fence.newest_resume();
+    // It misses an older resume: its disk was full when it learnt of it.
+    let gap = up_to_date && report.digest == fence.digest() && report.armed != armed;
+    let synced = report.synced && up_to_date && !gap;
     if differs || !synced {
         // One that has heard the same stops lacks what came after its newest resume. Whoever has not, or
         // knows of a resume that this log does not have, is told everything.
-        let fence = &registry.fence;
         let same = report.digest == fence.digest() && report.newest_resume <= fence.newest_resume();
-        let known = if same { report.newest_resume } else { LogIndex(0) };
+        let known = if same && !gap { report.newest_resume } else { LogIndex(0) };
         messages.push(ToAgent::Sync(Sync {
             run: report.run,
             echo,
