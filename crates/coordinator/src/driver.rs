@@ -235,8 +235,9 @@ impl Driver {
             FromAgent::Stops(stops) => self.brought(connection, stops),
             FromAgent::Receipt(receipt) => {
                 let host = self.node.sessions().of_connection(connection).map(|(h, _)| h.clone());
+                let stands = self.node.stops().fence().is_outstanding(receipt.stop);
                 if let Some(host) = host {
-                    self.broadcasts.handle_receipt(clock::now(), &host, receipt);
+                    self.broadcasts.handle_receipt(clock::now(), &host, receipt, stands);
                 }
             }
         }
@@ -292,6 +293,7 @@ impl Driver {
         let Some(hosts) = hosts else { return };
         self.told = hosts;
         let mut sessions = self.node.sessions();
+        sessions.forget_all_but(&self.told);
         let news: Vec<_> = self.node.applied.read(|registry| {
             sessions.iter_mut().filter_map(|(host, s)| s.news_of_peers(host, registry)).collect()
         });

@@ -93,6 +93,15 @@ impl Sessions {
         Some(host)
     }
 
+    /// Drops what is kept of hosts that are neither registered nor connected.
+    pub(crate) fn forget_all_but(&mut self, registered: &BTreeMap<HostName, HostRecord>) {
+        let by_host = &self.by_host;
+        let stays = |host: &HostName| registered.contains_key(host) || by_host.contains_key(host);
+        self.gone.retain(|host, _| stays(host));
+        self.lives.retain(|host, _| stays(host));
+        self.brought.retain(|host, _| stays(host));
+    }
+
     /// Nobody knows whose report it was that came last.
     pub(crate) fn disbelieve(&mut self, host: &HostName) {
         self.gone.remove(host);
@@ -235,6 +244,37 @@ mod tests {
             capabilities: Vec::new(),
             policy: None,
         }
+    }
+
+    #[test]
+    fn of_a_host_that_was_forgotten_nothing_is_kept_once_it_is_gone() {
+        let registry = registry(&[("h1", "a"), ("h2", "a")]);
+        let mut sessions = Sessions::default();
+        for (connection, host) in (1..).zip(registry.hosts.values()) {
+            sessions.admits(Time(0), &hello(host));
+            sessions.add(connection, hello(host));
+            sessions.brings(&host.name, vec![StopId(uuid::Uuid::nil())], |_| false);
+        }
+        sessions.forget_all_but(&BTreeMap::new());
+        assert_eq!((sessions.lives.len(), sessions.brought.len()), (2, 2), "they are connected");
+        let report = Report {
+            run: squall_core::ids::AgentRun(uuid::Uuid::nil()),
+            t: Time(0),
+            digest: 0,
+            newest_resume: squall_core::ids::LogIndex(0),
+            synced: true,
+            armed: true,
+            faults: Vec::new(),
+            probes: Vec::new(),
+            row: None,
+        };
+        sessions.of_connection(1).unwrap().1.report = Some((report, Time(0)));
+        sessions.remove(1);
+        sessions.forget_all_but(&registry.hosts);
+        assert!(sessions.last_report(&"h1".parse().unwrap()).is_some(), "it is registered");
+        sessions.forget_all_but(&BTreeMap::new());
+        assert_eq!((sessions.lives.len(), sessions.brought.len()), (1, 1));
+        assert!(sessions.gone.is_empty());
     }
 
     #[test]

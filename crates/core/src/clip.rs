@@ -97,7 +97,6 @@ impl Report {
             newest_resume: _,
             synced: _,
             armed: _,
-            obeys: _,
             faults,
             probes,
             row,

@@ -99,10 +99,10 @@ impl Experiment {
         self.probes.iter().map(|p| p.timeout_ms).max().unwrap_or(0)
     }
 
-    /// How many samples of a probe are due while the faults are held.
+    /// How many samples of a probe may be due while the faults are held, at most: the first one at once.
     #[must_use]
     pub fn planned(&self, probe: &ProbeSpec) -> u64 {
-        self.duration_ms / probe.every_ms.max(1)
+        self.duration_ms / probe.every_ms.max(1) + 1
     }
 }
 

@@ -80,8 +80,6 @@ pub struct Report {
     pub synced: bool,
     /// Every stop heard is cleared.
     pub armed: bool,
-    /// The highest leadership that it obeyed.
-    pub obeys: Leadership,
     /// Every fault that is not over, and those over that no leader has acknowledged.
     pub faults: Vec<FaultReport>,
     /// What its probes have seen.
@@ -310,8 +308,8 @@ pub struct Receipt {
 pub enum FromCoordinator {
     /// A raft call, encoded by the coordinator crate; answered by [`ToCoordinator::Raft`].
     Raft(Vec<u8>),
-    /// Stops, each with its signed record.
-    Stops(Vec<(StopId, Vec<u8>)>),
+    /// Stops.
+    Stops(Vec<StopId>),
     /// What this coordinator sees of raft and of which stops it knows.
     View,
 }

@@ -557,7 +557,6 @@ mod tests {
             newest_resume: crate::ids::LogIndex(0),
             synced: true,
             armed: true,
-            obeys: crate::ids::Leadership::default(),
             faults: vec![fault],
             probes: Vec::new(),
             row: None,

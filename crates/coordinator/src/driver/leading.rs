@@ -1,7 +1,5 @@
 //! What the driver does while this node leads: it carries out what the leader's machine asks for.
 
-use std::collections::BTreeMap;
-
 use openraft::ServerState;
 use squall_core::ids::{CommandId, HostName, Leadership, NodeId};
 use squall_core::leader::{Action, Leader};
@@ -23,6 +21,8 @@ const JUDGE_MS: u64 = 1_000;
 pub(super) struct Leading {
     pub machine: Leader,
     next_judgement: Time,
+    /// A quorum answered its last round.
+    pub(super) backed: bool,
 }
 
 /// The leadership that raft's metrics show, where it is this node's.
@@ -51,7 +51,8 @@ impl Driver {
             machine.handle_own_probes(self.node.prober().reports(now));
             let lacking = self.node.stops().lacking();
             machine.handle_stops(now, &lacking);
-            Leading { machine, next_judgement: now }
+            // A quorum has just elected it.
+            Leading { machine, next_judgement: now, backed: true }
         });
         // Before any verdict of this leadership.
         self.judge_views(now);
@@ -127,19 +128,22 @@ impl Driver {
     }
 
     pub(super) fn round_ended(&mut self, token: u64, ok: bool) {
+        let unknown = if ok { self.registrations() } else { Vec::new() };
         let Some(leading) = &mut self.leading else { return };
         let (now, wall) = (clock::now(), clock::wall());
+        leading.backed = ok;
         self.node.applied.read(|registry| {
             leading.machine.handle_round(now, wall, token, ok, registry);
         });
+        for host in unknown {
+            leading.machine.handle_unknown(now, host);
+        }
     }
 
     pub(super) fn tick_leader(&mut self) {
-        if self.leading.is_none() {
-            return;
+        if self.leading.is_some() {
+            self.judge_views(clock::now());
         }
-        self.propose_all(self.registrations());
-        self.judge_views(clock::now());
     }
 
     fn judge_views(&mut self, now: Time) {
@@ -155,16 +159,15 @@ impl Driver {
     }
 
     /// Connected hosts that the registry does not know as they are now.
-    fn registrations(&self) -> Vec<Command> {
-        let hellos: BTreeMap<HostName, HostRecord> =
-            self.node.sessions().iter().map(|(h, s)| (h.clone(), s.hello.host.clone())).collect();
+    fn registrations(&self) -> Vec<HostRecord> {
+        let sessions = self.node.sessions();
         self.node.applied.read(|registry| {
-            let stale = |host: &HostRecord| {
+            let stale = |host: &&HostRecord| {
                 registry.hosts.get(&host.name).is_none_or(|known| {
-                    *known != HostRecord { drained: known.drained, ..host.clone() }
+                    *known != HostRecord { drained: known.drained, ..(*host).clone() }
                 })
             };
-            hellos.into_values().filter(stale).map(Command::Register).collect()
+            sessions.iter().map(|(_, s)| &s.hello.host).filter(stale).cloned().collect()
         })
     }
 }

@@ -25,8 +25,8 @@ use crate::sessions::Sessions;
 const PUBLISH_GAP_MS: u64 = 50;
 /// Stops whose receipts are kept for operators who ask a moment later.
 const MAX_KEPT: usize = 4;
-/// Stops in one message to another coordinator, each with its record.
-const MAX_FORWARDED: usize = 1024;
+/// Stops in one message to another coordinator.
+const MAX_FORWARDED: usize = 16_384;
 
 struct Running {
     machine: Broadcast,
@@ -56,12 +56,21 @@ pub(super) struct Broadcasts {
 }
 
 impl Broadcasts {
-    pub(super) fn handle_receipt(&mut self, now: Time, host: &HostName, receipt: Receipt) {
+    /// Receipts of stops that do not stand (any more) are nobody's question.
+    pub(super) fn handle_receipt(
+        &mut self,
+        now: Time,
+        host: &HostName,
+        receipt: Receipt,
+        stands: bool,
+    ) {
         for running in self.running.iter_mut().filter(|r| r.machine.stop() == receipt.stop) {
             running.machine.handle_receipt(now, host, receipt.clone());
             running.dirty = true;
         }
-        self.keep(receipt.stop).insert(host.clone(), receipt);
+        if stands {
+            self.keep(receipt.stop).insert(host.clone(), receipt);
+        }
     }
 
     /// A host has connected that the registry lacks.
@@ -229,11 +238,7 @@ impl Driver {
     }
 
     fn forward(&self, stops: &[StopId]) {
-        let signed: Vec<(StopId, Vec<u8>)> = {
-            let own = self.node.stops();
-            stops.iter().map(|stop| (*stop, own.record(*stop))).collect()
-        };
-        let parts = signed.chunks(MAX_FORWARDED);
+        let parts = stops.chunks(MAX_FORWARDED);
         for (part, link) in parts.flat_map(|p| self.node.links.all().iter().map(move |l| (p, l))) {
             let (link, message) = (link.clone(), FromCoordinator::Stops(part.to_vec()));
             beside(ATTEMPT, async move {
@@ -251,8 +256,10 @@ impl Driver {
         if lacking.is_empty() {
             return;
         }
-        if self.leading.is_none() {
-            return self.forward(&lacking);
+        let Some(leading) = &self.leading else { return self.forward(&lacking) };
+        if !leading.backed {
+            // What was proposed once waits in its log for a quorum.
+            return;
         }
         let under_way = |task: &JoinHandle<()>| !task.is_finished();
         if !self.catching_up.as_ref().is_some_and(under_way) {
@@ -341,4 +348,31 @@ async fn propose(node: &Arc<Node>, stops: Vec<StopId>) -> Result<(), NotWritten>
         raft::propose(&node.raft, node.config.id, entry).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use squall_core::ids::AgentRun;
+    use squall_core::message::Latched;
+
+    use super::*;
+
+    #[test]
+    fn receipts_of_stops_that_nobody_knows_push_out_none() {
+        let receipt = |n| Receipt {
+            stop: StopId(uuid::Uuid::from_u128(n)),
+            run: AgentRun(uuid::Uuid::nil()),
+            lifted: 0,
+            residue: Vec::new(),
+            latched: Latched::Durable,
+            took_ms: 0,
+        };
+        let (host, mut broadcasts) = ("h1".parse().unwrap(), Broadcasts::default());
+        broadcasts.handle_receipt(Time(0), &host, receipt(0), true);
+        for n in 1..=MAX_KEPT as u128 {
+            broadcasts.handle_receipt(Time(0), &host, receipt(n), false);
+        }
+        assert!(broadcasts.has_receipt(receipt(0).stop, &host));
+        assert!(!broadcasts.has_receipt(receipt(1).stop, &host));
+    }
 }

@@ -39,13 +39,10 @@ async fn answer(
             }
             Err(error) => ToCoordinator::Failed(error.to_string()),
         },
-        FromCoordinator::Stops(stops) => {
-            let ids = stops.into_iter().map(|(stop, _)| stop).collect();
-            match node.events.send(Event::PeerStops(ids)).await {
-                Ok(()) => ToCoordinator::Taken,
-                Err(_) => ToCoordinator::Failed("shutting down".into()),
-            }
-        }
+        FromCoordinator::Stops(stops) => match node.events.send(Event::PeerStops(stops)).await {
+            Ok(()) => ToCoordinator::Taken,
+            Err(_) => ToCoordinator::Failed("shutting down".into()),
+        },
         FromCoordinator::View => ToCoordinator::View(node.status()),
     };
     channel.send(&answer).await?;

@@ -451,7 +451,6 @@ mod tests {
             newest_resume: LogIndex(u64::MAX),
             synced: true,
             armed: true,
-            obeys: squall_core::ids::Leadership::default(),
             faults: Vec::new(),
             probes: Vec::new(),
             row: None,

@@ -264,7 +264,6 @@ fn loudest(host: &str, fault: FaultId) -> FromAgent {
         newest_resume: LogIndex(0),
         synced: true,
         armed: true,
-        obeys: Leadership::default(),
         faults: vec![FaultReport {
             id: FaultId { host: host.parse().unwrap(), ..fault },
             kind: None,

@@ -85,7 +85,6 @@ impl Agent {
             newest_resume: self.fence.newest_resume(),
             synced: true,
             armed: self.fence.armed(),
-            obeys: squall_core::ids::Leadership::default(),
             faults,
             probes: Vec::new(),
             row: self.row.clone(),

@@ -195,7 +195,6 @@ impl Host {
             newest_resume: self.fence.newest_resume(),
             synced: self.synced,
             armed: self.fence.armed(),
-            obeys: self.obeys,
             faults: live.chain(self.over.values().cloned()).collect(),
             probes: Vec::new(),
             row: None,

@@ -247,6 +247,21 @@ fn an_order_that_leaves_too_little_of_the_lease_is_asked_for_anew() {
 }
 
 #[test]
+fn nothing_can_be_prepaid() {
+    let mut b = Bench::synced();
+    b.obey(&b.apply(7, 3, burn()));
+    let later = b.now.plus(10_000);
+    b.obey(&Orders { grant: vec![id(7)], echo: later, ..b.orders(1) });
+    assert_eq!(b.host.lease_until(&id(7)), Some(b.now.plus(LEASE)), "an echo of what was not said");
+    for lease_ms in [0, 999, 30_001, u64::MAX] {
+        let mut orders = b.apply(8, 3, burn());
+        orders.apply[0].lease_ms = lease_ms;
+        b.obey(&orders);
+        assert!(!b.holders.contains(&id(8)), "a lease of {lease_ms} ms");
+    }
+}
+
+#[test]
 fn an_old_grant_is_worth_nothing() {
     let mut b = Bench::synced();
     b.obey(&b.apply(7, 3, burn()));

@@ -18,7 +18,7 @@ use crate::hold::Capability;
 use crate::ids::{AgentRun, ExperimentId, FaultId, HostName, Leadership, StopId};
 use crate::message::{ProbeReport, Report, ToAgent};
 use crate::policy::Policy;
-use crate::registry::{Command, Registry};
+use crate::registry::{Command, HostRecord, Registry};
 use crate::time::{Time, WallTime};
 
 pub use orders::own_probes;
@@ -206,6 +206,12 @@ impl Leader {
         if changed {
             self.hurry(now);
         }
+    }
+
+    /// A host is connected that the log does not know as it is now. To be called after a round that a
+    /// quorum answered: entries of a leader without one would only heap up.
+    pub fn handle_unknown(&mut self, now: Time, host: HostRecord) {
+        self.propose(now, Command::Register(host));
     }
 
     /// What this node's own probes have seen.

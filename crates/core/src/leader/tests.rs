@@ -1146,6 +1146,27 @@ fn a_deviation_rolls_back_and_breaks() {
 }
 
 #[test]
+fn the_first_sample_is_due_at_once_and_counts_to_what_may_make_up_for_the_rest() {
+    let mut b = Bench::new();
+    b.submit(1, &[1], |experiment| {
+        with_probe(experiment);
+        experiment.duration_ms = 9_500;
+        experiment.probes[0].every_ms = 1_000;
+        experiment.probes[0].expect.max_errors_per_million = 100_000;
+    });
+    b.wait(1_000);
+    samples(&mut b, Stage::Before, 10);
+    b.wait(1_000);
+    b.lists(1, vec![fault(fault_id(1, 1), HostPhase::Held)]);
+    b.wait(1_000);
+    // Due at 0 to 9 s, ten in all, of which one may fail.
+    samples_of(&mut b, Stage::During, 6, 5);
+    b.report_all();
+    b.tick();
+    assert_eq!(b.record(1).ending, None);
+}
+
+#[test]
 fn what_was_cut_short_is_judged_by_what_its_whole_time_allows() {
     // Of 600 that were due in its minute, half might have failed.
     for (sent, ok, verdict) in [(60, 20, Verdict::Unknown), (310, 9, Verdict::Broken)] {

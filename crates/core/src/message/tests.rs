@@ -33,7 +33,6 @@ pub(crate) fn report_of_an_armed_host() -> Report {
         newest_resume: LogIndex(0),
         synced: true,
         armed: true,
-        obeys: Leadership::default(),
         faults: Vec::new(),
         probes: Vec::new(),
         row: None,

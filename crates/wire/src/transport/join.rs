@@ -29,10 +29,10 @@ const REFUSED: Duration = Duration::from_secs(1);
 const JOIN_NAME: &str = "join.squall";
 
 #[derive(Serialize, Deserialize)]
-struct Ask {
-    host: HostName,
-    secret: [u8; 32],
-    csr: String,
+pub(super) struct Ask {
+    pub(super) host: HostName,
+    pub(super) secret: [u8; 32],
+    pub(super) csr: String,
 }
 
 type Answer = Result<Enrolment, String>;
@@ -56,7 +56,7 @@ pub struct JoinRequest {
 
 impl JoinRequest {
     /// Lets the host in, and waits up to ten seconds until it has the answer; or says why not, logs and
-    /// counts that, and waits up to one.
+    /// counts that, and waits up to one. Whoever does not read keeps nobody longer.
     ///
     /// # Errors
     /// The host may not have got the answer.
@@ -67,13 +67,16 @@ impl JoinRequest {
         } else {
             ANSWER
         };
-        self.channel.send::<Answer>(&answer).await?;
-        self.channel.finish();
-        // The host closes when it has read; a close from here could overtake the answer.
-        tokio::time::timeout(patience, self.connection.closed())
+        let told = async {
+            self.channel.send::<Answer>(&answer).await?;
+            self.channel.finish();
+            // The host closes when it has read; a close from here could overtake the answer.
+            self.connection.closed().await;
+            Ok(())
+        };
+        tokio::time::timeout(patience, told)
             .await
-            .map(drop)
-            .map_err(|_| WireError::Lost("the host did not confirm".to_owned()))
+            .unwrap_or_else(|_| Err(WireError::Lost("the host did not confirm".to_owned())))
     }
 }
 

@@ -151,7 +151,6 @@ fn report() -> Report {
         newest_resume: LogIndex(3),
         synced: true,
         armed: true,
-        obeys: leadership(),
         faults: phases.into_iter().zip(0..).map(|(p, n)| fault(p, n)).collect(),
         probes: vec![probe_report()],
         row: Some(row()),
@@ -449,7 +448,7 @@ pub fn to_agent() -> Vec<ToAgent> {
 pub fn from_coordinator() -> Vec<FromCoordinator> {
     vec![
         FromCoordinator::Raft(vec![1, 2, 3]),
-        FromCoordinator::Stops(vec![(stop(2), vec![4, 5])]),
+        FromCoordinator::Stops(vec![stop(2)]),
         FromCoordinator::View,
     ]
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use squall_core::fence::Fence;
-use squall_core::ids::{AgentRun, Leadership, StopId};
+use squall_core::ids::{AgentRun, StopId};
 use squall_core::message::{FromAgent, Hello, Latched, Receipt, Report, ToAgent};
 use squall_core::registry::HostRecord;
 use squall_core::time::Time;
@@ -74,7 +74,6 @@ struct Agent {
     run: AgentRun,
     fence: Fence,
     synced: bool,
-    obeys: Leadership,
     began: Instant,
     _endpoint: Endpoint,
     _connection: Connection,
@@ -106,7 +105,6 @@ impl Agent {
             run: AgentRun(Uuid::from_u128(rand::random())),
             fence: Fence::default(),
             synced: false,
-            obeys: Leadership::default(),
             began: Instant::now(),
             _endpoint: endpoint,
             _connection: connection,
@@ -157,7 +155,6 @@ impl Agent {
             newest_resume: self.fence.newest_resume(),
             synced: self.synced,
             armed: self.fence.armed(),
-            obeys: self.obeys,
             faults: Vec::new(),
             probes: Vec::new(),
             row: None,
@@ -179,7 +176,6 @@ impl Agent {
             }
             ToAgent::Sync(sync) => {
                 self.synced = true;
-                self.obeys = sync.leadership;
                 for resume in sync.resumes {
                     self.fence.learn(resume);
                 }
@@ -187,8 +183,7 @@ impl Agent {
                     self.stop(stop, sender)?;
                 }
             }
-            ToAgent::Orders(orders) => self.obeys = orders.leadership,
-            ToAgent::Peers(_) => {}
+            ToAgent::Orders(_) | ToAgent::Peers(_) => {}
         }
         Ok(())
     }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex};
 
 use squall_core::ids::{Coordinator, NodeId};
 
-use super::refused::bare;
+use super::refused::{bare, bare_with};
 use super::*;
 use crate::identity::{Enrolment, Fingerprint, GossipKey, JoinToken};
 use crate::seal::{Opener, Sealer};
+use crate::transport::join::Ask;
 
 fn at(id: u64, address: SocketAddr) -> Coordinator {
     Coordinator { id: NodeId(id), name: format!("c{id}").parse().unwrap(), address }
@@ -118,6 +119,29 @@ async fn who_has_no_certificate_reaches_nothing_but_the_question() {
     cluster.refused(Reason::Protocol, 1).await;
     cluster.nobody_comes().await;
     assert!(!why.contains("timed out"), "{why}");
+}
+
+#[tokio::test]
+async fn who_never_takes_the_answer_keeps_nobody_waiting() {
+    let cluster = Cluster::new(World::Quic);
+    let mut small = quinn::TransportConfig::default();
+    // Room for the hello, and for none of the answer.
+    small.stream_receive_window(13_u32.into()).keep_alive_interval(Some(Duration::from_secs(1)));
+    let at = cluster.c1.local_addr();
+    let (_endpoint, joining) = bare_with(at, None, config::ALPN_JOIN, small).await.unwrap();
+    let (mut send, mut receive) = joining.open_bi().await.unwrap();
+    send.write_all(b"\0\0\0\x08squall\0\x01").await.unwrap();
+    send.finish().unwrap();
+    receive.read_exact(&mut [0; 13]).await.unwrap();
+    let (mut send, _receive) = joining.open_bi().await.unwrap();
+    let ask = Ask { host: "h7".parse().unwrap(), secret: [7; 32], csr: String::new() };
+    let ask = crate::codec::encode(&ask).unwrap();
+    send.write_all(&u32::try_from(ask.len()).unwrap().to_be_bytes()).await.unwrap();
+    send.write_all(&ask).await.unwrap();
+    let request = cluster.c1.accept_join().await.unwrap();
+    let refused = request.answer(Err("the token is unknown".repeat(9)));
+    let answered = tokio::time::timeout(Duration::from_secs(8), refused).await.expect("in time");
+    assert!(matches!(answered, Err(WireError::Lost(_))), "{answered:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -53,6 +53,15 @@ pub(super) async fn bare(
     identity: Option<&Identity>,
     alpn: &[u8],
 ) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
+    bare_with(at, identity, alpn, quinn::TransportConfig::default()).await
+}
+
+pub(super) async fn bare_with(
+    at: SocketAddr,
+    identity: Option<&Identity>,
+    alpn: &[u8],
+    transport: quinn::TransportConfig,
+) -> Result<(quinn::Endpoint, quinn::Connection), quinn::ConnectionError> {
     let builder = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
@@ -65,7 +74,8 @@ pub(super) async fn bare(
     config.alpn_protocols = vec![alpn.to_vec()];
     let crypto = QuicClientConfig::try_from(config).unwrap();
     let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    let client = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut client = quinn::ClientConfig::new(Arc::new(crypto));
+    client.transport_config(Arc::new(transport));
     let connection = endpoint.connect_with(client, at, "c1.storm").unwrap().await?;
     Ok((endpoint, connection))
 }
