@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use squall_core::hold::{CONTROL_MARK, Capability};
 use squall_core::host::Host;
-use squall_core::ids::{AgentRun, HostName};
+use squall_core::ids::{AgentRun, ClusterId, HostName};
 use squall_core::message::Hello;
 use squall_core::policy::Policy;
 use squall_core::registry::HostRecord;
@@ -107,7 +107,12 @@ pub async fn run(
     let identity = Identity::load(&config.identity_dir)?;
     check(&identity, &config)?;
     let key = GossipKey::load(&config.identity_dir)?;
-    let parts = recover(&config.state_dir, config.name.clone(), policy, false, writer::DYING)?;
+    let mut parts = recover(&config.state_dir, config.name.clone(), policy, false, writer::DYING)?;
+    if parts.host.handle_cluster(ClusterId(identity.authority().0)) {
+        tracing::warn!(
+            "this host was in another cluster: what it knew of that one's log is forgotten, stops that stand are not"
+        );
+    }
     let run = parts.run;
     let (heard, relayed) = mpsc::channel(QUEUE);
     let neighbours = Neighbours::start(&config, identity.clone(), key, heard)

@@ -88,6 +88,16 @@ impl Fence {
         new
     }
 
+    /// The stops that stand, and nothing of any log.
+    #[must_use]
+    pub fn without_log(&self) -> Fence {
+        let mut fence = Fence::default();
+        for stop in self.outstanding() {
+            fence.hear(stop);
+        }
+        fence
+    }
+
     /// Whether `stop` was heard.
     #[must_use]
     pub fn knows(&self, stop: StopId) -> bool {

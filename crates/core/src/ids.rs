@@ -74,6 +74,10 @@ pub struct Coordinator {
     pub address: SocketAddr,
 }
 
+/// A cluster, by the fingerprint of its authority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClusterId(pub [u8; 32]);
+
 macro_rules! uuid_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -105,7 +105,9 @@ impl Failure {
                     Scope::Experiment | Scope::Group(_) if over.holders.is_empty() => {
                         format!("{fewer}, or {raise}")
                     }
-                    Scope::Experiment | Scope::Group(_) => format!("{fewer} of that group, or {wait}"),
+                    Scope::Experiment | Scope::Group(_) => {
+                        format!("{fewer} of that group, or {wait}")
+                    }
                 };
                 (Exit::Refused, next)
             }
@@ -119,14 +121,16 @@ impl Failure {
             Refusal::NotGone(host, _) => {
                 (Exit::Refused, format!("squall agent drain {host}, stop its agent, then again"))
             }
-            Refusal::Host(host, _) => {
-                (Exit::Refused, format!("change the file; or that policy, and restart the agent of {host}; or wait until fewer faults are held there"))
-            }
+            Refusal::Host(host, _) => (
+                Exit::Refused,
+                format!(
+                    "change the file; or that policy, and restart the agent of {host}; or wait until fewer faults are held there"
+                ),
+            ),
             Refusal::Full(_) => (Exit::Refused, "a smaller file, or fewer of them".into()),
             Refusal::TooManyStops(_) => (
                 Exit::Refused,
-                "make a new cluster; move the journal away on each host, or its hosts bring the old stops along"
-                    .into(),
+                "make a new cluster; its hosts bring along only the stops that stand".into(),
             ),
             Refusal::UnknownHost(_) => (Exit::Usage, "squall nodes lists the hosts".into()),
             Refusal::UnknownExperiment(_) => {

@@ -133,9 +133,11 @@ impl HostSide {
         let stops = |record: &Record| match record {
             Record::Stop(stop) => BTreeSet::from([*stop]),
             Record::Resume(resume) => resume.cleared.clone(),
-            Record::Intent(..) | Record::Ended(..) | Record::Acknowledged(_) | Record::Floor(_) => {
-                BTreeSet::new()
-            }
+            Record::Intent(..)
+            | Record::Ended(..)
+            | Record::Acknowledged(_)
+            | Record::Floor(_)
+            | Record::Cluster(_) => BTreeSet::new(),
         };
         self.disk.iter().flat_map(stops).collect()
     }

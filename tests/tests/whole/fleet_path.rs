@@ -138,6 +138,7 @@ fn three_machines_as_the_readme_says() {
     experiments(&fleet, &own);
     secrets(&fleet, &own);
     renewed(&fleet, &own, &token);
+    moved(&fleet, &own, agents.pop().expect("h4's"));
     drop((agents, coordinators));
 }
 
@@ -161,6 +162,8 @@ fn experiments(fleet: &Fleet, own: &Own) {
     }
     let said = own.squall(fleet, &["stop-all"]);
     assert_eq!(said["hosts"].as_array().map(Vec::len), Some(4), "{said:#}");
+    let stop = said["stop"].as_str().expect("its id");
+    let _ = own.types(fleet, &format!("squall resume {stop} --cluster storm")).ended(0);
 }
 
 /// Whoever joins again keeps what was written into the host's configuration.
@@ -176,6 +179,45 @@ fn renewed(fleet: &Fleet, own: &Own, token: &str) {
     assert_eq!(std::fs::read_to_string(&file).expect("a configuration"), edited);
     let beside = fleet.path("h4", "etc/squall/agent.toml.joined");
     assert_eq!(std::fs::read_to_string(beside).expect("what a new host would have"), text);
+}
+
+/// A host that joins another cluster forgets what the log of its first one said, and stays stopped.
+fn moved(fleet: &Fleet, own: &Own, agent: Running) {
+    let stop = own.squall(fleet, &["stop-all"])["stop"].clone();
+    assert_eq!(fleet.signal("h4", "agent", "TERM"), 1);
+    let _ = agent.end();
+    let init = "squall init --cluster gale --name gale --coordinator g1=10.77.0.5:7443; \
+                ssh root@10.77.0.5 mkdir -p /etc/squall; \
+                scp -rp gale/coordinators/g1 root@10.77.0.5:/etc/squall/coordinator";
+    let _ = own.types(fleet, init).ended(0);
+    let on = |host: &str, typed: &str| Running::begin(fleet.lab.exec(host, ["sh", "-euc", typed]));
+    let coordinator =
+        on("h5", "exec squall coordinator --config /etc/squall/coordinator/coordinator.toml");
+    let (token, _) = until(30_000, "a token", || {
+        let said = own.types(fleet, "squall token h4 --cluster gale");
+        (said.code == 0).then(|| said.out.trim().to_owned())
+    });
+    let join = format!(
+        "mv /etc/squall/identity /etc/squall/agent.toml /run; squall join {token} --name h4; \
+         exec squall agent --config /etc/squall/agent.toml"
+    );
+    let agent = on("h4", &join);
+    let stands = |state: &str, stops: &[&Value]| {
+        until(30_000, state, || {
+            let said = own.types(fleet, "squall status --cluster gale -o json");
+            let seen = (said.code == 0).then(|| said.json())?;
+            let stopped: Vec<&Value> = seen["cluster"]["stops"].as_array()?.iter().collect();
+            (seen["hosts"][0]["state"] == state && stopped == stops).then_some(())
+        })
+    };
+    stands("latched", &[&stop]);
+    let stop = stop.as_str().expect("its id");
+    let _ = own.types(fleet, &format!("squall resume {stop} --cluster gale")).ended(0);
+    stands("armed", &[]);
+    assert_eq!(fleet.signal("h4", "agent", "TERM"), 1);
+    let said = agent.end();
+    assert!(said.err.contains("this host was in another cluster"), "{said:#?}");
+    drop(coordinator);
 }
 
 /// Keys are their owner's alone, wherever they were made or copied to.

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::fence::Fence;
 use crate::hold::Hold;
-use crate::ids::{AgentRun, FaultId, HostName, Leadership, LogIndex, StopId};
+use crate::ids::{AgentRun, ClusterId, FaultId, HostName, Leadership, LogIndex, StopId};
 use crate::message::{FaultReport, Receipt, Report};
 use crate::policy::Policy;
 use crate::time::Time;
@@ -91,6 +91,8 @@ pub struct Host {
     me: HostName,
     run: AgentRun,
     policy: Policy,
+    /// To which its journal belongs, where it was ever in one.
+    cluster: Option<ClusterId>,
     fence: Fence,
     /// A leader has given this life all stops and resumes.
     synced: bool,
@@ -127,6 +129,7 @@ impl Host {
             me,
             run,
             policy,
+            cluster: None,
             fence: Fence::default(),
             synced: standalone,
             leaving: false,
@@ -279,7 +282,10 @@ impl Host {
         let acknowledged = known.map(|id| Record::Acknowledged(id.clone()));
         let live: BTreeSet<_> = self.live.iter().map(|(id, l)| (id.clone(), l.start)).collect();
         let intents = live.into_iter().map(|(id, start)| Record::Intent(id, start));
-        std::iter::once(Record::Floor(self.floor))
+        self.cluster
+            .map(Record::Cluster)
+            .into_iter()
+            .chain([Record::Floor(self.floor)])
             .chain(stops)
             .chain(resumes)
             .chain(ended)

@@ -165,7 +165,7 @@ impl Host {
         }
     }
 
-    fn is_over(&self, id: &FaultId, start: LogIndex) -> bool {
+    pub(super) fn is_over(&self, id: &FaultId, start: LogIndex) -> bool {
         self.ended.contains_key(id) || start <= self.floor // guard: ended ids
     }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Host, Token};
 use crate::experiment::{Ended, Why};
 use crate::fence::Resume;
-use crate::ids::{FaultId, LogIndex, StopId};
+use crate::ids::{ClusterId, FaultId, LogIndex, StopId};
 use crate::message::{FaultReport, HostPhase};
 use crate::time::Time;
 
@@ -24,6 +24,8 @@ pub enum Record {
     Acknowledged(FaultId),
     /// Whatever started at or before this is over for ever.
     Floor(LogIndex),
+    /// From here on this host belongs to that cluster.
+    Cluster(ClusterId),
 }
 
 /// How a fault ended of which an earlier life of the agent saw the end, and could not tell it: it is
@@ -51,6 +53,28 @@ impl Host {
         }
     }
 
+    /// This life belongs to `cluster`; true where earlier ones belonged to another. Then places in that
+    /// one's log mean nothing any more, and its resumes are forgotten. Stops that stand are not: whoever was
+    /// told that this host is stopped was told the truth.
+    pub fn handle_cluster(&mut self, cluster: ClusterId) -> bool {
+        if self.cluster == Some(cluster) {
+            return false;
+        }
+        self.persist(Token::Note, vec![Record::Cluster(cluster)]);
+        self.enter(cluster)
+    }
+
+    fn enter(&mut self, cluster: ClusterId) -> bool {
+        let left = self.cluster.replace(cluster).is_some_and(|before| before != cluster);
+        if left {
+            self.fence = self.fence.without_log();
+            self.floor = LogIndex(0);
+            let live = self.live.values_mut().map(|live| &mut live.start);
+            live.chain(self.ended.values_mut()).for_each(|start| *start = LogIndex(0));
+        }
+        left
+    }
+
     pub(super) fn replay(&mut self, records: &[Record], now: Time) {
         let mut open = std::collections::BTreeMap::new();
         for record in records {
@@ -76,6 +100,11 @@ impl Host {
                     self.over.remove(id);
                 }
                 Record::Floor(floor) => self.floor = self.floor.max(*floor),
+                Record::Cluster(cluster) => {
+                    if self.enter(*cluster) {
+                        open.values_mut().for_each(|start| *start = LogIndex(0));
+                    }
+                }
             }
         }
         for (id, start) in open {

@@ -7,7 +7,7 @@ use crate::experiment::Why;
 use crate::fault::{Cpu, Direction, Fault, Kind, Partition, Traffic};
 use crate::fence::Resume;
 use crate::hold::{Achieved, HolderReport};
-use crate::ids::{ExperimentId, NodeId};
+use crate::ids::{ClusterId, ExperimentId, NodeId};
 use crate::message::{Apply, HostPhase, Latched, Orders, Sync};
 
 const LEASE: u64 = 5_000;
@@ -244,6 +244,39 @@ fn an_order_that_leaves_too_little_of_the_lease_is_asked_for_anew() {
     assert_eq!((b.host.poll_action(), b.phase(7)), (None, None), "nothing has begun");
     b.obey(&b.apply(7, 3, burn()));
     assert_eq!(b.host.lease_until(&id(7)), Some(b.now.plus(LEASE)));
+}
+
+#[test]
+fn in_another_cluster_only_the_stops_that_stand_count() {
+    let (one, two) = (ClusterId([1; 32]), ClusterId([2; 32]));
+    let mut b = Bench::fresh();
+    assert!(!b.host.handle_cluster(one), "its first");
+    b.settle();
+    let resume = Resume { index: LogIndex(500), cleared: [stop(1)].into() };
+    b.sync(57, &[], &[resume]);
+    b.obey(&Orders { leadership: lead(57), ..b.apply(7, 501, burn()) });
+    assert_eq!(b.phase(7), Some(HostPhase::Held));
+    b.host.handle_stop(b.now, stop(2));
+    b.settle();
+
+    let mut next = Bench::with(&b.disk, 2);
+    assert!(!next.host.handle_cluster(one));
+    assert_eq!(next.host.fence.newest_resume(), LogIndex(500));
+    assert!(next.host.handle_cluster(two));
+    next.settle();
+    for mut host in [
+        next.host.clone(),
+        Bench::with(&next.disk, 3).host,
+        Bench::with(&next.host.records(), 3).host,
+    ] {
+        assert!(!host.handle_cluster(two));
+        assert_eq!(host.fence.newest_resume(), LogIndex(0));
+        assert_eq!(host.fence.stops().collect::<Vec<_>>(), [stop(2)]);
+        assert!(host.is_over(&id(7), LogIndex(501)), "it never comes back");
+    }
+    next.sync(1, &[], &[Resume { index: LogIndex(3), cleared: [stop(2)].into() }]);
+    next.obey(&next.apply(8, 4, burn()));
+    assert_eq!(next.phase(8), Some(HostPhase::Held), "the new log begins anew");
 }
 
 #[test]

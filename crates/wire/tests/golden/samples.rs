@@ -15,7 +15,8 @@ use squall_core::fence::Resume;
 use squall_core::hold::{Achieved, Capability, Holding};
 use squall_core::host::Record;
 use squall_core::ids::{
-    AgentRun, CommandId, ExperimentId, FaultId, HostName, Leadership, LogIndex, NodeId, StopId,
+    AgentRun, ClusterId, CommandId, ExperimentId, FaultId, HostName, Leadership, LogIndex, NodeId,
+    StopId,
 };
 use squall_core::message::*;
 use squall_core::probe::{Expect, ProbeKind, ProbeSpec, Stage, Steadiness, Tally, Vantage};
@@ -602,5 +603,6 @@ pub fn records() -> Vec<Record> {
         Record::Ended(fault_id(0), LogIndex(9)),
         Record::Acknowledged(fault_id(0)),
         Record::Floor(LogIndex(9)),
+        Record::Cluster(ClusterId([8; 32])),
     ]
 }
