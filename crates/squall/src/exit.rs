@@ -128,10 +128,9 @@ impl Failure {
                 ),
             ),
             Refusal::Full(_) => (Exit::Refused, "a smaller file, or fewer of them".into()),
-            Refusal::TooManyStops(_) => (
-                Exit::Refused,
-                "make a new cluster; its hosts bring along only the stops that stand".into(),
-            ),
+            Refusal::TooManyStops(_) => {
+                (Exit::Refused, "make a new cluster for these hosts".into())
+            }
             Refusal::UnknownHost(_) => (Exit::Usage, "squall nodes lists the hosts".into()),
             Refusal::UnknownExperiment(_) => {
                 (Exit::Usage, "squall ls lists the experiments".into())

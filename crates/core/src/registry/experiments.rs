@@ -137,6 +137,14 @@ impl Registry {
             let least = radius::share(HEALTHY_PPM);
             return Err(format!("{well} of {all} hosts are healthy, fewer than {least}"));
         }
+        // A drained one too: what it has heard counts as what all others have.
+        let digest = self.fence.digest();
+        let differs = |host: &&HostName| report(host).is_some_and(|r| r.digest != digest);
+        if let Some(host) = self.hosts.keys().find(differs) {
+            return Err(format!(
+                "{host} has heard other stops than this cluster's log: nothing starts anywhere until they agree"
+            ));
+        }
         let from = experiment.probes.iter().filter_map(|p| match &p.from {
             Vantage::Host(host) => Some(host),
             Vantage::Coordinators => None,

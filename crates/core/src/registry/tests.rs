@@ -694,7 +694,15 @@ fn a_target_must_be_heard_and_armed_and_know_no_other_log() {
     // A resume of this log that it has yet to hear of is none of that.
     log.done(Command::Stop(stop(1)));
     log.done(Command::Resume { stops: [stop(1)].into(), despite: BTreeSet::new() });
-    assert_eq!(fit(&log, Some(report_of_an_armed_host())), "");
+    let behind = Report { digest: log.registry.fence.digest(), ..report_of_an_armed_host() };
+    let fit = |log: &Log, h5: &Report| {
+        let report = |h: &HostName| Some(if h.as_str() == "h5" { h5 } else { &behind });
+        log.registry.fit_for(None, &one, report, |_| &[]).err().unwrap_or_default()
+    };
+    assert_eq!(fit(&log, &behind), "");
+    log.done(Command::Drain { host: "h5".parse().unwrap(), drained: true });
+    let said = fit(&log, &Report { digest: behind.digest ^ 1, ..behind.clone() });
+    assert!(said.starts_with("h5 has heard other stops than this cluster's log"), "{said}");
 }
 
 #[test]
