@@ -10,12 +10,14 @@ use squall_core::message::{Hello, PeerHost, Report};
 use squall_core::policy::Policy;
 use squall_core::registry::{HostRecord, Registry};
 use squall_core::time::Time;
+use squall_core::views::FULL_MESH;
 
 use crate::config::MAX_COORDINATORS;
 
 /// Other hosts that one host is told of, at most: gossip and relay need enough of them, not all,
-/// and a fleet of thousands must not be told of itself at every change.
-pub(crate) const MAX_PEERS: usize = 64;
+/// and a fleet of thousands must not be told of itself at every change. All of a cohort in which each
+/// watches every other.
+pub(crate) const MAX_PEERS: usize = FULL_MESH;
 /// Stops that one host may bring which this coordinator has not heard, and for which no operator is known
 /// to stand: no host is the only one to know of more. What all coordinators take from one host together is
 /// less than ends all starts for ever.

@@ -437,6 +437,19 @@ pub struct ExperimentRecord {
     pub in_place: Option<(WallTime, WallTime)>,
 }
 
+impl ExperimentRecord {
+    /// How much room it takes, about: what may be long in it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        const EACH: usize = 256;
+        const PEER: usize = 20;
+        let peers: usize = self.experiment.faults.iter().map(|p| p.spec.peers()).sum();
+        let lists = self.experiment.faults.len() + self.faults.len() + self.timeline.len();
+        let others = self.experiment.touched.len() + self.reasons.len() + self.incidents.len();
+        self.experiment.objective.len() + peers * PEER + (lists + others) * EACH
+    }
+}
+
 impl Experiment {
     /// The first host whose policy would refuse a fault of this, or a probe's program, and why. `known`
     /// says the policy of a host and what is alive there; `None` leaves it to the host.

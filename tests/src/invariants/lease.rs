@@ -1,8 +1,8 @@
 //! (d) No lease passes the ask plus the lease, by the asking host's own clock; and once it is over
 //! the fault is gone, from the kernel at once, and from the agent before it does anything else.
 //!
-//! The bound here is the last report that a leader with a quorum was given. That no grant stands on
-//! an older quorum is [`super::quorum_round`]'s claim.
+//! The bound here is the newest report that orders have answered which the host obeys. That no grant
+//! stands on an older quorum is [`super::quorum_round`]'s claim.
 //!
 //! Source: the design, section 1 "Leased" and section 5, "The lease ends at t + lease on the agent's
 //! clock", "After a clock jump of more than a lease an agent lifts first", invariant (d).
@@ -13,7 +13,7 @@ pub(super) fn check(world: &World) -> Result<(), String> {
     for host in &world.hosts {
         for (id, holder) in &host.holders {
             let record = world.log.registry.experiments.get(&id.experiment);
-            let bound = record.map(|r| host.truth.asked.plus(r.experiment.safety.lease_ms));
+            let bound = record.map(|r| host.truth.answered_ask.plus(r.experiment.safety.lease_ms));
             if bound.is_some_and(|bound| holder.until > bound) {
                 return Err(format!("{id} may stay longer than one lease after the last ask"));
             }
@@ -53,7 +53,7 @@ mod tests {
         let clock = world.hosts[0].clock.plus(5_001);
         let host: &mut Shared<_> = &mut world.hosts[0];
         host.clock = clock;
-        host.truth.asked = clock;
+        host.truth.answered_ask = clock;
         assert!(check(&world).is_err(), "in the kernel");
         world.hosts[0].holders.clear();
         assert!(check(&world).is_err(), "in the machine");

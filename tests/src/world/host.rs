@@ -57,8 +57,8 @@ pub struct Truth {
     pub answered: BTreeSet<StopId>,
     /// Faults that were in place once and are no more.
     pub gone: BTreeSet<FaultId>,
-    /// When it last reported to a leader, by its own clock.
-    pub asked: Time,
+    /// Its newest report that orders which it obeys have answered, by its own clock.
+    pub answered_ask: Time,
     /// The highest leadership whose message it was given.
     pub obeyed: Leadership,
     /// A leader has answered this life with all stops and resumes.
@@ -98,7 +98,7 @@ impl HostSide {
             writing: VecDeque::new(),
             holders: BTreeMap::new(),
             bag: VecDeque::new(),
-            truth: Truth { asked: clock, ..Truth::default() },
+            truth: Truth { answered_ask: clock, ..Truth::default() },
         }
     }
 
@@ -150,9 +150,7 @@ impl HostSide {
 
     /// What the agent tells a leader now.
     pub fn report(&mut self) -> Option<Report> {
-        let report = self.machine.as_ref()?.report(self.clock);
-        self.truth.asked = self.clock;
-        Some(report)
+        Some(self.machine.as_ref()?.report(self.clock))
     }
 
     /// A stop arrives, from a coordinator or another host.
@@ -197,8 +195,9 @@ impl HostSide {
     }
 
     fn note_orders(&mut self, orders: &Orders, life: AgentRun) {
-        if orders.run == life {
-            self.truth.obeyed = self.truth.obeyed.max(orders.leadership);
+        if orders.run == life && orders.leadership >= self.truth.obeyed {
+            self.truth.obeyed = orders.leadership;
+            self.truth.answered_ask = self.truth.answered_ask.max(orders.echo);
         }
     }
 

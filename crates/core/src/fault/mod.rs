@@ -118,6 +118,16 @@ impl Fault {
         fault
     }
 
+    /// How many far ends it names.
+    #[must_use]
+    pub fn peers(&self) -> usize {
+        match self {
+            Fault::Partition(p) => p.traffic.peers.len(),
+            Fault::Loss(l) => l.traffic.peers.len(),
+            Fault::Kill(_) | Fault::Pause(_) | Fault::Cpu(_) | Fault::Memory(_) => 0,
+        }
+    }
+
     /// The processes that this fault picks, for the faults that pick processes.
     #[must_use]
     pub fn processes(&self) -> Option<&Processes> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::apply::Applied;
-use super::{Entry, MAX_SETTLED, Outcome, Refusal, Registry};
+use super::{Entry, MAX_SETTLED, MAX_SETTLED_BYTES, Outcome, Refusal, Registry};
 use crate::experiment::{
     EndReason, Ended, Experiment, ExperimentRecord, FaultState, Incident, IncidentKind, LEASE_MS,
     MAX_DURATION_MS, MAX_INCIDENTS, MAX_NOTE, MAX_PLACEMENTS, MAX_STEPS, MAX_TIMELINE, Phase,
@@ -412,9 +412,17 @@ impl Registry {
 
     fn drop_oldest_settled(&mut self) {
         let settled = |e: &&ExperimentRecord| !e.is_running() && e.reserved.is_empty();
-        while self.experiments.values().filter(settled).count() > MAX_SETTLED {
-            let oldest = self.experiments.values().filter(settled).min_by_key(|e| e.start);
-            let Some(id) = oldest.map(|e| e.id) else { return };
+        let mut settled: Vec<_> = self.experiments.values().filter(settled).collect();
+        settled.sort_unstable_by_key(|e| std::cmp::Reverse(e.start));
+        let (mut kept, mut bytes) = (0, 0_usize);
+        let stays = |record: &&&ExperimentRecord| {
+            bytes = bytes.saturating_add(record.bytes());
+            kept += 1;
+            kept == 1 || (kept <= MAX_SETTLED && bytes <= MAX_SETTLED_BYTES)
+        };
+        let staying = settled.iter().take_while(stays).count();
+        let old: Vec<ExperimentId> = settled[staying..].iter().map(|e| e.id).collect();
+        for id in old {
             self.experiments.remove(&id);
         }
     }

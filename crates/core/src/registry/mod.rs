@@ -24,8 +24,10 @@ use crate::time::WallTime;
 
 /// Commands whose outcome is remembered, so that a repeated one takes effect once.
 pub const MAX_REMEMBERED: usize = 10_000;
-/// Settled experiments that are kept.
+/// Settled experiments that are kept, and how long they may be in all: a coordinator has them in memory.
 pub const MAX_SETTLED: usize = 1_000;
+/// In [`ExperimentRecord::bytes`].
+pub const MAX_SETTLED_BYTES: usize = 64 << 20;
 /// Registered hosts, at most.
 pub const MAX_HOSTS: usize = 20_000;
 /// Join tokens outstanding, at most.

@@ -740,10 +740,19 @@ fn old_settled_experiments_go_and_those_that_hold_a_share_stay() {
         log.done(settle(n, Verdict::Refused));
     }
     log.done(submit(999_999, &["h2"]));
-    let settled = log.registry.experiments.values().filter(|e| !e.is_running());
-    assert_eq!(settled.count(), MAX_SETTLED + 1);
+    let settled = |log: &Log| log.registry.experiments.values().filter(|e| !e.is_running()).count();
+    assert_eq!(settled(&log), MAX_SETTLED + 1);
     assert!(log.registry.experiments.contains_key(&id(1)), "its fault may still be there");
     assert!(!log.registry.experiments.contains_key(&id(2)), "the oldest");
+    // Long ones take the room of many.
+    for n in 1..=70 {
+        let mut long = experiment(&["h3"]);
+        long.objective = "o".repeat(1 << 20);
+        log.done(settle(999_998 + n, Verdict::Refused));
+        log.done(Command::Submit { id: id(999_999 + n), experiment: Box::new(long) });
+    }
+    assert!(settled(&log) < 70, "{}", settled(&log));
+    assert!(settled(&log) > 60, "{}", settled(&log));
 }
 
 fn any_state() -> impl Strategy<Value = FaultState> {
