@@ -15,6 +15,8 @@ const BEFORE: Duration = Duration::from_millis(1_500);
 /// a busy machine, and clients must see both ways of things.
 const STRUCK: Duration = Duration::from_millis(4_000);
 const MENDED: Duration = Duration::from_millis(2_500);
+/// From a blow to the first read and the first write, on a busy machine: some elections.
+const LATEST_MS: u64 = 15_000;
 /// How much longer than its hold an experiment may take.
 const SETTLE_MS: u64 = 30_000;
 
@@ -130,6 +132,11 @@ impl Row {
             let write = first(*at, writes.map(|op| (op.invoked, op.returned)));
             match (read, write) {
                 (Some(read), Some(write)) => {
+                    if read.max(write) > LATEST_MS {
+                        self.wrong.push(format!(
+                            "read after {read} ms and written after {write} ms, over {LATEST_MS}"
+                        ));
+                    }
                     self.failover_ms.push(read);
                     self.write_ms.push(write);
                 }
