@@ -1,6 +1,8 @@
 //! An experiment after its file was resolved: which host gets which fault, for how long, and what
 //! became of it.
 
+mod placements;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -29,10 +31,16 @@ pub const MAX_NOTE: usize = 300;
 /// Faults of one experiment, counted on each host, at most: what becomes of them must fit one section
 /// of a snapshot.
 pub const MAX_PLACEMENTS: usize = 4_096;
+/// How long an experiment may be, by [`Experiment::bytes`]: each host gets the addresses of its peers.
+pub const MAX_EXPERIMENT_BYTES: usize = 32 << 20;
 /// Reasons that stand behind a verdict, and characters of each, at most.
 pub const MAX_REASONS: usize = 100;
 /// See [`MAX_REASONS`].
 pub const MAX_REASON: usize = 400;
+
+/// What one address takes in memory, and one of most other things, about.
+const PEER_BYTES: usize = 20;
+const EACH_BYTES: usize = 256;
 
 /// What is to be done, with every name resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -42,6 +50,7 @@ pub struct Experiment {
     /// The file's `objective`.
     pub objective: String,
     /// Every fault on every host.
+    #[serde(with = "placements")]
     pub faults: Vec<Placement>,
     /// How long the faults are held, from when each is in place.
     pub duration_ms: u64,
@@ -91,6 +100,14 @@ impl Experiment {
     #[must_use]
     pub fn targets(&self) -> BTreeSet<HostName> {
         self.faults.iter().map(|p| p.host.clone()).collect()
+    }
+
+    /// How much room it takes in memory, about: what may be long in it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let peers: usize = self.faults.iter().map(|p| p.spec.peers()).sum();
+        let lists = self.faults.len() + self.touched.len() + self.probes.len();
+        self.objective.len() + peers * PEER_BYTES + lists * EACH_BYTES
     }
 
     /// How long the slowest sample of any probe may take; 0 where there is none.
@@ -441,12 +458,8 @@ impl ExperimentRecord {
     /// How much room it takes, about: what may be long in it.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        const EACH: usize = 256;
-        const PEER: usize = 20;
-        let peers: usize = self.experiment.faults.iter().map(|p| p.spec.peers()).sum();
-        let lists = self.experiment.faults.len() + self.faults.len() + self.timeline.len();
-        let others = self.experiment.touched.len() + self.reasons.len() + self.incidents.len();
-        self.experiment.objective.len() + peers * PEER + (lists + others) * EACH
+        let lists = self.faults.len() + self.timeline.len() + self.reasons.len();
+        self.experiment.bytes() + (lists + self.incidents.len()) * EACH_BYTES
     }
 }
 

@@ -5,7 +5,7 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
 use openraft::{EntryPayload, RaftLogReader, StorageError};
 use squall_core::experiment::{Ended, Experiment, Placement, Safety, Why};
-use squall_core::fault::{Cpu, Fault};
+use squall_core::fault::{Cpu, Direction, Fault, Partition, Traffic};
 use squall_core::fence::MAX_STOPS;
 use squall_core::hold::Achieved;
 use squall_core::ids::{AgentRun, CommandId, ExperimentId, FaultId, Leadership, LogIndex, StopId};
@@ -361,6 +361,40 @@ fn labels_leave_room_for_a_section_of_hosts() {
         registry.hosts.insert(hello.host.name.clone(), hello.host);
     }
     assert!(snapshot::encode(registry).is_ok());
+}
+
+#[test]
+fn half_of_a_thousand_hosts_can_be_cut_from_the_other_half() {
+    let other: Vec<std::net::IpAddr> = (0..500_u32)
+        .flat_map(|n| -> [std::net::IpAddr; 2] {
+            let six = std::net::Ipv6Addr::from(u128::from(n) << 64);
+            [std::net::Ipv4Addr::from(n).into(), six.into()]
+        })
+        .collect();
+    let all: Vec<HostRecord> = (0..500).map(|n| host(&format!("host-{n}.example"))).collect();
+    let mut experiment = experiment(&all);
+    for placement in &mut experiment.faults {
+        placement.spec = Fault::Partition(Partition {
+            traffic: Traffic {
+                peers: other.iter().map(|address| (*address).into()).collect(),
+                direction: Direction::Both,
+                ports: Vec::new(),
+                protocol: None,
+            },
+            severed: Vec::new(),
+        });
+    }
+    let id = ExperimentId(uuid::Uuid::nil());
+    let command = registry::Command::Submit { id, experiment: Box::new(experiment.clone()) };
+    let entry = registry::Entry {
+        id: CommandId(uuid::Uuid::nil()),
+        at: WallTime(0),
+        by: "operator/test".into(),
+        command,
+    };
+    crate::raft::check_size(&entry).expect("it fits one entry");
+    let bytes = super::encode(&experiment).unwrap();
+    assert_eq!(super::decode::<Experiment>(&bytes).unwrap(), experiment);
 }
 
 #[test]
