@@ -10,10 +10,11 @@ use squall_wire::WireError;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+use super::watch::Interrupts;
 use crate::cli::Format;
 use crate::client::{Client, is_final, is_refusal, nobody};
 use crate::exit::{Exit, Failure, Outcome};
-use crate::output::stop::{StopView, news};
+use crate::output::stop::{StopView, news, waiting};
 use crate::output::{self, talk};
 
 /// How long is tried until some coordinator has taken the stop.
@@ -24,6 +25,9 @@ const TRIED: Duration = Duration::from_secs(2);
 const WHOLE: Duration = Duration::from_secs(45);
 /// Between two tries at one coordinator.
 const GAP: Duration = Duration::from_millis(200);
+/// How long nothing is said of whom is waited for, and between two words of it.
+const QUIET: Duration = Duration::from_secs(1);
+const REMINDER: Duration = Duration::from_secs(5);
 
 /// What one coordinator said, by its place in the list.
 enum Word {
@@ -34,14 +38,19 @@ enum Word {
 /// What is known so far.
 struct State {
     members: Vec<Coordinator>,
-    parts: BTreeMap<usize, StopProgress>,
+    /// What each coordinator said last, and when.
+    parts: BTreeMap<usize, (StopProgress, Instant)>,
     trouble: BTreeMap<usize, Result<Response, WireError>>,
     told: BTreeMap<HostName, StopHost>,
+    /// When whom is waited for is said next, since the beginning.
+    remind_at: Duration,
 }
 
 /// `squall stop-all`.
 pub async fn stop_all(client: &Client, format: Format) -> Outcome {
     let began = Instant::now();
+    // A stop that nobody can leave is a stop all the same.
+    let mut interrupts = Interrupts::new().ok();
     let stop = StopId(Uuid::new_v4());
     talk(format!("stop {stop} to every coordinator"));
     let members = client.dir.file.coordinators.clone();
@@ -51,12 +60,7 @@ pub async fn stop_all(client: &Client, format: Format) -> Outcome {
         async move { tell(client, place, member, stop, &words).await }
     });
     let telling = futures_util::future::join_all(tell_all);
-    let mut state = State {
-        members: members.clone(),
-        parts: BTreeMap::new(),
-        trouble: BTreeMap::new(),
-        told: BTreeMap::new(),
-    };
+    let mut state = State::new(members.clone());
     tokio::pin!(telling);
     let listen = async {
         while !state.is_over(began.elapsed()) {
@@ -65,15 +69,25 @@ pub async fn stop_all(client: &Client, format: Format) -> Outcome {
                 word = inbox.recv() => if let Some((place, word)) = word { state.hear(place, word) },
                 () = wait => {}
             }
+            state.remind(began.elapsed());
         }
     };
-    tokio::select! {
+    let left = tokio::select! {
         // Each teller goes on for as long as somebody listens.
-        _ = &mut telling => {}
-        () = listen => {}
-    }
+        _ = &mut telling => false,
+        () = listen => false,
+        () = left(interrupts.as_mut()) => true,
+    };
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-    conclude(state, took_ms, format)
+    conclude(state, left, took_ms, format)
+}
+
+/// Until somebody does not want to wait any more.
+async fn left(interrupts: Option<&mut Interrupts>) {
+    match interrupts {
+        Some(interrupts) => interrupts.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Tells one coordinator, and goes on telling it for as long as it does not say its last word.
@@ -121,11 +135,21 @@ async fn converse(
 }
 
 impl State {
+    fn new(members: Vec<Coordinator>) -> State {
+        State {
+            members,
+            parts: BTreeMap::new(),
+            trouble: BTreeMap::new(),
+            told: BTreeMap::new(),
+            remind_at: QUIET,
+        }
+    }
+
     fn hear(&mut self, place: usize, word: Word) {
         match word {
             Word::Progress(progress) => {
                 self.trouble.remove(&place);
-                self.parts.insert(place, progress);
+                self.parts.insert(place, (progress, Instant::now()));
                 self.comment();
             }
             Word::Trouble(trouble) => drop(self.trouble.insert(place, trouble)),
@@ -148,8 +172,32 @@ impl State {
         }
     }
 
+    /// Says from time to time whom this waits for.
+    fn remind(&mut self, elapsed: Duration) {
+        if elapsed < self.remind_at {
+            return;
+        }
+        self.remind_at = elapsed + REMINDER;
+        match self.merged() {
+            Some(merged) => waiting(&merged).iter().for_each(talk),
+            None => talk(format!(
+                "waiting for a coordinator: none has taken the stop; trying for {} s more",
+                FIRST.saturating_sub(elapsed).as_secs()
+            )),
+        }
+    }
+
+    /// What all of them said together, as it stands now.
     fn merged(&self) -> Option<StopProgress> {
-        let parts: Vec<StopProgress> = self.parts.values().cloned().collect();
+        let now = |(progress, said): &(StopProgress, Instant)| {
+            let mut progress = progress.clone();
+            let passed = u64::try_from(said.elapsed().as_millis()).unwrap_or(u64::MAX);
+            for host in &mut progress.hosts {
+                host.lapses_in_ms = host.lapses_in_ms.saturating_sub(passed);
+            }
+            progress
+        };
+        let parts: Vec<StopProgress> = self.parts.values().map(now).collect();
         merge(&parts)
     }
 
@@ -164,8 +212,8 @@ impl State {
         let answered = |place| self.parts.contains_key(&place) || self.trouble.contains_key(&place);
         let all_answered = (0..self.members.len()).all(answered);
         // A coordinator that was lost in mid-sentence is not waited for while another one finishes.
-        let spoken = self.parts.values().any(|p| p.last)
-            && self.parts.iter().all(|(place, p)| p.last || self.trouble.contains_key(place));
+        let spoken = self.parts.values().any(|(p, _)| p.last)
+            && self.parts.iter().all(|(place, (p, _))| p.last || self.trouble.contains_key(place));
         let done = is_done(&merged);
         let tried = all_answered || (done && elapsed >= TRIED);
         (done && merged.committed) || (spoken && tried) || elapsed >= WHOLE
@@ -181,27 +229,33 @@ impl State {
     }
 }
 
-fn conclude(state: State, took_ms: u64, format: Format) -> Outcome {
-    let Some(merged) = state.merged() else {
-        let hosts = if state.is_refused() {
-            "no host was told"
-        } else {
-            "no host is known to have been told; each fault ends with its lease at the latest where \
-             no coordinator is left to renew it"
-        };
-        let said: Vec<_> = state
-            .trouble
-            .into_iter()
-            .map(|(place, trouble)| (state.members[place].clone(), trouble))
-            .collect();
-        let failure = nobody(&said);
-        return Err(Failure {
-            exit: Exit::Unreachable,
-            what: format!("NOT SEEN TO STOP: {}", failure.what),
-            hosts: hosts.to_owned(),
-            next: format!("{}; on a host: squall lift, or pkill -9 squall", failure.next),
-        });
+/// No coordinator is known to have taken the stop.
+fn not_seen(state: State, left: bool) -> Failure {
+    let hosts = if state.is_refused() {
+        "no host was told"
+    } else {
+        "no host is known to have been told; each fault ends with its lease at the latest where \
+         no coordinator is left to renew it"
     };
+    let on_a_host = "on a host: squall lift, or pkill -9 squall";
+    let (what, next) = if left {
+        let what = "left before a coordinator had answered: one may have taken the stop";
+        (what.to_owned(), format!("squall stop-all again; {on_a_host}"))
+    } else {
+        let trouble = state.trouble.into_iter();
+        let said = trouble.map(|(place, trouble)| (state.members[place].clone(), trouble));
+        let failure = nobody(&said.collect::<Vec<_>>());
+        (failure.what, format!("{}; {on_a_host}", failure.next))
+    };
+    Failure::new(Exit::Unreachable, format!("NOT SEEN TO STOP: {what}"), next).with_hosts(hosts)
+}
+
+/// Says how it ended; where somebody `left` it before that, how it stands.
+fn conclude(state: State, left: bool, took_ms: u64, format: Format) -> Outcome {
+    let Some(merged) = state.merged() else { return Err(not_seen(state, left)) };
+    if left {
+        talk("left early: the stop stands, and a host that has not answered is told of it still");
+    }
     for (place, trouble) in &state.trouble {
         if !state.parts.contains_key(place) {
             let name = &state.members[*place].name;
@@ -234,8 +288,7 @@ mod tests {
             name: format!("c{id}").parse().unwrap(),
             address: ([127, 0, 0, 1], 7443).into(),
         };
-        let members = [1, 2, 3].map(member).to_vec();
-        State { members, parts: BTreeMap::new(), trouble: BTreeMap::new(), told: BTreeMap::new() }
+        State::new([1, 2, 3].map(member).to_vec())
     }
 
     /// The last word of a coordinator to which all its hosts have answered.
@@ -291,6 +344,49 @@ mod tests {
         state.hear(0, Word::Progress(done(false)));
         state.hear(1, gone());
         assert!(third(&mut state, gone()), "all have been tried");
+    }
+
+    #[test]
+    fn whoever_does_not_wait_hears_how_the_stop_stands() {
+        let missing = |mut progress: StopProgress| {
+            progress.hosts[0].receipt = None;
+            progress.hosts[0].state = StopState::Lapsing;
+            progress.hosts[0].lapses_in_ms = 4_000;
+            progress.last = false;
+            progress
+        };
+        let left = |progress| {
+            let mut state = of_three();
+            state.hear(0, Word::Progress(progress));
+            conclude(state, true, 300, Format::Table)
+        };
+        assert_eq!(left(missing(done(true))), Ok(Exit::NotClean));
+        assert_eq!(left(done(true)), Ok(Exit::Held));
+        let nobody = conclude(of_three(), true, 300, Format::Table).unwrap_err();
+        assert_eq!(nobody.exit, Exit::Unreachable);
+        assert!(nobody.what.contains("one may have taken the stop"), "{nobody}");
+    }
+
+    #[test]
+    fn whom_it_waits_for_is_said_after_a_second_and_from_time_to_time() {
+        let mut state = of_three();
+        state.remind(QUIET - GAP);
+        assert_eq!(state.remind_at, QUIET);
+        state.remind(QUIET);
+        state.remind(QUIET + GAP);
+        assert_eq!(state.remind_at, QUIET + REMINDER);
+    }
+
+    #[test]
+    fn what_may_be_held_lapses_while_nobody_says_anything() {
+        let mut state = of_three();
+        let mut progress = done(true);
+        progress.hosts[0].receipt = None;
+        progress.hosts[0].lapses_in_ms = 5_000;
+        let said = Instant::now().checked_sub(Duration::from_secs(2)).expect("a moment ago");
+        state.parts.insert(0, (progress, said));
+        let left = state.merged().expect("one has spoken").hosts[0].lapses_in_ms;
+        assert!((2_000..=3_000).contains(&left), "{left}");
     }
 
     #[test]

@@ -204,6 +204,25 @@ pub fn news(host: &StopHost) -> String {
     }
 }
 
+/// Whom a stop-all waits for, and what may be held there meanwhile; a line each.
+#[must_use]
+pub fn waiting(progress: &StopProgress) -> Vec<String> {
+    let silent = |state| {
+        let hosts = progress.hosts.iter();
+        hosts.filter(move |h| h.receipt.is_none() && h.state == state)
+    };
+    let names = |state| words::some(&silent(state).map(|h| h.host.as_str()).collect::<Vec<_>>());
+    let longest = silent(StopState::Lapsing).map(|h| h.lapses_in_ms).max();
+    let lapsing = longest.map(|ms| {
+        let (names, left) = (names(StopState::Lapsing), ms.div_ceil(1_000));
+        format!("waiting for {names}: not answered, something may be held there for {left} s more")
+    });
+    let unreached = names(StopState::Unreached);
+    let unreached = (!unreached.is_empty())
+        .then(|| format!("waiting for {unreached}: not reached, held nothing when last heard"));
+    lapsing.into_iter().chain(unreached).collect()
+}
+
 fn state(state: StopState) -> &'static str {
     match state {
         StopState::Lifted => "lifted",
@@ -217,5 +236,42 @@ fn latched(latched: Latched) -> &'static str {
     match latched {
         Latched::Durable => "durable",
         Latched::Memory => "memory",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use squall_core::ids::StopId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_stop_that_waits_says_for_whom_and_what_may_be_there() {
+        let host = |n: usize, state, lapses_in_ms| StopHost {
+            host: format!("h{n}").parse().unwrap(),
+            state,
+            receipt: None,
+            lapses_in_ms,
+        };
+        let stop = StopId(Uuid::from_u128(1));
+        let mut progress = StopProgress {
+            stop,
+            committed: true,
+            whole: true,
+            released: false,
+            hosts: vec![host(1, StopState::Lapsing, 4_200)],
+            last: false,
+        };
+        let one = "waiting for h1: not answered, something may be held there for 5 s more";
+        assert_eq!(waiting(&progress), [one]);
+        progress.hosts.extend((2..8).map(|n| host(n, StopState::Lapsing, 1_000 * n as u64)));
+        progress.hosts.push(host(9, StopState::Unreached, 0));
+        let many = waiting(&progress);
+        assert!(many[0].starts_with("waiting for h1, h2, h3, h4 and 3 more: "), "{many:?}");
+        assert!(
+            many[0].ends_with("for 7 s more") && many[1].contains("h9: not reached"),
+            "{many:?}"
+        );
     }
 }

@@ -52,6 +52,16 @@ pub fn count(n: usize, one: &str) -> String {
     if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
 }
 
+/// The first few of a list that may be long, and how many more there are.
+#[must_use]
+pub fn some(all: &[impl AsRef<str>]) -> String {
+    const NAMED: usize = 4;
+    let named: Vec<&str> = all.iter().take(NAMED).map(AsRef::as_ref).collect();
+    let more = all.len() - named.len();
+    let named = named.join(", ");
+    if more == 0 { named } else { format!("{named} and {more} more") }
+}
+
 /// What a fault does, in one line.
 #[must_use]
 pub fn fault(fault: &Fault) -> String {
