@@ -126,29 +126,34 @@ fn detached(id: ExperimentId, shown: &Shown, format: Format) -> Outcome {
     Ok(Exit::Held)
 }
 
-/// The first interrupt stops the experiment and waits for its hosts; the second leaves it.
+/// The first interrupt stops the experiment and waits for its hosts. Another one leaves it; not before it
+/// is known whether the stop was ordered: two that come at once mean one.
 async fn interrupted(
     client: &Client,
     id: ExperimentId,
     mut interrupts: Interrupts,
     format: Format,
 ) -> Outcome {
-    talk("stopping the experiment, waiting for its hosts (again: leave it)");
-    let mut commentary = Commentary::skipping();
-    let end = async {
-        let ordered = order_end(client, id).await;
-        ordered.map_err(|failure| {
-            let next = format!("squall stop {id}, or squall stop-all; {}", failure.next);
-            Failure { next, ..failure }
-        })?;
-        follow(client, id, &mut commentary, is_settled).await
+    talk("stopping the experiment, waiting for its hosts (again: leave without waiting)");
+    let order = order_end(client, id);
+    tokio::pin!(order);
+    let ordered = loop {
+        tokio::select! {
+            ordered = &mut order => break ordered,
+            () = interrupts.next() => talk("its stop is being ordered: waiting for an answer"),
+        }
     };
+    ordered.map_err(|failure| {
+        let next = format!("squall stop {id}, or squall stop-all; {}", failure.next);
+        Failure { next, ..failure }
+    })?;
+    let mut commentary = Commentary::skipping();
     tokio::select! {
-        shown = end => conclude(&shown?, format),
+        shown = follow(client, id, &mut commentary, is_settled) => conclude(&shown?, format),
         () = interrupts.next() => Err(Failure::new(
             Exit::NotClean,
-            format!("left experiment {id}"),
-            format!("squall stop {id}, or squall stop-all"),
+            format!("left experiment {id}; its stop is ordered, and nobody here saw its hosts clean"),
+            format!("squall stop {id} waits for them; or squall stop-all"),
         )
         .with_hosts("its faults may still be held; each ends at its deadline at the latest")),
     }

@@ -3,6 +3,7 @@
 mod schema;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 use squall_cluster::Up;
@@ -255,6 +256,19 @@ fn each_exit_code_means_what_it_says() {
         (&"stopped".into(), &"settled".into())
     );
     assert_eq!(fleet.traces("h1"), [""; 0]);
+
+    // Another one, before it is known whether the stop was ordered, is none.
+    let count = fleet.json(&["ls"]).as_array().map_or(0, Vec::len);
+    let running = fleet.begin(&["run", "-o", "json", &long]);
+    let _ = begun(count);
+    assert_eq!(fleet.signal("c1", "coordinator", "STOP"), 1);
+    running.signal("INT");
+    std::thread::sleep(Duration::from_millis(500));
+    running.signal("INT");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(fleet.signal("c1", "coordinator", "CONT"), 1);
+    let said = running.end().ended(7);
+    assert_eq!(said.json()["verdict"], "stopped", "{said:#?}");
 
     // The second leaves it, and says how to end it: 5, since something is there.
     let running = fleet.begin(&["run", &long]);
