@@ -12,9 +12,12 @@ use squall_core::registry::Outcome;
 
 use super::{Client, Said, is_final, is_refusal, nobody};
 use crate::exit::Failure;
+use crate::output::talk;
 
 /// How long a write is repeated: longer than two fail-overs.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a write may take before a word is lost over it.
+const QUIET: Duration = Duration::from_secs(2);
 /// Between an answer and the next question to the same coordinator.
 const GAP: Duration = Duration::from_millis(300);
 
@@ -36,9 +39,18 @@ impl Client {
         let mut asking: FuturesUnordered<_> =
             members.iter().map(|member| ask(member.clone(), Duration::ZERO)).collect();
         let mut said = BTreeMap::<NodeId, Said>::new();
+        let mut quiet = true;
         loop {
             let left = PATIENCE.saturating_sub(began.elapsed());
-            let Ok(Some((member, answer))) = tokio::time::timeout(left, asking.next()).await else {
+            let next = tokio::select! {
+                next = tokio::time::timeout(left, asking.next()) => next,
+                () = tokio::time::sleep(QUIET.saturating_sub(began.elapsed())), if quiet => {
+                    quiet = false;
+                    talk(waiting(members, &said, PATIENCE.saturating_sub(began.elapsed())));
+                    continue;
+                }
+            };
+            let Ok(Some((member, answer))) = next else {
                 let said: Vec<Said> = said.into_values().collect();
                 let refused =
                     said.len() == members.len() && said.iter().all(|(_, s)| is_refusal(s));
@@ -59,9 +71,49 @@ impl Client {
     }
 }
 
+/// Who answers so far, without a quorum, and who does not.
+fn waiting(members: &[Coordinator], said: &BTreeMap<NodeId, Said>, left: Duration) -> String {
+    let answers = |member: &&Coordinator| said.get(&member.id).is_some_and(|(_, s)| s.is_ok());
+    let (some, others): (Vec<_>, Vec<_>) = members.iter().partition(answers);
+    let names =
+        |of: &[&Coordinator]| of.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ");
+    let who = match (some.is_empty(), others.is_empty()) {
+        (true, _) => "no coordinator answers yet".to_owned(),
+        (false, true) => format!("no quorum yet (answers: {})", names(&some)),
+        (false, false) => {
+            format!("no quorum yet (answers: {}; does not: {})", names(&some), names(&others))
+        }
+    };
+    format!("{who}; squall stop-all needs none; trying for {} s more", left.as_secs())
+}
+
 fn unknown(said: &[Said], after: Duration) -> Failure {
     let failure = nobody(said);
     let hosts = format!("it may or may not take effect once a quorum is back; {}", failure.hosts);
     let what = format!("{}\n  tried for {} s", failure.what, after.as_secs());
     Failure { what, hosts, ..failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use squall_wire::WireError;
+
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_quorum_hears_who_answers() {
+        let member = |id: u64| Coordinator {
+            id: NodeId(id),
+            name: format!("c{id}").parse().unwrap(),
+            address: ([127, 0, 0, 1], 7443).into(),
+        };
+        let members = [1, 2, 3].map(member);
+        let mut said = BTreeMap::new();
+        let line = |said: &BTreeMap<NodeId, Said>| waiting(&members, said, PATIENCE - QUIET);
+        assert!(line(&said).starts_with("no coordinator answers yet; squall stop-all needs none"));
+        said.insert(NodeId(1), (member(1), Err(WireError::ChannelOver)));
+        said.insert(NodeId(3), (member(3), Ok(Response::NoQuorum("none".into()))));
+        assert!(line(&said).starts_with("no quorum yet (answers: c3; does not: c1, c2)"));
+        assert!(line(&said).ends_with("trying for 13 s more"), "{}", line(&said));
+    }
 }
