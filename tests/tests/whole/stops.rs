@@ -441,10 +441,20 @@ fn each_stop_is_released_by_its_own_name() {
     let second = second.unwrap_or_else(|| panic!("no way on: {table:#?}")).to_owned();
     assert!(table.out.lines().last().is_some_and(|l| l.starts_with("NOT DONE")), "{table:#?}");
     assert_ne!(first, second, "a repeated stop-all is a stop of its own");
+    // Whoever does not wait for h3 hears how it stands; the stop stands.
+    let leaving = fleet.begin(&["stop-all", "-o", "json"]);
+    std::thread::sleep(Duration::from_secs(3));
+    leaving.signal("INT");
+    let said = leaving.end().ended(5);
+    assert!(said.err.contains("waiting for h3: ") && last_line(&said).contains("h3"), "{said:#?}");
+    let third = stop_of(&said);
     let refusal = fleet.squall(&["resume", &first, &second]).ended(3);
     assert!(refusal.err.contains("not seen stopped: h3"), "{refusal:#?}");
     let _ = fleet.squall(&["resume", &first, "--despite", "h2"]).ended(3);
-    let _ = fleet.squall(&["resume", &first, &second, "--despite", "h3"]).ended(0);
+    let rest = ["resume", &second, &third[..8], "--despite", "h3"];
+    let said = fleet.squall(&["resume", &first, "--despite", "h3"]).ended(0);
+    assert!(said.out.contains(&third), "the one that was left stands too: {said:#?}");
+    let _ = fleet.squall(&rest).ended(0);
     fleet.revive("h3", "agent");
     fleet.await_state("h3", "armed");
     runs_short(&fleet);

@@ -68,7 +68,7 @@ pub struct Run {
 /// `squall resume`.
 #[derive(Debug, Args)]
 pub struct Resume {
-    /// The stops to release, as `squall status` or `squall stop-all` showed them
+    /// The stops to release, as `squall status` or `squall stop-all` showed them, or how their ids begin
     #[arg(value_name = "STOP")]
     pub stops: Vec<String>,
     /// Go on although this host has not answered

@@ -284,12 +284,7 @@ pub async fn resume(client: &Client, resume: &Resume, format: Format) -> Outcome
         let what = format!("--despite {strange}: no such host is registered");
         return Err(Failure::usage(what, "squall nodes lists the hosts"));
     }
-    let stop = |text: &String| {
-        text.parse().map_err(|_| {
-            Failure::usage(format!("`{text}` is not the id of a stop"), "squall status lists them")
-        })
-    };
-    let mut stops: BTreeSet<StopId> = resume.stops.iter().map(stop).collect::<Result<_, _>>()?;
+    let mut stops = named_stops(client, &resume.stops).await?;
     if stops.is_empty() {
         let status = ask_status(client).await?;
         if !status.confirmed {
@@ -330,6 +325,42 @@ pub async fn resume(client: &Client, resume: &Resume, format: Format) -> Outcome
     })
 }
 
+/// The stops whose ids these are, or the beginnings of outstanding ones.
+async fn named_stops(client: &Client, texts: &[String]) -> Result<BTreeSet<StopId>, Failure> {
+    let whole = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>();
+    if let Ok(whole) = whole {
+        return Ok(whole);
+    }
+    let outstanding = ask_status(client).await?.outstanding;
+    texts.iter().map(|text| stop_meant(&outstanding, text)).collect()
+}
+
+/// A beginning is long enough that it is meant, not met: a resume clears only what its operator was shown.
+fn stop_meant(outstanding: &[StopId], text: &str) -> Result<StopId, Failure> {
+    const SHORTEST: usize = 4;
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let hex = text.replace('-', "").to_lowercase();
+    let begins = |id: &&StopId| id.0.simple().to_string().starts_with(&hex);
+    let meant: Vec<&StopId> = outstanding.iter().filter(begins).collect();
+    match meant[..] {
+        [id] if hex.len() >= SHORTEST => Ok(*id),
+        [_, _, ..] if hex.len() >= SHORTEST => {
+            let ids: Vec<String> = meant.iter().map(ToString::to_string).collect();
+            let what = format!("`{text}` may be any of {}", ids.join(", "));
+            Err(Failure::usage(what, "type more of the one that is meant"))
+        }
+        _ => Err(Failure::usage(
+            format!(
+                "`{text}` is not the id of a stop, nor its first {SHORTEST} digits or more while it \
+                 is outstanding"
+            ),
+            "squall status lists those that are; squall resume STOP",
+        )),
+    }
+}
+
 /// One of these that the cluster does not know, where it answers.
 async fn unregistered(client: &Client, named: &BTreeSet<HostName>) -> Option<HostName> {
     named.first()?;
@@ -359,6 +390,28 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+
+    #[test]
+    fn the_beginning_of_an_outstanding_stop_is_enough() {
+        let id = |hex: &str| StopId(Uuid::parse_str(&format!("{hex:0<32}")).unwrap());
+        let all = [id("6ed11"), id("6ed12"), id("abcdef")];
+        for (text, found) in [
+            ("6ed12", Some(all[1])),
+            ("ABCD", Some(all[2])),
+            ("6ed1", None),
+            ("abc", None),
+            ("", None),
+            ("x", None),
+        ] {
+            assert_eq!(stop_meant(&all, text).ok(), found, "{text}");
+        }
+        let gone = id("1234");
+        assert_eq!(stop_meant(&all, &gone.to_string()).ok(), Some(gone), "the log has the word");
+        let both = stop_meant(&all, "6ed1").unwrap_err();
+        assert!(both.what.contains(&all[0].to_string()), "{both}");
+        let none = stop_meant(&all, "7777").unwrap_err();
+        assert!(none.next.starts_with("squall status lists"), "{none}");
+    }
 
     #[test]
     fn a_name_means_what_runs_and_nothing_is_guessed() {

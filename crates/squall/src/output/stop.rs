@@ -11,6 +11,9 @@ use super::words;
 const NO_QUORUM: &str = " The log has no quorum and learns of it later; hosts that joined while these \
                          coordinators were cut off from the others are not listed.";
 
+/// A stop-all knows of no stop but its own, and one that stands keeps the fleet stopped.
+const OTHERS: &str = "         squall status lists the stops before it that stand too";
+
 /// `stop-all`.
 #[derive(Debug, Serialize)]
 pub struct StopView {
@@ -94,7 +97,7 @@ impl StopView {
     /// What releases the stop, and in the last line what is true of the hosts.
     #[must_use]
     pub fn last_words(&self) -> String {
-        format!("release: squall resume {}\n{}", self.stop, self.truth())
+        format!("release: squall resume {}\n{OTHERS}\n{}", self.stop, self.truth())
     }
 
     fn truth(&self) -> String {
