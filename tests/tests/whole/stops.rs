@@ -225,14 +225,19 @@ fn what_may_be_held_on_a_host_that_nobody_hears_is_listed() {
     let id = fleet.start(&long("h3", "cpu: { workers: 1, load: 20 }", "20s"));
     cut_from_coordinators(&fleet, "h3");
     until(12_000, "h3 is unheard", || {
-        let faults = fleet.json(&["faults"]);
-        let one = faults.as_array()?.first()?.clone();
+        let said = fleet.squall(&["faults", "-o", "json"]);
+        let one = said.json().as_array()?.first()?.clone();
+        assert_eq!(said.code, if one["phase"] == "unheard" { 6 } else { 0 }, "{said:#?}");
         assert_eq!((&one["host"], &one["experiment"]), (&"h3".into(), &id.as_str().into()));
         (one["phase"] == "unheard").then_some(())
     });
     assert_eq!(fleet.pids("h3", "hold").len(), 1, "it is held all the while");
-    let said = fleet.squall(&["faults", "-o", "json"]).ended(0);
+    let said = fleet.squall(&["faults", "-o", "json"]).ended(6);
     assert!(said.err.contains("not heard by the coordinator that answered: h3"), "{said:#?}");
+    assert_eq!(said.json()[0]["remaining_ms"], Value::Null, "{said:#?}");
+    let _ = fleet.squall(&["faults"]).ended(6);
+    assert_eq!(fleet.host("h3")["faults"], Value::Null);
+    assert_eq!(fleet.host("h1")["faults"], Value::Array(Vec::new()));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::doctor::{CapabilityView, DoctorView};
 use crate::output::experiment::ExperimentView;
-use crate::output::faults::{FaultView, faults_table, unheard_hosts, views as held};
+use crate::output::faults::{FaultView, faults_table, is_partial, unheard_hosts, views as held};
 use crate::output::judgement::ViewsView;
 use crate::output::status::{ExperimentRow, HostView, StatusView, host_view, hosts, row, rows};
 use crate::output::table::{blocks, table};
@@ -89,13 +89,14 @@ pub async fn nodes(client: &Client, format: Format) -> Outcome {
     })
 }
 
-/// `squall faults`.
+/// `squall faults`. A list that may lack something does not end as a whole one does.
 pub async fn faults(client: &Client, format: Format) -> Outcome {
     let status = ask_status(client).await?;
     let faults: Vec<FaultView> = held(&status);
     say_unheard(&status);
     let faults = marked(faults, status.confirmed, status.applied);
-    print(format, &faults, |f| faults_table(f.iter().map(|f| &f.of), &status))
+    print(format, &faults, |f| faults_table(f.iter().map(|f| &f.of), &status))?;
+    Ok(if is_partial(&status) { Exit::Unknown } else { Exit::Held })
 }
 
 /// Names the hosts of which this answer knows nothing.

@@ -37,6 +37,10 @@ pub struct ExperimentView {
     pub blast_radius: f64,
     /// The share that its file allows.
     pub max_blast_radius: f64,
+    /// How long its file has the faults held.
+    pub duration_ms: u64,
+    /// How long each stays without renewal.
+    pub lease_ms: u64,
     /// Hosts that its faults reach without holding any.
     pub touched: Vec<String>,
     /// What should not have happened.
@@ -163,6 +167,9 @@ pub struct FaultOutcomeView {
     pub kind: String,
     /// What it does, in one line.
     pub what: String,
+    /// The same for a table.
+    #[serde(skip)]
+    pub short: String,
     /// `pending`, `held`, `clean`, `lost`, `stuck`, `not-held` or `lapsed`.
     pub state: String,
     /// How it ended, or why it was never there.
@@ -197,6 +204,8 @@ impl ExperimentView {
             total_targets: targets.len(),
             blast_radius: rounded(share),
             max_blast_radius: f64::from(spec.safety.max_radius_ppm) / 1_000_000.0,
+            duration_ms: spec.duration_ms,
+            lease_ms: spec.safety.lease_ms,
             touched: spec.touched.iter().map(ToString::to_string).collect(),
             incidents: record.incidents.iter().map(incident).collect(),
             deviations: record.probes.iter().flat_map(deviations).collect(),
@@ -274,6 +283,7 @@ fn faults(record: &ExperimentRecord) -> Vec<FaultOutcomeView> {
             fault: placement.fault,
             kind: placement.spec.kind().name().to_owned(),
             what: words::fault(&placement.spec),
+            short: words::fault_shortly(&placement.spec),
             state: state.to_owned(),
             why,
             achieved,

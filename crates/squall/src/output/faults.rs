@@ -21,12 +21,19 @@ pub struct FaultView {
     pub kind: Option<String>,
     /// Its parameters; `null` where only the host knows them.
     pub params: Value,
+    /// What it does, for people.
+    #[serde(skip)]
+    what: Option<String>,
     /// Its experiment's id; `null` where a person on the host injected it.
     pub experiment: Option<String>,
+    /// Its experiment's name, where that is known here.
+    pub name: Option<String>,
     /// Where it stands; `unheard` where its host says nothing now and the log does not have it gone.
     pub phase: String,
     /// Milliseconds of lease left; at most so many where the host is unheard.
     pub lease_ms: u64,
+    /// Milliseconds to its end, whoever renews its lease; `null` where the host is unheard.
+    pub remaining_ms: Option<u64>,
     /// The last measurement.
     pub achieved: Option<Achieved>,
 }
@@ -44,6 +51,12 @@ pub fn views(status: &Status) -> Vec<FaultView> {
     heard.chain(unheard).collect()
 }
 
+/// Whether a host that is in service is not heard: then the list may lack something.
+#[must_use]
+pub fn is_partial(status: &Status) -> bool {
+    status.hosts.iter().any(|h| h.report.is_none() && !h.host.drained)
+}
+
 /// Hosts that nobody here hears: what a person holds there is not listed either.
 #[must_use]
 pub fn unheard_hosts(status: &Status) -> Vec<&str> {
@@ -57,9 +70,12 @@ fn unheard(id: &FaultId, record: &ExperimentRecord) -> FaultView {
         id: id.to_string(),
         kind: placed.map(|p| p.spec.kind().name().to_owned()),
         params: placed.map_or(Value::Null, |p| params(&p.spec)),
+        what: placed.map(|p| words::fault_shortly(&p.spec)),
         experiment: Some(record.id.to_string()),
+        name: Some(record.experiment.name.clone()),
         phase: "unheard".to_owned(),
         lease_ms: record.experiment.safety.lease_ms,
+        remaining_ms: None,
         achieved: None,
     }
 }
@@ -76,9 +92,12 @@ fn view(fault: &FaultReport, status: &Status) -> FaultView {
         id: fault.id.to_string(),
         kind: fault.kind.map(|k| k.name().to_owned()),
         params: placed.map_or(Value::Null, |p| params(&p.spec)),
+        what: placed.map(|p| words::fault_shortly(&p.spec)),
         experiment: (!fault.id.experiment.is_local()).then(|| fault.id.experiment.to_string()),
+        name: record.map(|record| record.experiment.name.clone()),
         phase: fault.phase.name().to_owned(),
         lease_ms: fault.lease_ms,
+        remaining_ms: Some(fault.remaining_ms),
         achieved: fault.achieved.clone(),
     }
 }
@@ -110,14 +129,21 @@ pub fn faults_table<'a>(
             let bit = if a.bit { "" } else { "NOT SEEN: " };
             format!("{bit}{}", a.measured)
         });
+        let what: Vec<&str> =
+            [&f.kind, &f.what].into_iter().flatten().map(String::as_str).collect();
         [
             f.host.clone(),
             f.id.clone(),
-            f.kind.clone().unwrap_or(NONE.into()),
+            or_none(f.name.as_deref().unwrap_or_default()),
+            or_none(&what.join(" ")),
             f.phase.clone(),
             words::length(f.lease_ms),
+            f.remaining_ms.map_or(NONE.into(), words::length),
             or_none(achieved.as_deref().unwrap_or_default()),
         ]
     });
-    table(["HOST", "FAULT", "KIND", "PHASE", "LEASE", "ACHIEVED"], rows.collect())
+    table(
+        ["HOST", "FAULT", "EXPERIMENT", "WHAT", "PHASE", "LEASE", "LEFT", "ACHIEVED"],
+        rows.collect(),
+    )
 }

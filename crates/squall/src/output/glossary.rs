@@ -238,7 +238,8 @@ pub const WORDS: &[Word] = &[
          by safety or policy · 4 no coordinator reachable, or not authorised · 5 not clean: something \
          may remain on a named host · 6 verdict unknown, clean · 7 stopped by an operator, a stop-all \
          or a signal, clean. show, status and the other questions end with 0 where they were answered, \
-         plan with 2 or 3 where it would be refused; \
+         plan with 2 or 3 where it would be refused, faults with 6 where a host in service is not \
+         heard; \
          stop and faults clear end with 0 where everything is clean.",
     ),
 ];

@@ -25,8 +25,12 @@ pub struct PlanView {
     pub blast_radius: f64,
     /// The share that the file allows.
     pub max_blast_radius: f64,
+    /// How long its probes would sample first.
+    pub baseline_ms: u64,
     /// How long the faults would be held.
     pub duration_ms: u64,
+    /// How long its probes would sample afterwards.
+    pub recovery_ms: u64,
     /// How long each stays without renewal.
     pub lease_ms: u64,
     /// Every fault on every host.
@@ -50,6 +54,9 @@ pub struct PlannedFault {
     pub kind: String,
     /// In one line.
     pub what: String,
+    /// The same for a table.
+    #[serde(skip)]
+    short: String,
     /// Its parameters.
     pub params: Value,
 }
@@ -69,7 +76,9 @@ impl PlanView {
             fleet: plan.fleet,
             blast_radius: (share * 1_000.0).round() / 1_000.0,
             max_blast_radius: f64::from(e.safety.max_radius_ppm) / 1_000_000.0,
+            baseline_ms: e.baseline_ms,
             duration_ms: e.duration_ms,
+            recovery_ms: e.recovery_ms,
             lease_ms: e.safety.lease_ms,
             faults: e.faults.iter().map(fault).collect(),
             probes: e
@@ -93,7 +102,7 @@ impl PlanView {
     /// For people.
     #[must_use]
     pub fn table(&self) -> String {
-        let rows = self.faults.iter().map(|f| [f.host.clone(), f.kind.clone(), f.what.clone()]);
+        let rows = self.faults.iter().map(|f| [f.host.clone(), f.kind.clone(), f.short.clone()]);
         let list = |name: &str, lines: &[String]| {
             let lines: String = lines.iter().map(|l| format!("\n  {l}")).collect();
             if lines.is_empty() { lines } else { format!("{name}:{lines}") }
@@ -116,11 +125,22 @@ impl PlanView {
         if !self.objective.is_empty() {
             lines.push(format!("objective:    {}", words::indented(&self.objective, 14)));
         }
-        lines.push(format!(
+        let [before, held, after] = [self.baseline_ms, self.duration_ms, self.recovery_ms];
+        let mut duration = format!(
             "duration:     {}, lease {}",
-            words::length(self.duration_ms),
+            words::length(held),
             words::length(self.lease_ms)
-        ));
+        );
+        if before + after > 0 {
+            duration.push_str(&format!(
+                "; about {} in all: {} before, {} held, {} after",
+                words::length(before + held + after),
+                words::length(before),
+                words::length(held),
+                words::length(after)
+            ));
+        }
+        lines.push(duration);
         lines.push(format!(
             "blast radius: {} of {} hosts = {}, at most {}",
             self.targets.len(),
@@ -141,6 +161,37 @@ fn fault(placement: &squall_core::experiment::Placement) -> PlannedFault {
         fault: placement.fault,
         kind: placement.spec.kind().name().to_owned(),
         what: words::fault(&placement.spec),
+        short: words::fault_shortly(&placement.spec),
         params: faults::params(&placement.spec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_it_takes_in_all_is_said_where_probes_sample_before_and_after() {
+        let mut plan = PlanView {
+            name: "cut".into(),
+            objective: String::new(),
+            targets: vec!["h1".into()],
+            touched: Vec::new(),
+            fleet: 3,
+            blast_radius: 0.333,
+            max_blast_radius: 0.34,
+            baseline_ms: 0,
+            duration_ms: 6_000,
+            recovery_ms: 0,
+            lease_ms: 5_000,
+            faults: Vec::new(),
+            probes: Vec::new(),
+            risks: Vec::new(),
+            refusal: None,
+        };
+        assert!(plan.table().contains("duration:     6 s, lease 5 s\n"), "{}", plan.table());
+        (plan.baseline_ms, plan.recovery_ms) = (6_000, 11_000);
+        let all = "6 s, lease 5 s; about 23 s in all: 6 s before, 6 s held, 11 s after\n";
+        assert!(plan.table().contains(all), "{}", plan.table());
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use squall_core::ids::NodeId;
-use squall_core::message::{CoordinatorStatus, HostStatus, RaftRole, Status};
+use squall_core::message::{CoordinatorStatus, FaultReport, HostStatus, RaftRole, Status};
 
 use super::table::{NONE, blocks, or_none, table};
 use super::words;
@@ -77,8 +77,8 @@ pub struct HostView {
     pub labels: BTreeMap<String, String>,
     /// `armed`, `latched`, `starting`, `drained` or `unconnected`.
     pub state: String,
-    /// What it holds.
-    pub faults: Vec<HeldView>,
+    /// What it holds; `null` where it is not heard.
+    pub faults: Option<Vec<HeldView>>,
     /// Milliseconds since it was last heard.
     pub age_ms: Option<u64>,
 }
@@ -146,7 +146,14 @@ pub fn row(record: &squall_core::experiment::ExperimentRecord) -> ExperimentRow 
 /// The view of one host.
 #[must_use]
 pub fn host_view(host: &HostStatus) -> HostView {
-    let faults = host.report.iter().flat_map(|r| &r.faults).filter(|f| !f.phase.is_gone());
+    let held = |f: &FaultReport| HeldView {
+        id: f.id.to_string(),
+        kind: f.kind.map(|k| k.name().to_owned()),
+        phase: f.phase.name().to_owned(),
+    };
+    let faults = host.report.as_ref().map(|report| {
+        report.faults.iter().filter(|f| !f.phase.is_gone()).map(held).collect::<Vec<_>>()
+    });
     HostView {
         name: host.host.name.to_string(),
         id: host.host.name.to_string(),
@@ -154,13 +161,7 @@ pub fn host_view(host: &HostStatus) -> HostView {
         also: host.host.also.clone(),
         labels: host.host.labels.clone(),
         state: host_state(host).to_owned(),
-        faults: faults
-            .map(|f| HeldView {
-                id: f.id.to_string(),
-                kind: f.kind.map(|k| k.name().to_owned()),
-                phase: f.phase.name().to_owned(),
-            })
-            .collect(),
+        faults,
         age_ms: host.age_ms,
     }
 }
@@ -250,11 +251,11 @@ impl StatusView {
 pub fn hosts(hosts: &[&HostView]) -> String {
     let rows = hosts.iter().map(|h| {
         let labels: Vec<_> = h.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        let faults: Vec<_> = h
-            .faults
-            .iter()
-            .map(|f| format!("{} {}", f.kind.as_deref().unwrap_or("fault"), f.phase))
-            .collect();
+        let held = |f: &HeldView| format!("{} {}", f.kind.as_deref().unwrap_or("fault"), f.phase);
+        let faults = match &h.faults {
+            Some(faults) => or_none(&faults.iter().map(held).collect::<Vec<_>>().join(", ")),
+            None => "not heard".to_owned(),
+        };
         let heard = h.age_ms.map_or(NONE.to_owned(), |ms| format!("{} ago", words::length(ms)));
         [
             h.name.clone(),
@@ -262,7 +263,7 @@ pub fn hosts(hosts: &[&HostView]) -> String {
             h.state.clone(),
             or_none(&labels.join(",")),
             heard,
-            or_none(&faults.join(", ")),
+            faults,
         ]
     });
     table(["HOST", "ADDRESS", "STATE", "LABELS", "HEARD", "FAULTS"], rows.collect())

@@ -52,7 +52,7 @@ fn faults(faults: &[FaultOutcomeView]) -> String {
         });
         [
             f.host.clone(),
-            format!("{} {}", f.kind, f.what),
+            format!("{} {}", f.kind, f.short),
             f.state.clone(),
             bit.to_owned(),
             or_none(&measured),

@@ -54,7 +54,7 @@ pub fn count(n: usize, one: &str) -> String {
 
 /// The first few of a list that may be long, and how many more there are.
 #[must_use]
-pub fn some(all: &[impl AsRef<str>]) -> String {
+pub fn some<T: AsRef<str>>(all: &[T]) -> String {
     const NAMED: usize = 4;
     let named: Vec<&str> = all.iter().take(NAMED).map(AsRef::as_ref).collect();
     let more = all.len() - named.len();
@@ -62,12 +62,22 @@ pub fn some(all: &[impl AsRef<str>]) -> String {
     if more == 0 { named } else { format!("{named} and {more} more") }
 }
 
-/// What a fault does, in one line.
+/// What a fault does, in one line, with every peer.
 #[must_use]
 pub fn fault(fault: &Fault) -> String {
+    described(fault, |peers| peers.join(", "))
+}
+
+/// What a fault does, for a cell of a table: of many peers the first few.
+#[must_use]
+pub fn fault_shortly(fault: &Fault) -> String {
+    described(fault, some::<String>)
+}
+
+fn described(fault: &Fault, list: fn(&[String]) -> String) -> String {
     let packets = |t: &squall_core::fault::Traffic| {
         let peers: Vec<_> = t.peers.iter().map(squall_core::net::written).collect();
-        let mut text = format!("{:?} {}", t.direction, peers.join(", ")).to_lowercase();
+        let mut text = format!("{:?} {}", t.direction, list(&peers)).to_lowercase();
         if let Some(protocol) = t.protocol {
             text.push_str(&format!(" {protocol:?}").to_lowercase());
         }
@@ -161,6 +171,24 @@ mod tests {
         ] {
             assert_eq!(length(ms), text);
         }
+    }
+
+    #[test]
+    fn of_many_peers_a_table_names_four() {
+        let traffic = |n: u8| squall_core::fault::Traffic {
+            peers: (1..=n).map(|i| format!("10.0.0.{i}/32").parse().unwrap()).collect(),
+            direction: squall_core::fault::Direction::Both,
+            ports: Vec::new(),
+            protocol: None,
+        };
+        let cut = |n| {
+            let severed = Vec::new();
+            Fault::Partition(squall_core::fault::Partition { traffic: traffic(n), severed })
+        };
+        assert_eq!(fault_shortly(&cut(2)), "both 10.0.0.1, 10.0.0.2");
+        let many = fault_shortly(&cut(9));
+        assert_eq!(many, "both 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4 and 5 more");
+        assert!(fault(&cut(9)).ends_with("10.0.0.8, 10.0.0.9"), "the whole of it");
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn first<'a>(value: &'a Value, field: &str) -> &'a Value {
     list.get(0).unwrap_or_else(|| panic!("`{field}` is empty: {value:#}"))
 }
 
-const RUN: [(&str, &str); 16] = [
+const RUN: [(&str, &str); 18] = [
     ("id", "s"),
     ("name", "s"),
     ("type", "s"),
@@ -60,6 +60,8 @@ const RUN: [(&str, &str); 16] = [
     ("targets_affected", "n"),
     ("total_targets", "n"),
     ("blast_radius", "n?"),
+    ("duration_ms", "n"),
+    ("lease_ms", "n"),
     ("incidents", "a"),
     ("deviations", "a"),
     ("timeline", "a"),
@@ -112,8 +114,10 @@ fn scripts_find_what_the_design_promises_them() {
         ("kind", "s"),
         ("params", "o"),
         ("experiment", "s"),
+        ("name", "s"),
         ("phase", "s"),
         ("lease_ms", "n"),
+        ("remaining_ms", "n"),
         ("achieved", "o"),
     ];
     has(first(&faults, ""), &fault);
