@@ -9,30 +9,28 @@ pub enum Lab {
     Up(LabUp),
     /// Take a lab down: everything of it goes
     Down {
-        /// Which lab
-        #[arg(default_value = DEFAULT)]
-        name: String,
+        /// Which lab; else that of the cluster that is named, `lab`, or the only one
+        name: Option<String>,
     },
     /// The labs of this machine and their hosts
     Ls,
     /// The cluster in a lab
     Status {
-        /// Which lab
-        #[arg(default_value = DEFAULT)]
-        name: String,
+        /// Which lab; else that of the cluster that is named, `lab`, or the only one
+        name: Option<String>,
     },
     /// Run a program on a virtual host, in all of its namespaces; ends with its exit code
     Exec(LabExec),
 }
 
-/// The lab that is meant where none is named.
-pub const DEFAULT: &str = "lab";
+/// The lab that is made, or meant, where none is named.
+pub const LAB: &str = "lab";
 
 /// `squall lab up`.
 #[derive(Debug, Args)]
 pub struct LabUp {
     /// The lab's name
-    #[arg(default_value = DEFAULT)]
+    #[arg(default_value = LAB)]
     pub name: String,
     /// Hosts with an agent: h1, h2, …
     #[arg(long, default_value_t = 5)]
@@ -57,13 +55,13 @@ pub struct LabUp {
 /// `squall lab exec`.
 #[derive(Debug, Args)]
 pub struct LabExec {
-    /// Which lab
-    #[arg(long, default_value = DEFAULT)]
-    pub lab: String,
+    /// Which lab; else that of the cluster that is named, `lab`, or the only one
+    #[arg(long)]
+    pub lab: Option<String>,
     /// Which host
     pub host: String,
-    /// The program and its arguments, after `--`
-    #[arg(last = true, required = true)]
+    /// The program and its arguments; after `--` where the first of them begins with a dash
+    #[arg(trailing_var_arg = true, required = true)]
     pub argv: Vec<String>,
 }
 
@@ -74,13 +72,26 @@ mod tests {
     use super::super::{Cli, Command};
     use super::*;
 
+    fn exec(typed: &[&str]) -> LabExec {
+        let all = ["squall", "lab", "exec"].iter().chain(typed);
+        let cli = Cli::try_parse_from(all).expect("lab exec");
+        let Command::Lab(Lab::Exec(exec)) = cli.command else { panic!("not lab exec") };
+        exec
+    }
+
     #[test]
     fn everything_after_the_dashes_is_the_program() {
-        let cli =
-            Cli::try_parse_from(["squall", "lab", "exec", "h1", "--", "pkill", "-9", "squall"])
-                .expect("lab exec");
-        let Command::Lab(Lab::Exec(exec)) = cli.command else { panic!("not lab exec") };
-        assert_eq!((exec.lab.as_str(), exec.host.as_str()), (DEFAULT, "h1"));
-        assert_eq!(exec.argv, ["pkill", "-9", "squall"]);
+        let typed = exec(&["h1", "--", "pkill", "-9", "squall"]);
+        assert_eq!((typed.lab, typed.host.as_str()), (None, "h1"));
+        assert_eq!(typed.argv, ["pkill", "-9", "squall"]);
+    }
+
+    #[test]
+    fn the_program_needs_no_dashes_and_keeps_its_own() {
+        let typed = exec(&["h1", "--lab", "x", "ls", "-o", "--lab", "y", "--", "-1"]);
+        assert_eq!((typed.lab.as_deref(), typed.host.as_str()), (Some("x"), "h1"));
+        assert_eq!(typed.argv, ["ls", "-o", "--lab", "y", "--", "-1"]);
+        let wrong = Cli::try_parse_from(["squall", "lab", "exec", "h1"]).map(drop).unwrap_err();
+        assert!(wrong.to_string().contains("<ARGV>"), "{wrong}");
     }
 }

@@ -10,7 +10,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use inject::{Inject, InjectKind, Packets, Span, Transport, Way};
-pub use lab::{Lab, LabExec, LabUp};
+pub use lab::{LAB, Lab, LabUp};
 pub use operate::{Faults, FaultsAction, Init, Join, Resume, Run, Token, named_address};
 
 /// Chaos that always passes: faults on fleets of Linux hosts that end when their time, their lease,

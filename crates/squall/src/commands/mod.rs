@@ -33,7 +33,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
     let format = shared.output;
     match command {
         Command::Demo => demo::demo(),
-        Command::Lab(lab) => lab::lab(lab, format),
+        Command::Lab(lab) => lab::lab(lab, &shared),
         Command::Init(init) => init::init(&init, &shared),
         Command::Token(token) => connected(&shared, async |c| join::token(c, &token, format).await),
         Command::Join(join) => join::join(&join),

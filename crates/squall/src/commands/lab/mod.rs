@@ -17,20 +17,38 @@ use squall_core::ids::HostName;
 
 use self::fleet::Fleet;
 use super::{operate, show, with_client};
-use crate::cli::{Format, Lab, LabExec, LabUp};
+use crate::cli::{Format, LAB, Lab, LabUp, Shared};
 use crate::client::cluster_dir::ClusterDir;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::table::{or_none, table};
 use crate::output::talk;
 
 /// `squall lab`.
-pub fn lab(lab: Lab, format: Format) -> Outcome {
+pub fn lab(lab: Lab, shared: &Shared) -> Outcome {
+    let format = shared.output;
     match lab {
         Lab::Up(up) => self::up(&up, format),
-        Lab::Down { name } => take_down(&name),
+        Lab::Down { name } => take_down(&meant(name, shared)?),
         Lab::Ls => ls(format),
-        Lab::Status { name } => status(&name, format),
-        Lab::Exec(exec) => self::exec(&exec),
+        Lab::Status { name } => status(&meant(name, shared)?, format),
+        Lab::Exec(exec) => self::exec(&meant(exec.lab, shared)?, &exec.host, &exec.argv),
+    }
+}
+
+/// The lab of this name; where none is given that of the cluster that is named, if it is a lab's.
+fn meant(name: Option<String>, shared: &Shared) -> Result<HostName, Failure> {
+    let of_cluster = || ClusterDir::open(shared.cluster().as_deref()).ok()?.file.lab;
+    match name.or_else(of_cluster) {
+        Some(name) => lab_name(&name),
+        None => unnamed(&place::names(&root()?).map_err(|e| failure(&e))?),
+    }
+}
+
+/// The lab that is meant where none is named, of those that there are.
+fn unnamed(known: &[HostName]) -> Result<HostName, Failure> {
+    match known {
+        [only] => Ok(only.clone()),
+        _ => lab_name(LAB),
     }
 }
 
@@ -147,9 +165,8 @@ fn hosts_table(view: &LabView) -> String {
 }
 
 /// `squall lab down`.
-fn take_down(name: &str) -> Outcome {
-    let name = lab_name(name)?;
-    match down(&root()?, &name).map_err(|e| failure(&e))? {
+fn take_down(name: &HostName) -> Outcome {
+    match down(&root()?, name).map_err(|e| failure(&e))? {
         Was::There => talk(format!("lab {name} is gone")),
         Was::Absent => {
             let others = place::names(&root()?).map_err(|e| failure(&e))?;
@@ -206,8 +223,8 @@ fn ls(format: Format) -> Outcome {
 }
 
 /// `squall lab status`.
-fn status(name: &str, format: Format) -> Outcome {
-    let (dir, record) = place::open(&root()?, &lab_name(name)?).map_err(|e| failure(&e))?;
+fn status(name: &HostName, format: Format) -> Outcome {
+    let (dir, record) = place::open(&root()?, name).map_err(|e| failure(&e))?;
     if !record.clustered {
         let what = format!("lab {name} is bare: it has no cluster");
         return Err(Failure::usage(what, "squall lab ls lists its hosts"));
@@ -217,8 +234,25 @@ fn status(name: &str, format: Format) -> Outcome {
 }
 
 /// `squall lab exec`. Ends this process with the program's own number.
-fn exec(exec: &LabExec) -> Outcome {
-    let (_, record) = place::open(&root()?, &lab_name(&exec.lab)?).map_err(|e| failure(&e))?;
-    let code = enter::exec(&record, &exec.host, &exec.argv).map_err(|e| failure(&e))?;
+fn exec(lab: &HostName, host: &str, argv: &[String]) -> Outcome {
+    let (_, record) = place::open(&root()?, lab).map_err(|e| failure(&e))?;
+    let code = enter::exec(&record, host, argv).map_err(|e| failure(&e))?;
     std::process::exit(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_only_lab_is_meant_where_none_is_named() {
+        let meant = |known: &[&str]| {
+            let known: Vec<HostName> = known.iter().map(|name| name.parse().unwrap()).collect();
+            unnamed(&known).unwrap().to_string()
+        };
+        assert_eq!(meant(&["x"]), "x");
+        assert_eq!(meant(&["lab", "x"]), "lab");
+        assert_eq!(meant(&["x", "y"]), "lab", "which is not there: the error says which are");
+        assert_eq!(meant(&[]), "lab");
+    }
 }
