@@ -27,21 +27,30 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The variable that names the cluster's directory.
+const CLUSTER: &str = "SQUALL_CLUSTER";
+
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub struct Shared {
     /// How data is printed (talk goes to stderr)
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, help_heading = SHARED)]
     pub output: Format,
-    /// The cluster's directory, as written by `squall init` or `squall lab up`
-    #[arg(long, global = true, env = "SQUALL_CLUSTER", value_name = "DIR", value_parser = place())]
+    /// The cluster's directory, as written by `squall init` or `squall lab up` [env: SQUALL_CLUSTER]
+    #[arg(long, global = true, value_name = "DIR", value_parser = place(), help_heading = SHARED)]
     cluster: Option<PathBuf>,
 }
 
+/// Where the help shows them: below what is the command's own.
+const SHARED: &str = "Shared options";
+
 impl Shared {
-    /// The cluster's directory, where one was named.
-    pub fn cluster(&self) -> Option<&Path> {
-        named(&self.cluster)
+    /// The cluster's directory, where one was named. The variable is read here: what clap reads of the
+    /// environment stands in the usage of every command as if it had to be typed.
+    pub fn cluster(&self) -> Option<PathBuf> {
+        let variable = || std::env::var_os(CLUSTER).map(PathBuf::from);
+        let place = self.cluster.clone().or_else(variable);
+        place.filter(|place| !place.as_os_str().is_empty())
     }
 }
 
@@ -75,27 +84,35 @@ pub enum Command {
     /// Virtual hosts on this machine: up, down, ls, status, exec
     #[command(subcommand)]
     Lab(Lab),
-    /// Make a cluster's authority, certificates and keys
+    /// Make a cluster's authority, certificates and keys, in a new directory: --cluster DIR
+    #[command(
+        override_usage = "squall init [OPTIONS] --cluster <DIR> --name <NAME> --coordinator <NAME=ADDRESS>..."
+    )]
     Init(Init),
     /// A one-time token with which a host may join
     Token(Token),
     /// Enrol this host with a token
     Join(Join),
     /// Run a coordinator
+    #[command(after_help = LOGS)]
     Coordinator(RoleArgs),
     /// Run this host's agent; `agent drain HOST` takes a host out of service
+    #[command(after_help = LOGS)]
     Agent(AgentArgs),
     /// The cluster: coordinators, hosts, experiments
     Status,
     /// The hosts, with what each can hold
+    #[command(visible_alias = "hosts")]
     Nodes,
     /// What this host can hold, and by which backend
     Doctor,
     /// Show what an experiment would do; change nothing
+    #[command(visible_alias = "validate")]
     Plan(File),
     /// Submit an experiment and watch it to its verdict
     Run(Run),
     /// Experiments that run, and the last thousand that have ended
+    #[command(visible_alias = "list")]
     Ls,
     /// One experiment
     Show(Experiment),
@@ -129,6 +146,10 @@ pub enum Command {
         word: Option<String>,
     },
 }
+
+/// What is said of a role's logs.
+const LOGS: &str =
+    "RUST_LOG says what is logged on stderr: info where it is not set, debug for more";
 
 /// A long-running role.
 #[derive(Debug, Args)]
@@ -234,7 +255,29 @@ mod tests {
         let cli = Cli::try_parse_from(["squall", "status", "-o", "json", "--cluster", "/c"])
             .expect("global options");
         assert_eq!(cli.shared.output, Format::Json);
-        assert_eq!(cli.shared.cluster(), Some(Path::new("/c")));
+        assert_eq!(cli.shared.cluster(), Some(PathBuf::from("/c")));
+    }
+
+    #[test]
+    fn what_all_commands_share_stands_last_in_the_help() {
+        let help = |command: &str| {
+            let parsed = Cli::try_parse_from(["squall", command, "--help"]);
+            parsed.err().map(|help| help.to_string()).unwrap_or_default()
+        };
+        for command in ["run", "init", "agent", "stop-all"] {
+            let help = help(command);
+            let (own, shared) = help.split_once("\nShared options:\n").expect(command);
+            assert!(own.contains("--help") && !own.contains("--output"), "{help}");
+            assert!(
+                shared.contains("--output") && shared.contains("[env: SQUALL_CLUSTER]"),
+                "{help}"
+            );
+        }
+        assert!(help("init").contains("Usage: squall init [OPTIONS] --cluster <DIR> --name"));
+        assert!(help("coordinator").contains("RUST_LOG") && help("agent").contains("RUST_LOG"));
+        let alias = |typed: &str| Cli::try_parse_from(["squall", typed]).map(|cli| cli.command);
+        assert!(matches!(alias("hosts"), Ok(Command::Nodes)));
+        assert!(matches!(alias("list"), Ok(Command::Ls)));
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn identity(error: IdentityError) -> Failure {
 
 /// `squall init`: everything about a new cluster, in one directory.
 pub fn init(init: &Init, shared: &Shared) -> Outcome {
-    let Some(dir) = shared.cluster().map(Path::to_owned) else {
+    let Some(dir) = shared.cluster() else {
         return Err(Failure::usage(
             "--cluster is missing",
             "name the directory to make: squall init --cluster DIR …",

@@ -88,7 +88,7 @@ pub fn dispatch(cli: Cli) -> Outcome {
 
 /// Runs an operator's command with a client of the cluster that is meant.
 fn connected(shared: &Shared, command: impl AsyncFnOnce(&Client) -> Outcome) -> Outcome {
-    let dir = ClusterDir::open(shared.cluster())?;
+    let dir = ClusterDir::open(shared.cluster().as_deref())?;
     with_client(dir, command)
 }
 
