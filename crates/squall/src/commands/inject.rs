@@ -2,10 +2,12 @@
 //! process is the agent for as long as it takes.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use squall_agent::config::POLICY_FILE;
 use squall_agent::local::{Client, Injected};
 use squall_core::experiment::Why;
 use squall_core::fault::Fault;
@@ -100,11 +102,12 @@ pub fn inject(kind: InjectKind, format: Format) -> Outcome {
     })?;
     let dirs = AgentDirs::to_hold(&span.dirs)?;
     let policy = roles::policy(dirs.policy.as_deref())?;
+    let policy_file = dirs.policy.as_deref().unwrap_or(Path::new(POLICY_FILE));
     quiet_logs();
     runtime()?.block_on(async {
         let interrupts = Interrupts::new()?;
         with_agent(&dirs, policy, async |agent| {
-            hold(agent, fault, span.length.0, interrupts, format).await
+            hold(agent, fault, span.length.0, interrupts, policy_file, format).await
         })
         .await
     })
@@ -116,8 +119,10 @@ async fn hold(
     fault: Fault,
     duration_ms: u64,
     mut interrupts: Interrupts,
+    policy_file: &Path,
     format: Format,
 ) -> Outcome {
+    let is_done = matches!(&fault, Fault::Kill(kill) if kill.interval_ms.is_none());
     let gone = |e: std::io::Error| {
         Failure::new(Exit::NotClean, format!("the agent is gone: {e}"), "squall lift proves it").with_hosts(
             "the kernel takes the fault back when its holder dies with the agent; nobody saw it go",
@@ -136,16 +141,15 @@ async fn hold(
             }
         };
         match news {
-            Injected::Changed(fault) => commentary(&fault, duration_ms),
+            Injected::Changed(fault) => commentary(&fault, is_done, duration_ms),
             Injected::Over(fault) => break fault,
             Injected::Refused { reason, by_safety } => {
                 let (exit, next) = if by_safety {
-                    (Exit::Refused, "squall explain latch; the host's policy file")
+                    (Exit::Refused, remedy(&reason, policy_file))
                 } else {
-                    (
-                        Exit::Broken,
-                        "see that the agent runs (squall agent) and is armed (squall nodes), then try again",
-                    )
+                    let next = "see that the agent runs (squall agent) and is armed (squall nodes), \
+                                then try again";
+                    (Exit::Broken, next.to_owned())
                 };
                 let what = format!("refused: {reason}");
                 return Err(Failure::new(exit, what, next).with_hosts("nothing was touched"));
@@ -156,10 +160,33 @@ async fn hold(
     exit_of(&over, interrupted).after(told)
 }
 
-fn commentary(fault: &FaultReport, duration_ms: u64) {
+/// What lets the host take the fault that it refused for this reason. A latch names its stops.
+fn remedy(reason: &str, policy_file: &Path) -> String {
+    let latched = reason.strip_prefix("this host is stopped by ").and_then(|r| r.split_once(": "));
+    match latched {
+        Some((stops, _)) => {
+            format!(
+                "once it is safe, where the operator is: squall resume {}",
+                stops.replace(", ", " ")
+            )
+        }
+        None => {
+            let file = policy_file.display();
+            format!("change the fault; or the host's policy, {file}, and restart its agent")
+        }
+    }
+}
+
+/// `is_done`: it happens once, and nothing of it stays to be held.
+fn commentary(fault: &FaultReport, is_done: bool, duration_ms: u64) {
     match (&fault.achieved, fault.phase) {
         (Some(a), HostPhase::Held) => {
-            let bit = if a.bit { "held" } else { "in place, NOT SEEN to bite" };
+            let bit = match (a.bit, is_done) {
+                (true, true) => "done",
+                (true, false) => "held",
+                (false, true) => "done, NOT SEEN to bite",
+                (false, false) => "in place, NOT SEEN to bite",
+            };
             let note = if a.note.is_empty() { String::new() } else { format!(" ({})", a.note) };
             talk(format!(
                 "{bit}: asked {}, measured {}{note}; ends in {} or with Ctrl-C",
@@ -347,4 +374,24 @@ fn this_host() -> HostName {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim().to_lowercase();
     name.parse().unwrap_or_else(|_| "localhost".parse().expect("a host name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use squall_core::host::LocalRefusal;
+    use squall_core::ids::StopId;
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_latched_host_and_a_policy_have_different_remedies() {
+        let stops = [1, 2].map(|n| StopId(Uuid::from_u128(n)));
+        let policy = Path::new("/etc/ours.toml");
+        let latched = LocalRefusal::Latched(stops.to_vec()).to_string();
+        let resume = format!("squall resume {} {}", stops[0], stops[1]);
+        assert!(remedy(&latched, policy).ends_with(&resume), "{}", remedy(&latched, policy));
+        let refused = LocalRefusal::Refused("policy: at most 2 faults".into()).to_string();
+        assert!(remedy(&refused, policy).contains("/etc/ours.toml"));
+    }
 }
