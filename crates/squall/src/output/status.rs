@@ -207,8 +207,24 @@ impl StatusView {
             self.coordinators(),
             self.refusals(),
             hosts(&self.hosts.iter().collect::<Vec<_>>()),
-            rows(&self.experiments),
+            self.recent(),
         ])
+    }
+
+    /// What runs, and what has settled last.
+    fn recent(&self) -> String {
+        const SETTLED: usize = 5;
+        let is_settled = |e: &&ExperimentRow| e.verdict.is_some();
+        let hidden = self.experiments.iter().filter(is_settled).count().saturating_sub(SETTLED);
+        let mut older = hidden;
+        let shown = self.experiments.iter().filter(|e| {
+            let hide = is_settled(e) && older > 0;
+            older -= usize::from(hide);
+            !hide
+        });
+        let more =
+            if hidden == 0 { String::new() } else { format!("and {hidden} more: squall ls") };
+        rows(shown) + &more
     }
 
     fn heading(&self) -> String {
@@ -289,4 +305,46 @@ pub fn rows<'a>(experiments: impl IntoIterator<Item = &'a ExperimentRow>) -> Str
         ]
     });
     table(["ID", "NAME", "FAULTS", "TARGETS", "STATE", "VERDICT", "SUBMITTED"], rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_shows_what_runs_and_what_has_settled_last() {
+        let row = |n: usize, runs: bool| ExperimentRow {
+            id: format!("{n:08}"),
+            name: format!("e{n}"),
+            r#type: "cpu".into(),
+            state: if runs { "holding" } else { "settled" }.into(),
+            verdict: (!runs).then(|| "held".into()),
+            targets: vec!["h1".into()],
+            submitted: "-".into(),
+            by: "operator".into(),
+        };
+        let status = |experiments| StatusView {
+            cluster: ClusterView {
+                id: "x".into(),
+                leader: None,
+                term: 1,
+                armed: true,
+                confirmed: true,
+                as_of: 1,
+                stops: Vec::new(),
+            },
+            coordinators: Vec::new(),
+            hosts: Vec::new(),
+            experiments,
+            left_out: 0,
+        };
+        // The oldest runs still.
+        let table = status((0..9).map(|n| row(n, n == 0)).collect()).table();
+        let names: Vec<&str> = table.lines().filter(|l| l.starts_with('0')).collect();
+        assert_eq!(names.len(), 6, "{table}");
+        assert!(names[0].contains("e0") && names[1].contains("e4"), "{table}");
+        assert!(table.ends_with("\nand 3 more: squall ls\n"), "{table}");
+        let few = status((0..5).map(|n| row(n, false)).collect()).table();
+        assert!(few.contains("e0") && !few.contains("more"), "{few}");
+    }
 }
