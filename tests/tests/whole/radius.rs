@@ -35,11 +35,12 @@ fn refused(fleet: &Fleet, text: &str, words: &[&str]) {
     assert!(said.err.contains("nothing was started on any host"), "{said:#?}");
 }
 
-fn clear(fleet: &Fleet) {
-    let _ = fleet.squall(&["faults", "clear"]).ended(0);
+fn clear(fleet: &Fleet) -> Said {
+    let said = fleet.squall(&["faults", "clear"]).ended(0);
     for host in HOSTS {
         assert_eq!(fleet.traces(host), [""; 0], "{host}");
     }
+    said
 }
 
 #[test]
@@ -73,8 +74,9 @@ fn what_exceeds_the_radius_is_refused_with_the_numbers() {
     // What is over gives its share back.
     let _ = fleet.squall(&["stop", &first]).ended(0);
     let _ = fleet.squall(&["stop", &again]).ended(0);
-    let _ = fleet.start(&load("second", "hosts: [h3]", ""));
-    clear(&fleet);
+    let second = fleet.start(&load("second", "hosts: [h3]", ""));
+    let said = clear(&fleet);
+    assert!(said.err.contains(&format!("second ({}): ", &second[..8])), "{said:#?}");
 
     // Four at the very same time: two fit.
     let files = ["h1", "h2", "h3", "h4"].map(|host| {
@@ -85,7 +87,7 @@ fn what_exceeds_the_radius_is_refused_with_the_numbers() {
     let mut codes = runs.map(|run| run.end().code);
     codes.sort_unstable();
     assert_eq!(codes, [0, 0, 3, 3]);
-    clear(&fleet);
+    let _ = clear(&fleet);
 
     // Five experiments, however small.
     for n in 1..=5 {
@@ -97,7 +99,7 @@ fn what_exceeds_the_radius_is_refused_with_the_numbers() {
         &["5 experiments run already, at most 5 may"],
     );
     assert_eq!(fleet.json(&["faults"]).as_array().map(Vec::len), Some(5));
-    clear(&fleet);
+    let _ = clear(&fleet);
 }
 
 #[test]
@@ -173,7 +175,7 @@ fn a_plan_changes_nothing_and_a_drained_host_takes_nothing() {
     assert_eq!(fleet.traces("h1"), [""; 0], "{said:#?}");
     let whole = serde_json::json!({"host": "h1", "drained": true, "faults": [], "whole": true});
     assert_eq!(said.json(), whole);
-    clear(&fleet);
+    let _ = clear(&fleet);
     // Of one that nobody hears, nothing is said but that.
     assert_eq!(fleet.signal("h3", "agent", "KILL"), 1);
     fleet.await_state("h3", "unconnected");
@@ -311,5 +313,5 @@ fn with_fewer_than_seven_of_ten_hosts_healthy_nothing_starts() {
     }
     assert_eq!(fleet.traces("h1"), [""; 0]);
     let _ = fleet.start(&load("well", "hosts: [h1]", ""));
-    clear(&fleet);
+    let _ = clear(&fleet);
 }

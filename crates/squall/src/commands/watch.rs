@@ -57,12 +57,20 @@ impl Interrupts {
 pub struct Commentary {
     told: usize,
     silent: bool,
+    /// Whose steps these are, where several experiments are followed.
+    of: String,
 }
 
 impl Commentary {
     /// One that tells only what comes after the first reading.
     pub fn skipping() -> Commentary {
-        Commentary { told: usize::MAX, silent: false }
+        Commentary { told: usize::MAX, ..Commentary::default() }
+    }
+
+    /// One of several.
+    fn of(record: &ExperimentRecord) -> Commentary {
+        let of = format!("{} ({}): ", record.experiment.name, record.id.short());
+        Commentary { of, ..Commentary::default() }
     }
 
     fn tell(&mut self, record: &ExperimentRecord) {
@@ -70,7 +78,7 @@ impl Commentary {
         for entry in record.timeline.iter().skip(told) {
             let at = words::moment(entry.at);
             let time = at.get(11..23).unwrap_or(&at);
-            talk(format!("{time}  {}", entry.what));
+            talk(format!("{time}  {}{}", self.of, entry.what));
         }
         self.told = record.timeline.len();
     }
@@ -199,10 +207,10 @@ pub async fn clear(client: &Client, format: Format) -> Outcome {
     // Whatever became of the question.
     client.write(&Request::ClearFaults { command: command_id() }).await?;
     let running = before?.experiments.into_iter().filter(ExperimentRecord::is_running);
-    let running: Vec<ExperimentId> = running.map(|e| e.id).collect();
+    let running: Vec<ExperimentRecord> = running.collect();
     let mut worst = Exit::Held;
-    for id in &running {
-        let shown = follow(client, *id, &mut Commentary::default(), is_settled).await?;
+    for record in &running {
+        let shown = follow(client, record.id, &mut Commentary::of(record), is_settled).await?;
         if exit::of_experiment(&shown.record) == Exit::NotClean {
             talk(not_clean(&shown.record));
             worst = Exit::NotClean;
