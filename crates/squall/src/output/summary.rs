@@ -12,7 +12,7 @@ const TIMELINE: usize = 30;
 pub fn page(view: &ExperimentView) -> String {
     blocks([
         heading(view),
-        faults(&view.faults),
+        faults(view),
         probes(view),
         list("incidents", view.incidents.iter().map(|i| format!("{} {}", i.severity, i.what))),
         timeline(view),
@@ -39,8 +39,8 @@ fn heading(view: &ExperimentView) -> String {
     lines.join("\n")
 }
 
-fn faults(faults: &[FaultOutcomeView]) -> String {
-    let rows = faults.iter().map(|f| {
+fn faults(view: &ExperimentView) -> String {
+    let rows = view.faults.iter().map(|f| {
         let achieved = f.achieved.as_ref();
         let bit = achieved.map_or(NONE, |a| if a.bit { "yes" } else { "NOT SEEN" });
         let measured = achieved.map_or(String::new(), |a| {
@@ -53,7 +53,7 @@ fn faults(faults: &[FaultOutcomeView]) -> String {
         [
             f.host.clone(),
             format!("{} {}", f.kind, f.short),
-            f.state.clone(),
+            state(view, f).to_owned(),
             bit.to_owned(),
             or_none(&measured),
             f.lift_ms.map_or(NONE.into(), words::length),
@@ -61,6 +61,14 @@ fn faults(faults: &[FaultOutcomeView]) -> String {
         ]
     });
     table(["HOST", "FAULT", "STATE", "BIT", "MEASURED", "LIFTED IN", "ENDED BY"], rows.collect())
+}
+
+/// What waits in an experiment that is over never begins.
+fn state<'a>(view: &ExperimentView, fault: &'a FaultOutcomeView) -> &'a str {
+    match (view.verdict.is_some(), fault.state.as_str()) {
+        (true, "pending") => "not begun",
+        (_, state) => state,
+    }
 }
 
 fn probes(view: &ExperimentView) -> String {
@@ -104,7 +112,7 @@ fn last(view: &ExperimentView) -> String {
     };
     lines.extend(view.reasons.iter().map(|r| format!("  {r}")));
     let lapsed = view.faults.iter().filter(|f| f.state == "lapsed");
-    lines.extend(lapsed.map(|f| format!("NOT SEEN: {} fault {} lapsed by time", f.host, f.fault)));
+    lines.extend(lapsed.map(|f| format!("NOT SEEN: {} {} lapsed by time", f.host, f.kind)));
     lines.extend(view.residue.iter().map(|r| format!("NOT CLEAN: {r}")));
     lines.join("\n")
 }
