@@ -52,11 +52,11 @@ pub fn dispatch(cli: Cli) -> Outcome {
         Command::Nodes => connected(&shared, async |c| operate::nodes(c, format).await),
         Command::Doctor => inject::doctor(format),
         Command::Plan(file) => {
-            let file = run::ExperimentFile::read(&file.file)?;
+            let file = run::ExperimentFile::read(&file.file, format)?;
             connected(&shared, async |c| run::plan(c, &file, format).await)
         }
         Command::Run(run) => {
-            let file = run::ExperimentFile::read(&run.file)?;
+            let file = run::ExperimentFile::read(&run.file, format)?;
             connected(&shared, async |c| run::run(c, &file, run.detach, format).await)
         }
         Command::Ls => connected(&shared, async |c| operate::ls(c, format).await),

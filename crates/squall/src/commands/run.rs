@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::Serialize;
 use squall_core::experiment::{ExperimentRecord, Phase};
 use squall_core::ids::ExperimentId;
 use squall_core::message::{Request, Response, Shown};
@@ -31,12 +32,12 @@ impl ExperimentFile {
     ///
     /// # Errors
     /// It is refused, with file, line and column.
-    pub fn read(path: &Path) -> Result<ExperimentFile, Failure> {
+    pub fn read(path: &Path, format: Format) -> Result<ExperimentFile, Failure> {
         let read = files::read(path).and_then(|text| {
             let json = to_json(path, &text)?;
             Ok(ExperimentFile { json, places: Places::new(path, &text) })
         });
-        read.map_err(|failure| failure.with_hosts("no host was asked for anything"))
+        read.map_err(|failure| told(failure.with_hosts("no host was asked for anything"), format))
     }
 
     /// What the coordinators refuse of it has its places.
@@ -61,7 +62,8 @@ fn to_json(path: &Path, text: &str) -> Result<String, Failure> {
 /// `squall plan`.
 pub async fn plan(client: &Client, file: &ExperimentFile, format: Format) -> Outcome {
     let request = Request::Plan(file.json.clone());
-    let plan = match client.read(&request).await.map_err(|f| file.point(f))? {
+    let answer = client.read(&request).await.map_err(|f| told(file.point(f), format))?;
+    let plan = match answer {
         Response::Plan(plan) => *plan,
         other => return Err(odd(&request, &other)),
     };
@@ -70,6 +72,25 @@ pub async fn plan(client: &Client, file: &ExperimentFile, format: Format) -> Out
         Some(refusal) => Err(file.point(Failure::refused(refusal))),
         None => Ok(Exit::Held),
     }
+}
+
+/// What a program reads of a file that cannot start.
+#[derive(Serialize)]
+struct Refused<'a> {
+    refusal: &'a str,
+    next: &'a str,
+}
+
+/// A refusal is data too: whoever asked for JSON is not left with nothing.
+fn told(failure: Failure, format: Format) -> Failure {
+    let is_refusal = matches!(failure.exit, Exit::Refused | Exit::Usage);
+    if is_refusal && format != Format::Table {
+        let refused = Refused { refusal: &failure.what, next: &failure.next };
+        if let Err(untold) = output::emit(format, &refused, |_| String::new()) {
+            talk(untold.to_string());
+        }
+    }
+    failure
 }
 
 /// `squall run`.
@@ -91,7 +112,7 @@ pub async fn run(client: &Client, file: &ExperimentFile, detach: bool, format: F
             let next = format!("squall show {id}; squall stop {id} ends it; {}", failure.next);
             Failure { next, ..failure }
         }
-        _ => file.point(failure),
+        _ => told(file.point(failure), format),
     })?;
     talk(format!("experiment {id}"));
     let mut commentary = Commentary::default();

@@ -229,9 +229,15 @@ fn each_exit_code_means_what_it_says() {
         (&"held".into(), &1.into())
     );
     // 2 and 3.
-    let _ = fleet.squall(&["run", &path("bad.yaml", "name: [")]).ended(2);
-    let _ =
-        fleet.squall(&["run", &path("wide.yaml", &file("h1, h2", CPU, "duration: 1s"))]).ended(3);
+    let bad = path("bad.yaml", "name: [");
+    let wide = path("wide.yaml", &file("h1, h2", CPU, "duration: 1s"));
+    let nobody = path("nobody.yaml", &file("h9", CPU, "duration: 1s"));
+    for command in ["run", "plan"] {
+        for (file, code) in [(&wide, 3), (&nobody, 2), (&bad, 2)] {
+            let said = fleet.squall(&[command, file, "-o", "json"]).ended(code);
+            assert!(said.json()["refusal"].is_string(), "{command}: {said:#?}");
+        }
+    }
 
     // 1: the hypothesis breaks while h1 is cut off, and is rolled back long before its time.
     serve(&fleet, "h2", 8080);
