@@ -1,6 +1,6 @@
 //! One page of text about one experiment.
 
-use super::experiment::{ExperimentView, FaultOutcomeView, StageView};
+use super::experiment::{ExperimentView, StageView};
 use super::table::{NONE, blocks, or_none, table};
 use super::words;
 
@@ -53,7 +53,7 @@ fn faults(view: &ExperimentView) -> String {
         [
             f.host.clone(),
             format!("{} {}", f.kind, f.short),
-            state(view, f).to_owned(),
+            state(view.verdict.is_some(), &f.state).to_owned(),
             bit.to_owned(),
             or_none(&measured),
             f.lift_ms.map_or(NONE.into(), words::length),
@@ -64,11 +64,8 @@ fn faults(view: &ExperimentView) -> String {
 }
 
 /// What waits in an experiment that is over never begins.
-fn state<'a>(view: &ExperimentView, fault: &'a FaultOutcomeView) -> &'a str {
-    match (view.verdict.is_some(), fault.state.as_str()) {
-        (true, "pending") => "not begun",
-        (_, state) => state,
-    }
+fn state(is_over: bool, state: &str) -> &str {
+    if is_over && state == "pending" { "not begun" } else { state }
 }
 
 fn probes(view: &ExperimentView) -> String {
@@ -115,4 +112,16 @@ fn last(view: &ExperimentView) -> String {
     lines.extend(lapsed.map(|f| format!("NOT SEEN: {} {} lapsed by time", f.host, f.kind)));
     lines.extend(view.residue.iter().map(|r| format!("NOT CLEAN: {r}")));
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_waits_in_what_is_over() {
+        assert_eq!(state(false, "pending"), "pending");
+        assert_eq!(state(true, "pending"), "not begun");
+        assert_eq!(state(true, "clean"), "clean");
+    }
 }
