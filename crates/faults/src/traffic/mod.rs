@@ -291,10 +291,11 @@ impl Lost {
     }
 
     fn achieved(&self, total: u64) -> Achieved {
+        let packets = if total == 1 { "packet" } else { "packets" };
         Achieved {
             bit: self.bites(),
             requested: self.requested.clone(),
-            measured: format!("{}{total} packets lost so far", self.probes_and()),
+            measured: format!("{}{total} {packets} lost", self.probes_and()),
             note: joined(&[&self.note, &self.missed]),
         }
     }
