@@ -286,6 +286,17 @@ pub enum Latched {
     Memory,
 }
 
+impl Latched {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Latched::Durable => "durable",
+            Latched::Memory => "memory",
+        }
+    }
+}
+
 /// What a stop did on one host.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Receipt {

@@ -35,6 +35,18 @@ pub enum Liveness {
     Down,
 }
 
+impl Liveness {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Liveness::Alive => "alive",
+            Liveness::Suspect => "suspect",
+            Liveness::Down => "down",
+        }
+    }
+}
+
 /// What one host sees: its direct row, which gossip cannot blur.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Row {
@@ -84,6 +96,18 @@ pub enum PartitionKind {
     Partial,
     /// One way only.
     Simplex,
+}
+
+impl PartitionKind {
+    /// Its one name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            PartitionKind::Complete => "complete",
+            PartitionKind::Partial => "partial",
+            PartitionKind::Simplex => "simplex",
+        }
+    }
 }
 
 /// Where somebody stands towards an authority.

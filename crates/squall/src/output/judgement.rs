@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use squall_core::ids::HostName;
 use squall_core::message::ViewsAnswer;
-use squall_core::views::{Authority, Judgement, Liveness, PartitionKind};
+use squall_core::views::{Authority, Judgement, Liveness};
 
 use super::table::blocks;
 use super::words;
@@ -91,7 +91,7 @@ impl JudgementView {
             },
             Judgement::Partition { kind, sides: s, edges, missing } => JudgementView {
                 verdict: "partition",
-                kind: Some(kind_name(*kind)),
+                kind: Some(kind.name()),
                 sides: sides(s),
                 edges: edges
                     .iter()
@@ -182,18 +182,9 @@ impl ViewsView {
         for g in &self.gossip {
             doubts.entry((&g.host, g.says)).or_default().push(&g.of);
         }
-        let word = |says| if says == Liveness::Down { "down" } else { "suspect" };
         let line = |((host, says), of): (&(&str, Liveness), &Vec<&str>)| {
-            format!("gossip: {host} takes {} for {}", of.join(" "), word(*says))
+            format!("gossip: {host} takes {} for {}", of.join(" "), says.name())
         };
         doubts.iter().map(line).collect::<Vec<_>>().join("\n")
-    }
-}
-
-fn kind_name(kind: PartitionKind) -> &'static str {
-    match kind {
-        PartitionKind::Complete => "complete",
-        PartitionKind::Partial => "partial",
-        PartitionKind::Simplex => "simplex",
     }
 }

@@ -79,7 +79,7 @@ impl StopView {
                 state(h.state).to_owned(),
                 number(h.lifted.map(|n| n.to_string())),
                 number(h.residue.map(|n| n.to_string())),
-                number(h.latched.map(|l| latched(l).to_owned())),
+                number(h.latched.map(|l| l.name().to_owned())),
                 number(h.took_ms.map(words::length)),
             ]
         });
@@ -188,7 +188,7 @@ pub fn news(host: &StopHost) -> String {
             "{}: {} lifted, residue 0, latched {} ({})",
             host.host,
             words::count(r.lifted as usize, "fault"),
-            latched(r.latched),
+            r.latched.name(),
             words::length(r.took_ms)
         ),
         Some(r) => format!("{}: NOT CLEAN: {}", host.host, r.residue.join("; ")),
@@ -232,13 +232,6 @@ fn state(state: StopState) -> &'static str {
         StopState::Lapsing => "lapsing",
         StopState::Lapsed => "lapsed by time, not seen",
         StopState::Unreached => "unreached",
-    }
-}
-
-fn latched(latched: Latched) -> &'static str {
-    match latched {
-        Latched::Durable => "durable",
-        Latched::Memory => "memory",
     }
 }
 
