@@ -505,6 +505,7 @@ fn a_running_agent_hurts_nobody_who_asks_it() {
     let asks = "squall inject kill --cmdline 'sleep 7392' --for 1s; echo the shell lives";
     let said = fleet.on("h1", &["sh", "-c", asks]).ended(0);
     assert!(said.out.ends_with("the shell lives\n"), "{said:#?}");
+    assert!(said.err.contains("done: "), "nothing of it is held: {said:#?}");
     assert!(victim.end().code > 128, "it was killed");
     drop(agent);
 }

@@ -242,7 +242,29 @@ fn exec(lab: &HostName, host: &str, argv: &[String]) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+    use squall_core::ids::{Coordinator, NodeId};
+
     use super::*;
+    use crate::cli::Cli;
+    use crate::client::cluster_dir::ClusterFile;
+
+    #[test]
+    fn the_lab_of_the_cluster_that_is_named_is_meant() {
+        let place = tempfile::tempdir().unwrap();
+        let member = Coordinator {
+            id: NodeId(1),
+            name: "c1".parse().unwrap(),
+            address: ([127, 0, 0, 1], 7443).into(),
+        };
+        let name = "own".to_owned();
+        let file = ClusterFile { lab: Some(name.clone()), name, coordinators: vec![member] };
+        ClusterDir { path: place.path().to_owned(), file }.save().unwrap();
+        let dir = place.path().display().to_string();
+        let shared = Cli::try_parse_from(["squall", "--cluster", &dir, "status"]).unwrap().shared;
+        assert_eq!(meant(None, &shared).unwrap().as_str(), "own");
+        assert_eq!(meant(Some("x".into()), &shared).unwrap().as_str(), "x");
+    }
 
     #[test]
     fn the_only_lab_is_meant_where_none_is_named() {
