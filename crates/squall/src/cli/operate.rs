@@ -34,7 +34,8 @@ pub struct Token {
 /// `squall join`.
 #[derive(Debug, Args)]
 pub struct Join {
-    /// The token, as `squall token` printed it
+    /// The token, as `squall token` printed it; `-` reads it from standard input, where no other user of
+    /// this host sees it
     #[arg(env = "SQUALL_TOKEN", hide_env_values = true)]
     pub token: String,
     /// This host's name; the token is good for one

@@ -1,6 +1,7 @@
 //! Hosts that come in: `squall token` on the operator's machine, `squall join` on the host.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, stdin};
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 
@@ -45,13 +46,27 @@ pub async fn token(client: &Client, token: &Token, format: Format) -> Outcome {
         "good once, for {}, until {} from now; treat it like a password",
         token.host, token.ttl
     ));
-    talk(format!("on {}: squall join TOKEN --name {}", token.host, token.host));
+    talk(format!("on {}: echo TOKEN | squall join - --name {}", token.host, token.host));
     super::show(format, &issued, |i| format!("{}\n", i.token))
+}
+
+/// The token on `input`: in its first line, of which so much is read.
+fn read_token(input: impl Read) -> Result<String, Failure> {
+    const MAX: u64 = 16 * 1024;
+    let mut line = String::new();
+    BufReader::new(input.take(MAX)).read_line(&mut line).map_err(|e| {
+        Failure::usage(format!("standard input: {e}"), "echo TOKEN | squall join - --name HOST")
+    })?;
+    Ok(line)
 }
 
 /// `squall join`.
 pub fn join(join: &Join) -> Outcome {
-    let token: JoinToken = join.token.parse().map_err(|e: InvalidToken| {
+    let typed = match join.token.as_str() {
+        "-" => read_token(stdin())?,
+        token => token.to_owned(),
+    };
+    let token: JoinToken = typed.trim().parse().map_err(|e: InvalidToken| {
         Failure::usage(e.to_string(), "squall token HOST makes one; copy it whole")
     })?;
     let name: Result<HostName, _> = join.name.parse();
