@@ -55,11 +55,15 @@ impl std::fmt::Display for OverRadius {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,
-            "blast radius of the {}: {} of {} hosts is more than {}",
+            "blast radius of the {}: {}, more than {}: {}",
             self.scope,
-            self.targeted,
-            self.of,
-            share(self.limit_ppm)
+            part(self.targeted as usize, self.of as usize),
+            share(self.limit_ppm),
+            match most(self.of as usize, self.limit_ppm) {
+                0 => "no host at all".to_owned(),
+                1 => "at most 1 host".to_owned(),
+                n => format!("at most {n} hosts"),
+            }
         )?;
         for (id, name, hosts) in &self.holders {
             let hosts: Vec<_> = hosts.iter().map(HostName::as_str).collect();
@@ -75,10 +79,35 @@ pub fn share(ppm: u32) -> String {
     format!("{}", f64::from(ppm) / 1_000_000.0)
 }
 
+/// Hosts of so many with their share, `2 of 5 hosts = 0.4`.
+#[must_use]
+pub fn part(targeted: usize, of: usize) -> String {
+    let thousandths = (targeted as f64 / of.max(1) as f64 * 1_000.0).round();
+    format!("{targeted} of {of} hosts = {}", thousandths / 1_000.0)
+}
+
+/// Why one host may be targeted although it is more than the limit.
+pub const ALONE: &str = "one host of three or more is always allowed";
+
+/// How many of `of` hosts are within `limit_ppm`. One of three or more always is.
+fn most(of: usize, limit_ppm: u32) -> usize {
+    let whole = u128::from(limit_ppm) * of as u128 / 1_000_000;
+    usize::try_from(whole).unwrap_or(of).max(usize::from(of >= 3))
+}
+
 /// Whether `targeted` of `of` hosts is within `limit_ppm`. One host of three or more always is.
 #[must_use]
 pub fn within(targeted: usize, of: usize, limit_ppm: u32) -> bool {
-    (targeted == 1 && of >= 3) || targeted as u128 * 1_000_000 <= u128::from(limit_ppm) * of as u128
+    targeted <= most(of, limit_ppm)
+}
+
+/// The limit for people, and where `targeted` is within it all the same, why.
+#[must_use]
+pub fn limit(targeted: usize, of: usize, limit_ppm: u32) -> String {
+    let over = targeted as u128 * 1_000_000 > u128::from(limit_ppm) * of as u128;
+    let why =
+        if over && within(targeted, of, limit_ppm) { format!(": {ALONE}") } else { String::new() };
+    format!("{}{why}", share(limit_ppm))
 }
 
 /// A group that the request, or an experiment that runs, counts within instead of the fleet. All that
@@ -166,8 +195,30 @@ mod tests {
         assert_eq!((refusal.targeted, refusal.of, refusal.limit_ppm), (3, 5, FLEET_PPM));
         assert_eq!(
             refusal.to_string(),
-            "blast radius of the fleet: 3 of 5 hosts is more than 0.5; 00000000 (first) holds h1, h2"
+            "blast radius of the fleet: 3 of 5 hosts = 0.6, more than 0.5: at most 2 hosts; 00000000 (first) holds h1, h2"
         );
+    }
+
+    #[test]
+    fn the_words_say_the_share_how_many_are_allowed_and_why_one_is() {
+        for (targeted, of, limit_ppm, says) in [
+            (2, 5, 300_000, "2 of 5 hosts = 0.4, more than 0.3: at most 1 host"),
+            (2, 3, 300_000, "2 of 3 hosts = 0.667, more than 0.3: at most 1 host"),
+            (1, 2, 300_000, "1 of 2 hosts = 0.5, more than 0.3: no host at all"),
+        ] {
+            let over = OverRadius {
+                scope: Scope::Experiment,
+                targeted,
+                of,
+                limit_ppm,
+                holders: Vec::new(),
+            };
+            assert_eq!(over.to_string(), format!("blast radius of the experiment: {says}"));
+        }
+        assert_eq!(limit(1, 3, 300_000), "0.3: one host of three or more is always allowed");
+        for (targeted, of) in [(1, 2), (1, 4), (2, 3), (0, 3)] {
+            assert_eq!(limit(targeted, of, 300_000), "0.3", "{targeted} of {of}");
+        }
     }
 
     #[test]

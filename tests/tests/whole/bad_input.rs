@@ -46,7 +46,9 @@ fn short(host: &str) -> String {
 
 fn works(fleet: &Fleet) {
     let path = fleet.file("short.yaml", &short("h1")).display().to_string();
-    let _ = fleet.squall(&["run", &path]).ended(0);
+    let said = fleet.squall(&["run", &path]).ended(0);
+    let words = "blast radius 0.333 of at most 0.3: one host of three or more is always allowed";
+    assert!(said.out.contains(words), "{said:#?}");
 }
 
 #[test]

@@ -47,20 +47,25 @@ fn clear(fleet: &Fleet) -> Said {
 fn what_exceeds_the_radius_is_refused_with_the_numbers() {
     let fleet = fleet();
     // One experiment by itself.
-    let words = ["blast radius of the experiment: 2 of 5 hosts is more than 0.3"];
+    let words =
+        ["blast radius of the experiment: 2 of 5 hosts = 0.4, more than 0.3: at most 1 host"];
     refused(&fleet, &load("wide", "hosts: [h1, h2]", ""), &words);
     refused(
         &fleet,
         &load("all", "all: true", "max-blast-radius: 0.9"),
-        &["of 5 hosts is more than 0.9"],
+        &["of 5 hosts = 1, more than 0.9: at most 4 hosts"],
     );
     let group = load("group", "group: etcd, count: 2", "of: group, max-blast-radius: 0.5");
-    refused(&fleet, &group, &["blast radius of the group etcd: 2 of 3 hosts is more than 0.5"]);
+    refused(
+        &fleet,
+        &group,
+        &["blast radius of the group etcd: 2 of 3 hosts = 0.667, more than 0.5: at most 1 host"],
+    );
 
     // Two together: the second is refused, with who holds the rest.
     let first = fleet.start(&load("first", "hosts: [h1, h2]", "max-blast-radius: 0.4"));
     let words = [
-        "blast radius of the fleet: 3 of 5 hosts is more than 0.5",
+        "blast radius of the fleet: 3 of 5 hosts = 0.6, more than 0.5: at most 2 hosts",
         "(first) holds h1, h2",
         &first[..8],
     ];
@@ -153,7 +158,7 @@ fn a_plan_changes_nothing_and_a_drained_host_takes_nothing() {
         &load("drained", "hosts: [h1]", ""),
         &["drained", "squall agent drain --undo h1"],
     );
-    let words = ["3 of 3 hosts is more than 0.3"];
+    let words = ["3 of 3 hosts = 1, more than 0.3: at most 1 host"];
     refused(&fleet, &load("all", "all: true", ""), &words);
     for n in 0..4 {
         let id = fleet.start(&load(&format!("drawn-{n}"), "count: 1", ""));

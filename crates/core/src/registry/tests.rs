@@ -337,7 +337,7 @@ fn a_group_counts_within_itself() {
     let refusal = log.refused(Command::Submit { id: id(1), experiment: Box::new(own.clone()) });
     assert_eq!(
         refusal.to_string(),
-        "blast radius of the group etcd: 2 of 4 hosts is more than 0.34"
+        "blast radius of the group etcd: 2 of 4 hosts = 0.5, more than 0.34: at most 1 host"
     );
     own.safety.max_radius_ppm = 500_000;
     log.done(Command::Submit { id: id(1), experiment: Box::new(own) });
@@ -718,13 +718,16 @@ fn a_radius_is_a_share_of_the_hosts_that_are_healthy() {
     };
     assert_eq!(fit(&log, Some(id(1)), &four, &[]), None, "it does not count beside itself");
     let why = fit(&log, Some(id(1)), &four, &["h10"]).expect("4 of 9 is more than 0.4");
-    let said = "counting hosts that are healthy or hurt already: blast radius of the experiment: 4 of 9 hosts is more than 0.4";
+    let said = "counting hosts that are healthy or hurt already: blast radius of the experiment: 4 of 9 hosts = 0.444, more than 0.4: at most 3 hosts";
     assert_eq!(why, said);
     // And all that runs together.
     let one = experiment(&["h5"]);
     assert_eq!(fit(&log, None, &one, &[]), None);
     let why = fit(&log, None, &one, &["h10"]).expect("5 of 9 is more than half");
-    assert!(why.contains("of the fleet: 5 of 9 hosts is more than 0.5; "), "{why}");
+    assert!(
+        why.contains("of the fleet: 5 of 9 hosts = 0.556, more than 0.5: at most 4 hosts; "),
+        "{why}"
+    );
     // Who is hurt by what runs may be sick of that.
     assert_eq!(fit(&log, None, &one, &["h1", "h2"]), None, "5 of 10");
 }

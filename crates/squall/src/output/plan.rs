@@ -142,11 +142,13 @@ impl PlanView {
         }
         lines.push(duration);
         lines.push(format!(
-            "blast radius: {} of {} hosts = {}, at most {}",
-            self.targets.len(),
-            self.fleet,
-            self.blast_radius,
-            radius::share((self.max_blast_radius * 1_000_000.0).round() as u32)
+            "blast radius: {}, at most {}",
+            radius::part(self.targets.len(), self.fleet as usize),
+            radius::limit(
+                self.targets.len(),
+                self.fleet as usize,
+                (self.max_blast_radius * 1_000_000.0).round() as u32
+            )
         ));
         if !self.touched.is_empty() {
             lines.push(format!("touched:      {}", self.touched.join(", ")));
@@ -170,16 +172,15 @@ fn fault(placement: &squall_core::experiment::Placement) -> PlannedFault {
 mod tests {
     use super::*;
 
-    #[test]
-    fn how_long_it_takes_in_all_is_said_where_probes_sample_before_and_after() {
-        let mut plan = PlanView {
+    fn plan(fleet: u32, max_blast_radius: f64) -> PlanView {
+        PlanView {
             name: "cut".into(),
             objective: String::new(),
             targets: vec!["h1".into()],
             touched: Vec::new(),
-            fleet: 3,
-            blast_radius: 0.333,
-            max_blast_radius: 0.34,
+            fleet,
+            blast_radius: 0.0,
+            max_blast_radius,
             baseline_ms: 0,
             duration_ms: 6_000,
             recovery_ms: 0,
@@ -188,10 +189,27 @@ mod tests {
             probes: Vec::new(),
             risks: Vec::new(),
             refusal: None,
-        };
+        }
+    }
+
+    #[test]
+    fn how_long_it_takes_in_all_is_said_where_probes_sample_before_and_after() {
+        let mut plan = plan(3, 0.34);
         assert!(plan.table().contains("duration:     6 s, lease 5 s\n"), "{}", plan.table());
         (plan.baseline_ms, plan.recovery_ms) = (6_000, 11_000);
         let all = "6 s, lease 5 s; about 23 s in all: 6 s before, 6 s held, 11 s after\n";
         assert!(plan.table().contains(all), "{}", plan.table());
+    }
+
+    #[test]
+    fn one_host_of_three_is_said_to_be_allowed_though_it_is_more_than_the_limit() {
+        for (fleet, line) in [
+            (3, "1 of 3 hosts = 0.333, at most 0.3: one host of three or more is always allowed"),
+            (5, "1 of 5 hosts = 0.2, at most 0.3"),
+            (2, "1 of 2 hosts = 0.5, at most 0.3"),
+        ] {
+            let table = plan(fleet, 0.3).table();
+            assert!(table.contains(&format!("blast radius: {line}\n")), "{table}");
+        }
     }
 }

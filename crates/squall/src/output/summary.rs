@@ -1,5 +1,7 @@
 //! One page of text about one experiment.
 
+use squall_core::radius::ALONE;
+
 use super::experiment::{ExperimentView, StageView};
 use super::table::{NONE, blocks, or_none, table};
 use super::words;
@@ -26,8 +28,10 @@ fn heading(view: &ExperimentView) -> String {
     if !view.objective.is_empty() {
         lines.push(format!("objective: {}", words::indented(&view.objective, 11)));
     }
+    let over = view.total_targets == 1 && view.blast_radius > view.max_blast_radius;
+    let why = if over { format!(": {ALONE}") } else { String::new() };
     lines.push(format!(
-        "targets:   {} of {} hosts affected, blast radius {} of at most {}",
+        "targets:   {} of {} hosts affected, blast radius {} of at most {}{why}",
         view.targets_affected, view.total_targets, view.blast_radius, view.max_blast_radius
     ));
     if !view.touched.is_empty() {
