@@ -132,7 +132,12 @@ fn three_machines_as_the_readme_says() {
     });
     assert_eq!(seen["coordinators"].as_array().map(Vec::len), Some(3), "{seen:#}");
     let table = own.types(&fleet, &status).ended(0).out;
-    for word in ["cluster storm", "10.77.0.1:7443", "10.77.0.3:7443", "h1", "h4"] {
+    let shared: Vec<_> =
+        seen["hosts"].as_array().into_iter().flatten().map(|h| &h["coordinator"]).collect();
+    assert_eq!(shared, [true, true, true, false], "{seen:#}");
+    for word in
+        ["cluster storm", "10.77.0.1:7443", "10.77.0.3:7443", "h1", "h4", "armed, coordinator"]
+    {
         assert!(table.contains(word), "`{word}`: {table}");
     }
     experiments(&fleet, &own);

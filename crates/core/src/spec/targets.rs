@@ -21,21 +21,13 @@ pub(super) fn choose(
     let drawn = targets.count.is_some() || targets.percent.is_some();
     // Drawn by chance or by `all`, nobody has asked for the coordinators' own hosts.
     let by_chance = drawn || targets.all;
-    let mut from: Vec<HostName> = base
-        .into_iter()
-        .filter(|h| fleet.in_service(h) && !(by_chance && h.coordinator))
-        .map(|h| h.name.clone())
-        .collect();
-    from.sort();
-    from.dedup();
+    let matching: BTreeMap<&HostName, &HostRecord> =
+        base.into_iter().filter(|h| fleet.in_service(h)).map(|h| (&h.name, h)).collect();
+    let (spared, from): (Vec<_>, Vec<_>) =
+        matching.into_values().partition(|h| by_chance && h.coordinator);
+    let [spared, from] = [spared, from].map(|hosts| names(&hosts));
     if from.is_empty() {
-        let hosts = fleet.hosts.values();
-        let idle = hosts.filter(|h| fleet.in_service(h) && !h.coordinator).count();
-        problems.add_passing(
-            "targets",
-            "no host that matches is in service",
-            format!("{idle} of {} hosts can be drawn: see `squall nodes`", fleet.hosts.len()),
-        );
+        nobody(targets, &spared, fleet, problems);
         return Vec::new();
     }
     let count = match (targets.count, targets.percent) {
@@ -48,7 +40,10 @@ pub(super) fn choose(
             return Vec::new();
         }
         (Some(n), None) if n as usize > from.len() => {
-            let what = format!("{n} hosts are asked for and {} match in service", from.len());
+            let mut what = format!("{n} hosts are asked for and {} match in service", from.len());
+            if !spared.is_empty() {
+                what += &format!(", without those where a coordinator lives: {}", listed(&spared));
+            }
             problems.add_passing("targets.count", what, format!("write at most {}", from.len()));
             return Vec::new();
         }
@@ -58,13 +53,48 @@ pub(super) fn choose(
     };
     let (alone, from): (Vec<_>, Vec<_>) = from.into_iter().partition(alone);
     if from.len() < count {
-        let names = alone.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ");
+        let names = listed(&alone);
         let what =
             format!("{count} hosts are asked for, and {names} would have no peer but itself");
         problems.add_passing("targets", what, "name other peers, or ask for fewer hosts");
         return Vec::new();
     }
     dice.pick(&from, count)
+}
+
+fn names(hosts: &[&HostRecord]) -> Vec<HostName> {
+    hosts.iter().map(|h| h.name.clone()).collect()
+}
+
+fn listed(hosts: &[HostName]) -> String {
+    hosts.iter().map(HostName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Why none of those that match is left: a coordinator lives on each of the `spared`, which match and are
+/// in service.
+fn nobody(targets: &Targets, spared: &[HostName], fleet: &Fleet, problems: &mut Problems) {
+    let Some(first) = spared.first() else {
+        let hosts = fleet.hosts.values();
+        let idle = hosts.filter(|h| fleet.in_service(h) && !h.coordinator).count();
+        problems.add_passing(
+            "targets",
+            "no host that matches is in service",
+            format!("{idle} of {} hosts can be drawn: see `squall nodes`", fleet.hosts.len()),
+        );
+        return;
+    };
+    let (many, each) = if spared.len() == 1 { ("matches", "it") } else { ("match", "each") };
+    let what = format!(
+        "{} {many} in service, but a coordinator lives on {each}, and such hosts are never drawn",
+        listed(spared)
+    );
+    let drawn = match (targets.all, targets.count) {
+        (true, _) => "all",
+        (false, Some(_)) => "count",
+        (false, None) => "percent",
+    };
+    let remedy = format!("name those that are meant, without `{drawn}`: hosts: [{first}]");
+    problems.add_passing("targets", what, remedy);
 }
 
 /// Rounded down, but at least one.

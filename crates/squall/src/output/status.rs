@@ -75,6 +75,8 @@ pub struct HostView {
     pub also: Vec<IpAddr>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// A coordinator lives there too: it is hit only where a file names it.
+    pub coordinator: bool,
     /// `armed`, `latched`, `starting`, `drained` or `unconnected`.
     pub state: String,
     /// What it holds; `null` where it is not heard.
@@ -160,6 +162,7 @@ pub fn host_view(host: &HostStatus) -> HostView {
         address: host.host.address.to_string(),
         also: host.host.also.clone(),
         labels: host.host.labels.clone(),
+        coordinator: host.host.coordinator,
         state: host_state(host).to_owned(),
         faults,
         age_ms: host.age_ms,
@@ -272,11 +275,12 @@ pub fn hosts(hosts: &[&HostView]) -> String {
             Some(faults) => or_none(&faults.iter().map(held).collect::<Vec<_>>().join(", ")),
             None => "not heard".to_owned(),
         };
+        let beside = if h.coordinator { ", coordinator" } else { "" };
         let heard = h.age_ms.map_or(NONE.to_owned(), |ms| format!("{} ago", words::length(ms)));
         [
             h.name.clone(),
             h.address.clone(),
-            h.state.clone(),
+            format!("{}{beside}", h.state),
             or_none(&labels.join(",")),
             heard,
             faults,
@@ -346,5 +350,27 @@ mod tests {
         assert!(table.ends_with("\nand 3 more: squall ls\n"), "{table}");
         let few = status((0..5).map(|n| row(n, false)).collect()).table();
         assert!(few.contains("e0") && !few.contains("more"), "{few}");
+    }
+
+    #[test]
+    fn a_host_where_a_coordinator_lives_too_is_marked() {
+        let host = |name: &str, coordinator| HostView {
+            name: name.into(),
+            id: name.into(),
+            address: "10.0.0.1".into(),
+            also: Vec::new(),
+            labels: BTreeMap::new(),
+            coordinator,
+            state: "armed".into(),
+            faults: Some(Vec::new()),
+            age_ms: None,
+        };
+        let table = hosts(&[&host("h1", true), &host("h4", false)]);
+        let lines: Vec<&str> = table.lines().skip(1).collect();
+        let wanted = [
+            "h1    10.0.0.1  armed, coordinator  -       -      -",
+            "h4    10.0.0.1  armed               -       -      -",
+        ];
+        assert_eq!(lines, wanted);
     }
 }

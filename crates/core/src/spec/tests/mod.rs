@@ -245,12 +245,49 @@ fn targets_are_found_by_name_group_and_label() {
         let names: Vec<&str> = targets.iter().map(HostName::as_str).collect();
         assert_eq!(names.join(" "), expected, "{text}");
     }
-    assert_eq!(
-        problems("targets: {group: control, count: 1}"),
-        [
-            "targets: no host that matches is in service; 7 of 10 hosts can be drawn: see `squall nodes`"
-        ]
-    );
+}
+
+#[test]
+fn hosts_where_a_coordinator_lives_are_told_apart_from_those_that_are_away() {
+    let mut shared = fleet();
+    for name in ["h1", "h2"] {
+        shared.hosts.get_mut(&host(name)).unwrap().coordinator = true;
+    }
+    let told = |fleet: &Fleet, lines: &str| {
+        let problems = resolve(&file(lines), fleet, 7).expect_err(lines);
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let never = "in service, but a coordinator lives on";
+    for (text, expected) in [
+        (
+            "{group: control, count: 1}",
+            format!(
+                "targets: c1 matches {never} it, and such hosts are never drawn; name those that are \
+                 meant, without `count`: hosts: [c1]"
+            ),
+        ),
+        (
+            "{labels: {zone: a}, percent: 50}",
+            format!(
+                "targets: h1, h2 match {never} each, and such hosts are never drawn; name those that \
+                 are meant, without `percent`: hosts: [h1]"
+            ),
+        ),
+        (
+            "{group: etcd, count: 4}",
+            "targets.count: 4 hosts are asked for and 3 match in service, without those where a \
+             coordinator lives: h1, h2; write at most 3"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(told(&shared, &format!("targets: {text}")), [expected], "{text}");
+    }
+    shared.hosts.retain(|_, h| h.coordinator);
+    shared.healthy.retain(|name| shared.hosts.contains_key(name));
+    let all = told(&shared, "targets: {all: true}");
+    assert!(all[0].ends_with("without `all`: hosts: [c1]"), "{all:?}");
+    let named = file("targets: {hosts: [h1]}");
+    assert_eq!(resolve(&named, &shared, 7).unwrap().targets(), [host("h1")].into());
 }
 
 #[test]
