@@ -125,8 +125,9 @@ pub struct Targets {
     /// So many of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
-    /// Such a share of them, rounded down to whole hosts, but at least one.
+    /// Such a share of them, at least 1 percent, rounded down to whole hosts, but at least one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1))]
     pub percent: Option<Percent>,
     /// Every host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

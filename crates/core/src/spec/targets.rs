@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::problem::{Problems, suggest};
-use super::{Fleet, Targets};
+use super::{Fleet, Percent, Targets};
 use crate::ids::HostName;
 use crate::registry::HostRecord;
 use crate::seed::Dice;
+
+/// The smallest share that may be asked for, in millionths: less is a share that was written as percent.
+const LEAST_PPM: u32 = 10_000;
 
 /// The targets by name, in order; empty where a problem says why. Whoever is `alone`, without any far end
 /// but itself, is not drawn.
@@ -48,6 +51,14 @@ pub(super) fn choose(
             return Vec::new();
         }
         (Some(n), None) => n as usize,
+        (None, Some(percent)) if percent.0 < LEAST_PPM => {
+            let meant = Percent(percent.0 * 100).to_string();
+            let what = format!("{percent} of the hosts are less than {}", Percent(LEAST_PPM));
+            let number = meant.trim_end_matches('%');
+            let remedy = format!("for {meant} write {number}, for one host count: 1");
+            problems.add("targets.percent", what, remedy);
+            return Vec::new();
+        }
         (None, Some(percent)) => share(from.len(), percent.0),
         (None, None) => return from,
     };

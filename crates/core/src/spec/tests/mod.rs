@@ -291,6 +291,13 @@ fn hosts_where_a_coordinator_lives_are_told_apart_from_those_that_are_away() {
 }
 
 #[test]
+fn a_share_that_is_written_as_percent_is_refused() {
+    let said = problems("targets: {percent: 0.34}");
+    let meant = "0.34% of the hosts are less than 1%; for 34% write 34, for one host count: 1";
+    assert_eq!(said, [format!("targets.percent: {meant}")]);
+}
+
+#[test]
 fn shapes_are_held_by_the_smaller_part_of_the_targets() {
     let cut = |rest: &str| {
         holds(&resolved(&format!("targets: {{group: etcd}}\nfaults: [{{partition: {{{rest}}}}}]")))
