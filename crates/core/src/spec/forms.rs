@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::units::{AnyProtocol, any_protocol};
 use super::{CoreRange, Many, Millis, Peer, Percent, PortRange, Rate, Signal, Size};
 use crate::fault::{Direction, Kind, Protocol};
 
@@ -147,7 +148,8 @@ pub struct PartitionForm {
     #[schemars(extend("minItems" = 1))]
     pub ports: Option<Many<PortRange>>,
     /// Only this protocol.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "any_protocol")]
+    #[schemars(with = "Option<AnyProtocol>")]
     pub protocol: Option<Protocol>,
     /// Whether Squall's own traffic is cut too.
     #[serde(default)]
@@ -207,7 +209,8 @@ pub struct LossForm {
     #[schemars(extend("minItems" = 1))]
     pub ports: Option<Many<PortRange>>,
     /// Only this protocol.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "any_protocol")]
+    #[schemars(with = "Option<AnyProtocol>")]
     pub protocol: Option<Protocol>,
     /// Which way; both where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::fault::Ports;
 
-/// A list; a single item may stand alone.
+/// A list; a single item may stand alone, and several in one text, by commas.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Many<T>(pub Vec<T>);
@@ -40,7 +40,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
                 f.write_str("an item or a list of items")
             }
             fn visit_str<E: Error>(self, text: &str) -> Result<Many<T>, E> {
-                T::deserialize(text.into_deserializer()).map(|one| Many(vec![one]))
+                let one = |item: &str| T::deserialize(item.trim().into_deserializer());
+                text.split(',').map(one).collect::<Result<_, _>>().map(Many)
             }
             fn visit_u64<E: Error>(self, number: u64) -> Result<Many<T>, E> {
                 T::deserialize(number.into_deserializer()).map(|one| Many(vec![one]))
@@ -68,7 +69,13 @@ impl<T: JsonSchema> JsonSchema for Many<T> {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let item = generator.subschema_for::<T>();
-        json_schema!({ "anyOf": [item.clone(), { "type": "array", "items": item }] })
+        json_schema!({
+            "anyOf": [
+                item.clone(),
+                { "type": "array", "items": item },
+                { "type": "string", "pattern": ",", "description": "several, by commas" }
+            ]
+        })
     }
 }
 

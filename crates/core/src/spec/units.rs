@@ -7,6 +7,8 @@ use std::str::FromStr;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::fault::Protocol;
+
 /// A scalar of the file: how it reads as text and as a bare number.
 trait Scalar: Sized {
     /// What belongs here, for serde's message where something else stands.
@@ -79,24 +81,24 @@ macro_rules! scalar {
 }
 
 scalar!(
-    /// A length of time in milliseconds, more than 0. Written with units: `500ms`, `30s`, `1m30s`,
-    /// `1.5h`.
+    /// A length of time in milliseconds, more than 0. Written with units, ms, s, m, h and d or their
+    /// names: `500ms`, `30s`, `1m30s`, `1.5h`, `10 sec`.
     Millis(u64),
     schema {
         "type": "string",
         "description": "a length of time with its unit, as 500ms, 30s, 1m30s or 2h; more than 0",
-        "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|s|m|h)\s*)+$"
+        "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ms|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)\s*)+$"
     }
 );
 
 scalar!(
     /// A number of bytes, more than 0. Written with a unit: B, KiB, MiB, GiB, or k, M, G for powers
-    /// of 1000.
+    /// of 1000. `64MB` is `64M`, `64Mi` is `64MiB`, and `64mb` is both letters small; `64Mb` may be bits.
     Size(u64),
     schema {
         "type": "string",
         "description": "an amount with its unit, as 64MiB or 1G; more than 0",
-        "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|k|M|G)\s*$"
+        "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*([kMGB]|[kKmMgG]([iI]B?|B)|[kmg]i?b)\s*$"
     }
 );
 
@@ -106,7 +108,17 @@ scalar!(
     schema {
         "type": "string",
         "description": "an amount a second, as 100MiB/s; more than 0",
-        "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|k|M|G)\s*/\s*s\s*$"
+        "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*([kMGB]|[kKmMgG]([iI]B?|B)|[kmg]i?b)\s*/\s*s\s*$"
+    }
+);
+
+scalar!(
+    /// A protocol with ports, `tcp` or `udp` in letters of any size.
+    AnyProtocol(Protocol),
+    schema {
+        "type": "string",
+        "description": "tcp or udp",
+        "pattern": r"^\s*([tT][cC][pP]|[uU][dD][pP])\s*$"
     }
 );
 
@@ -153,7 +165,7 @@ scalar!(
     schema {
         "type": "string",
         "description": "the latency that is still steady, as `< 250ms`",
-        "pattern": r"^\s*(<|<=)?\s*([0-9]+(\.[0-9]+)?\s*(ms|s|m|h)\s*)+$"
+        "pattern": r"^\s*(<|<=)?\s*([0-9]+(\.[0-9]+)?\s*(ms|s|secs?|seconds?|m|mins?|minutes?|h|hours?|d|days?)\s*)+$"
     }
 );
 
@@ -198,10 +210,11 @@ impl Scalar for Millis {
             let (unit, tail) = tail.split_at(unit);
             let unit_us: u64 = match unit {
                 "ms" => 1_000,
-                "s" => 1_000_000,
-                "m" => 60_000_000,
-                "h" => 3_600_000_000,
-                _ => return Err(format!("{}; units are ms, s, m and h", unreadable())),
+                "s" | "sec" | "secs" | "second" | "seconds" => 1_000_000,
+                "m" | "min" | "mins" | "minute" | "minutes" => 60_000_000,
+                "h" | "hour" | "hours" => 3_600_000_000,
+                "d" | "day" | "days" => 86_400_000_000,
+                _ => return Err(format!("{}; units are ms, s, m, h and d", unreadable())),
             };
             let thousandths = decimal(number, 3).ok_or_else(unreadable)?;
             let part = thousandths.checked_mul(unit_us / 1_000);
@@ -263,7 +276,18 @@ impl Scalar for Size {
             || format!("`{text}` is not {}; units are B, KiB, MiB, GiB, k, M and G", Self::EXPECTS);
         let at = text.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(unreadable)?;
         let (number, unit) = text.split_at(at);
-        let scale = SIZES.iter().find(|(name, _)| *name == unit.trim());
+        let unit = unit.trim();
+        if unit.ends_with('b') && unit.contains(char::is_uppercase) {
+            let bytes = unit.replace('b', "B");
+            return Err(format!("`{text}` may be bits: for bytes write {number}{bytes}"));
+        }
+        let bare = |unit: &str| {
+            let small = unit.to_ascii_lowercase();
+            small.strip_suffix('b').unwrap_or(&small).to_owned()
+        };
+        // `m` alone is a thousandth elsewhere: of one letter only those above are known.
+        let same = |name: &str| name == unit || (unit.len() > 1 && bare(name) == bare(unit));
+        let scale = SIZES.iter().find(|(name, _)| same(name));
         let (_, scale) = scale.ok_or_else(unreadable)?;
         let thousandths = decimal(number, 3).ok_or_else(unreadable)?;
         let bytes = u128::from(thousandths) * u128::from(*scale) / 1_000;
@@ -299,6 +323,34 @@ impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&format!("{}/s", Size(self.0)))
     }
+}
+
+impl Scalar for AnyProtocol {
+    const EXPECTS: &'static str = "a protocol: tcp or udp";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(AnyProtocol(Protocol::Tcp)),
+            "udp" => Ok(AnyProtocol(Protocol::Udp)),
+            _ => Err(format!("`{text}` is not {}", Self::EXPECTS)),
+        }
+    }
+}
+
+impl fmt::Display for AnyProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self.0 {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        })
+    }
+}
+
+/// A field of a form that may be left out.
+pub(super) fn any_protocol<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Protocol>, D::Error> {
+    Ok(Option::<AnyProtocol>::deserialize(from)?.map(|any| any.0))
 }
 
 impl Percent {
@@ -430,6 +482,10 @@ mod tests {
             ("1.5h", 5_400_000),
             ("250ms", 250),
             ("0.25s", 250),
+            ("10sec", 10_000),
+            ("10 s", 10_000),
+            ("2 minutes 1 second", 121_000),
+            ("1d", 86_400_000),
         ] {
             assert_eq!(read::<Millis>(text), Ok(Millis(ms)), "{text}");
         }
@@ -441,7 +497,7 @@ mod tests {
             ("0", "is zero"),
             ("0h0m", "is zero"),
             ("", "is not a length of time"),
-            ("5d", "units are ms, s, m and h"),
+            ("5w", "units are ms, s, m, h and d"),
             ("s", "is not a length of time"),
             ("1s5", "is not a length of time"),
             ("1..5s", "is not a length of time"),
@@ -475,12 +531,31 @@ mod tests {
             ("64", "has no unit: write 64MiB"),
             ("0B", "is nothing"),
             ("-1G", "is negative"),
-            ("64MB", "units are B, KiB"),
+            ("64Mb", "`64Mb` may be bits: for bytes write 64MB"),
+            ("64mbb", "units are B, KiB"),
+            ("64iB", "units are B, KiB"),
+            ("64m", "units are B, KiB"),
+            ("64b", "units are B, KiB"),
             ("MiB", "is not an amount"),
             ("99999999999999GiB", "too much"),
         ] {
             let error = read::<Size>(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_b_of_a_size_and_the_size_of_its_letters_are_free() {
+        for (bytes, texts) in [
+            (64_000_000, &["64M", "64MB", "64mB", "64mb"][..]),
+            (64 << 20, &["64Mi", "64MiB", "64mi", "64mib", "64 MIB"]),
+            (1_000, &["1KB", "1kB", "1kb"]),
+            (1_000_000_000, &["1GB", "1gb"]),
+        ] {
+            for text in texts {
+                assert_eq!(read::<Size>(text), Ok(Size(bytes)), "{text}");
+                assert_eq!(read::<Rate>(&format!("{text}/s")), Ok(Rate(bytes)), "{text}/s");
+            }
         }
     }
 

@@ -35,7 +35,7 @@ pub struct Packets {
     #[arg(long, value_delimiter = ',', value_name = "PORTS")]
     pub ports: Vec<PortRange>,
     /// Only this protocol
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, ignore_case = true)]
     pub protocol: Option<Transport>,
 }
 

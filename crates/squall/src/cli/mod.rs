@@ -34,7 +34,15 @@ const CLUSTER: &str = "SQUALL_CLUSTER";
 #[derive(Clone, Debug, Args)]
 pub struct Shared {
     /// How data is printed (talk goes to stderr)
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table, help_heading = SHARED)]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        ignore_case = true,
+        default_value_t = Format::Table,
+        help_heading = SHARED
+    )]
     pub output: Format,
     /// The cluster's directory, as written by `squall init` or `squall lab up` [env: SQUALL_CLUSTER]
     #[arg(long, global = true, value_name = "DIR", value_parser = place(), help_heading = SHARED)]
@@ -252,7 +260,7 @@ mod tests {
 
     #[test]
     fn shared_options_may_stand_after_the_command() {
-        let cli = Cli::try_parse_from(["squall", "status", "-o", "json", "--cluster", "/c"])
+        let cli = Cli::try_parse_from(["squall", "status", "-o", "JSON", "--cluster", "/c"])
             .expect("global options");
         assert_eq!(cli.shared.output, Format::Json);
         assert_eq!(cli.shared.cluster(), Some(PathBuf::from("/c")));

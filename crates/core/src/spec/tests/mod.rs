@@ -405,6 +405,29 @@ fn parameters_arrive_as_they_were_written() {
 }
 
 #[test]
+fn several_may_stand_in_one_text_by_commas() {
+    let lists = resolved(
+        "targets: {hosts: [h1, h2]}
+faults:
+  - partition: {peers: [h3, h4], ports: [2379, 2380, 8000-9000], protocol: tcp}
+  - kill: {name: x, exclude: [a, b]}
+  - cpu: {cores: [0, 2-3]}",
+    );
+    let texts = resolved(
+        "targets: {hosts: 'h1, h2'}
+faults:
+  - partition: {peers: 'h3,h4', ports: '2379, 2380,8000-9000', protocol: TCP}
+  - kill: {name: x, exclude: 'a,b'}
+  - cpu: {cores: '0,2-3'}",
+    );
+    assert_eq!(texts, lists);
+    assert_eq!(
+        resolved("faults: [{partition: {peers: h3, ports: 2379}}]"),
+        resolved("faults: [{partition: {peers: [h3], ports: [2379]}}]"),
+    );
+}
+
+#[test]
 fn probes_reach_registered_hosts_by_address() {
     for (url, expected) in [
         ("http://h2:2379/health?x=1", "http://10.0.0.2:2379/health?x=1"),

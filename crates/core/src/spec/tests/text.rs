@@ -106,6 +106,14 @@ fn check_keys(
     }
 }
 
+/// Texts that the schema of this amount allows, of numbers from 1 to 9.
+fn allowed<T: JsonSchema>() -> proptest::string::RegexGeneratorStrategy<String> {
+    let schema = serde_json::to_value(schemars::schema_for!(T)).unwrap();
+    let pattern = schema["pattern"].as_str().unwrap().trim_matches(['^', '$']);
+    let pattern = pattern.replace(r"(\.[0-9]+)?", "").replace("[0-9]+", "[1-9]");
+    proptest::string::string_regex(&pattern).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 256,
@@ -113,6 +121,18 @@ proptest! {
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
+
+    #[test]
+    fn whatever_unit_the_schema_allows_is_read(
+        time in allowed::<Millis>(), size in allowed::<Size>(), rate in allowed::<Rate>(),
+        bound in allowed::<Latency>(), protocol in allowed::<units::AnyProtocol>(),
+    ) {
+        prop_assert!(time.parse::<Millis>().is_ok(), "{time}");
+        prop_assert!(size.parse::<Size>().is_ok(), "{size}");
+        prop_assert!(rate.parse::<Rate>().is_ok(), "{rate}");
+        prop_assert!(bound.parse::<Latency>().is_ok(), "{bound}");
+        prop_assert!(protocol.parse::<units::AnyProtocol>().is_ok(), "{protocol}");
+    }
 
     #[test]
     fn no_text_in_any_place_makes_it_panic(text in ".{0,24}", place in 0..12_usize) {
