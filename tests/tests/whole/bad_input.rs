@@ -98,7 +98,7 @@ fn a_wrong_file_is_refused_where_it_is_wrong() {
         (
             "host",
             file("{ hosts: [h9] }", cpu, "duration: 5s"),
-            &["targets.hosts[0]: no host `h9` is registered; did you mean `h1`"],
+            &["targets.hosts[0]: no host `h9` is registered; known: h1, h2, h3"],
         ),
         (
             "peer",

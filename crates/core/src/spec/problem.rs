@@ -66,6 +66,8 @@ impl Problems {
 
 /// Names shown as known, at most.
 const SHOWN: usize = 8;
+/// Characters of a name that another may be near to, at least: of h1 every other host's is.
+const NEAR: usize = 4;
 
 /// Says which of the `known` names was probably meant by `name`, or which are known at all.
 pub(super) fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
@@ -73,10 +75,12 @@ pub(super) fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> S
     known.sort_unstable();
     known.dedup();
     let lower = name.to_lowercase();
+    let long = lower.chars().count() >= NEAR;
+    let far = |k: &str| if long { 1 + k.len() / 4 } else { 0 };
     let mut near: Vec<(usize, &str)> = known
         .iter()
         .map(|k| (distance(&lower, &k.to_lowercase()), *k))
-        .filter(|(d, k)| *d <= 1 + k.len() / 4 || (!lower.is_empty() && k.starts_with(&lower)))
+        .filter(|(d, k)| *d <= far(k) || (!lower.is_empty() && k.starts_with(&lower)))
         .collect();
     near.sort_unstable();
     if !near.is_empty() {
@@ -116,7 +120,8 @@ mod tests {
         let known = ["h1", "h2", "web-1", "web-2", "database"];
         let say = |name| suggest(name, known.into_iter());
         assert_eq!(say("databse"), "did you mean `database`?");
-        assert_eq!(say("H1"), "did you mean `h1` or `h2`?");
+        assert_eq!(say("H1"), "did you mean `h1`?");
+        assert_eq!(say("c1"), "known: database, h1, h2, web-1, web-2");
         assert_eq!(say("web"), "did you mean `web-1` or `web-2`?");
         assert_eq!(say("zookeeper"), "known: database, h1, h2, web-1, web-2");
         assert_eq!(suggest("x", std::iter::empty()), "none is known");
