@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::keyed::Keyed;
 use super::units::{AnyProtocol, any_protocol};
 use super::{CoreRange, Many, Millis, Peer, Percent, PortRange, Rate, Signal, Size};
 use crate::fault::{Direction, Kind, Protocol};
@@ -88,12 +89,12 @@ impl<'de> Visitor<'de> for FaultVisitor {
             return Err(de::Error::custom(format!("a fault is missing: {}", known())));
         };
         let form = match kind {
-            Kind::Partition => FaultForm::Partition(map.next_value()?),
-            Kind::Loss => FaultForm::Loss(map.next_value()?),
-            Kind::Kill => FaultForm::Kill(map.next_value()?),
-            Kind::Pause => FaultForm::Pause(map.next_value()?),
-            Kind::Cpu => FaultForm::Cpu(map.next_value()?),
-            Kind::Memory => FaultForm::Memory(map.next_value()?),
+            Kind::Partition => FaultForm::Partition(map.next_value::<Keyed<_>>()?.0),
+            Kind::Loss => FaultForm::Loss(map.next_value::<Keyed<_>>()?.0),
+            Kind::Kill => FaultForm::Kill(map.next_value::<Keyed<_>>()?.0),
+            Kind::Pause => FaultForm::Pause(map.next_value::<Keyed<_>>()?.0),
+            Kind::Cpu => FaultForm::Cpu(map.next_value::<Keyed<_>>()?.0),
+            Kind::Memory => FaultForm::Memory(map.next_value::<Keyed<_>>()?.0),
         };
         match map.next_key::<Second>()? {
             None => Ok(form),

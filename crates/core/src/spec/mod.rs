@@ -10,6 +10,7 @@ mod faults;
 mod filled;
 mod fleet;
 mod forms;
+mod keyed;
 mod lists;
 mod partition;
 mod peers;
@@ -24,6 +25,7 @@ mod units;
 
 use std::collections::BTreeMap;
 
+use keyed::{keyed, keyed_option};
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -34,7 +36,7 @@ pub use forms::{
     Control, CpuForm, FaultForm, KillForm, LossForm, MemoryForm, PartitionForm, PauseForm, Shape,
 };
 pub use lists::{CoreRange, Cores, Many, Peer, PortRange, Selector};
-pub use problem::Problem;
+pub use problem::{Problem, suggest};
 pub use resolve::{resolve, resolve_local};
 pub use signal::Signal;
 pub use units::{ErrorRate, Latency, Millis, Percent, Rate, Share, Size};
@@ -84,6 +86,7 @@ pub struct File {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub objective: String,
     /// The hosts that hold the faults.
+    #[serde(deserialize_with = "keyed")]
     pub targets: Targets,
     /// What they hold, all at the same time.
     #[schemars(extend("minItems" = 1))]
@@ -100,7 +103,7 @@ pub struct File {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Millis>,
     /// Its limits.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "keyed")]
     pub safety: SafetyForm,
 }
 
@@ -141,10 +144,10 @@ pub struct ProbeForm {
     /// What it is called.
     pub name: String,
     /// A GET.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "keyed_option")]
     pub http: Option<Http>,
     /// A TCP connection.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "keyed_option")]
     pub tcp: Option<Tcp>,
     /// A program, which the policy of each host that runs it must list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +164,7 @@ pub struct ProbeForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// What counts as steady.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "keyed")]
     pub expect: ExpectForm,
 }
 

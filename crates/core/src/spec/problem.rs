@@ -70,7 +70,8 @@ const SHOWN: usize = 8;
 const NEAR: usize = 4;
 
 /// Says which of the `known` names was probably meant by `name`, or which are known at all.
-pub(super) fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+#[must_use]
+pub fn suggest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
     known.dedup();
