@@ -1,10 +1,12 @@
 //! Files that people write: read whole, within bounds, refused with file, line and column.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use serde::de::DeserializeOwned;
-use squall_core::spec::Filled;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_saphyr::Error;
+use squall_core::spec::{Filled, suggest};
 
 use crate::exit::Failure;
 
@@ -65,43 +67,112 @@ const SHOWN: &str = "--> <input>:";
 /// # Errors
 /// Where it is wrong, with line and column and the lines around.
 pub fn yaml<T: DeserializeOwned>(path: &Path, text: &str, next: &str) -> Result<T, Failure> {
+    let name = path.display();
+    if text.lines().all(|line| line.trim_start().is_empty() || line.trim_start().starts_with('#')) {
+        return Err(Failure::usage(format!("{name}:1:1: the file is empty"), next));
+    }
     // No type says here that `1e999` may be a text: it must not be refused as a number too large.
     let texts = serde_saphyr::options! {
         non_finite_float_policy: serde_saphyr::NonFiniteFloatPolicy::AsString
     };
     let filled = serde_saphyr::from_str_with_options::<Filled>(text, texts);
     filled.and_then(|Filled| serde_saphyr::from_str(text)).map_err(|e| {
+        if let Some(what) = missing_above(&e, text) {
+            return Failure::usage(format!("{name}: {what}"), next);
+        }
         let Some(l) = e.location() else {
-            return Failure::usage(format!("{}: {}", path.display(), e.render().trim_end()), next);
+            return Failure::usage(format!("{name}: {}", e.render().trim_end()), next);
         };
-        let said = e.render();
-        // The place is said once, and nothing of the parser's own settings.
-        let said =
-            said.trim_start_matches(&format!("error: line {} column {}: ", l.line(), l.column()));
-        // The parser's words for what a person would say otherwise.
-        let words = [
-            (", set DuplicateKeyPolicy in Options if acceptable", ""),
-            (
-                "multiple YAML documents detected; use from_str_multiple or from_str_multiple_with_options",
-                "a second document begins here; write one file for each",
-            ),
-            ("expected mapping start", "keys belong here: write {key: value}, or key: value below it"),
-            ("expected sequence start", "a list belongs here: write [a, b], or - a below it"),
-            ("invalid u16", "a whole number from 0 to 65535 belongs here"),
-            ("invalid u32", "a whole number from 0 to 4294967295 belongs here"),
-            ("rejected by the configured policy", "is refused: write a number"),
-        ];
-        let said = words.iter().fold(said.to_owned(), |said, (from, to)| said.replace(from, to));
-        // Where lines are shown as a whole, they know the place best: at an alias, say.
-        let shown = |line: &&str| line.trim_start().starts_with(SHOWN);
-        let whole = !said.lines().any(|line| line.contains("| …"));
-        let place = said.lines().find(shown).map(|line| line.trim_start()[SHOWN.len()..].trim());
-        let place = place.filter(|_| whole).map(str::to_owned);
-        let place = place.unwrap_or_else(|| format!("{}:{}", l.line(), l.column()));
-        let said = said.lines().filter(|line| !shown(line)).collect::<Vec<_>>().join("\n");
-        let what = format!("{}:{place}: {}", path.display(), said.trim_end());
-        Failure::usage(what, next)
+        let (place, what) = told(&e, (l.line(), l.column()));
+        Failure::usage(format!("{name}:{place}: {what}"), next)
     })
+}
+
+/// Keys that must be there, as they may be written.
+const MUST: [(&str, &str); 8] = [
+    ("name", "name: cut-a-member"),
+    ("targets", "targets: {hosts: [h1]}"),
+    ("faults", "faults: [{cpu: {}}]"),
+    ("duration", "duration: 30s"),
+    ("peers", "peers: [h2]"),
+    ("percent", "percent: 5"),
+    ("url", "url: \"http://h2:2379/health\""),
+    ("address", "address: \"h2:2379\""),
+];
+
+/// The key that the whole file lacks, if that is what is wrong: none of its lines is to blame.
+fn missing_above(error: &Error, text: &str) -> Option<String> {
+    let Error::SerdeMissingField { field, .. } = error.without_snippet() else { return None };
+    let keys: BTreeMap<String, IgnoredAny> = serde_saphyr::from_str(text).ok()?;
+    // Those that only a part of it must have are not looked for above.
+    let (_, written) = MUST[..4].iter().find(|(key, _)| key == field)?;
+    (!keys.contains_key(*field)).then(|| format!("the file has no `{field}`: write {written}"))
+}
+
+/// Where, as `line:column`, and what, with the lines around.
+fn told(error: &Error, (line, column): (u64, u64)) -> (String, String) {
+    let rendered = error.render();
+    // The place is said once, and nothing of the parser's own settings.
+    let said = rendered.trim_start_matches(&format!("error: line {line} column {column}: "));
+    let (first, around) = said.split_once('\n').unwrap_or((said, ""));
+    // Where lines are shown as a whole, they know the place best: at an alias, say.
+    let shown = |line: &&str| line.trim_start().starts_with(SHOWN);
+    let whole = !around.contains("| …");
+    let place = around.lines().find(shown).map(|line| line.trim_start()[SHOWN.len()..].trim());
+    let place = place.filter(|_| whole).map(str::to_owned);
+    let place = place.unwrap_or_else(|| format!("{line}:{column}"));
+    // Below the line that is meant the parser says all of it again.
+    let again = format!("^ {first}");
+    let around = around.lines().filter(|line| !shown(line));
+    let around = around.map(|line| match line.strip_suffix(&again) {
+        Some(indent) => format!("\n{indent}^"),
+        None => format!("\n{line}"),
+    });
+    let around: String = around.collect();
+    (place, format!("{}{}", meant(error, first), around.trim_end()))
+}
+
+/// A person's words for the parser's.
+fn meant(error: &Error, said: &str) -> String {
+    match error.without_snippet() {
+        Error::SerdeUnknownField { field, expected, .. } => {
+            let near = suggest(field, expected.iter().copied());
+            let label = expected.contains(&"labels") && near.starts_with("known");
+            let label = if label {
+                format!("; a label is written labels: {{{field}: …}}")
+            } else {
+                String::new()
+            };
+            format!("unknown field `{field}`; {near}{label}")
+        }
+        Error::SerdeUnknownVariant { variant, expected, .. } => {
+            format!("`{variant}` is not known here; {}", suggest(variant, expected.iter().copied()))
+        }
+        Error::SerdeMissingField { field, .. } => {
+            let written = MUST.iter().find(|(key, _)| key == field);
+            let written = written.map(|(_, written)| format!(": write {written}"));
+            format!("`{field}` is missing here{}", written.unwrap_or_default())
+        }
+        _ => {
+            let words = [
+                (", set DuplicateKeyPolicy in Options if acceptable", ""),
+                (
+                    "multiple YAML documents detected; use from_str_multiple or from_str_multiple_with_options",
+                    "a second document begins here; write one file for each",
+                ),
+                (
+                    "expected mapping start",
+                    "keys belong here: write {key: value}, or key: value below it",
+                ),
+                ("expected sequence start", "a list belongs here: write [a, b], or - a below it"),
+                ("expected string scalar", "a single value belongs here, without brackets or keys"),
+                ("invalid u16", "a whole number from 0 to 65535 belongs here"),
+                ("invalid u32", "a whole number from 0 to 4294967295 belongs here"),
+                ("rejected by the configured policy", "is refused: write a number"),
+            ];
+            words.iter().fold(said.to_owned(), |said, (from, to)| said.replace(from, to))
+        }
+    }
 }
 
 /// Writes a file whole or not at all, and durably; its directory is made where missing.
@@ -190,6 +261,15 @@ mod tests {
         )
     }
 
+    fn refused_once(text: &str, said: &str) {
+        let refused = yaml::<File>(Path::new("f"), text, "next").expect_err("it is wrong");
+        assert!(refused.what.starts_with(said), "{refused}");
+        assert!(!refused.what.contains("<input>"), "{refused}");
+        let first = refused.what.lines().next().and_then(|line| line.split(": ").nth(1));
+        let told = first.map(|first| refused.what.matches(first).count());
+        assert_eq!(told, Some(1), "{refused}");
+    }
+
     #[test]
     fn what_is_wrong_is_said_once_with_its_place_and_a_remedy() {
         for (text, said) in [
@@ -197,7 +277,22 @@ mod tests {
                 "name: x\ntargets: {count: -1}",
                 "f:2:18: a whole number from 0 to 4294967295 belongs here",
             ),
-            ("name: x\ntargets: [h1]", "f:2:10: keys belong here: write {key: value}"),
+            (
+                "name: x\ntargets: [h1]",
+                "f:2:10: keys belong here: hosts, group, labels, count, percent, all\n",
+            ),
+            (
+                "faults: [{pause: nginx}]",
+                "f:1:18: keys belong here: name, cmdline, pid, port, cgroup, exclude\n",
+            ),
+            ("- a", "f:1:1: keys belong here: write {key: value}"),
+            ("", "f:1:1: the file is empty"),
+            ("\n  # nothing yet\n", "f:1:1: the file is empty"),
+            (
+                "targets: {group: [etcd]}",
+                "f:1:18: a single value belongs here, without brackets or keys\n",
+            ),
+            ("steady-state: [{expect: {status: [200]}}]", "f:1:34: a single value belongs here"),
             (
                 "safety: {max-blast-radius: .nan}",
                 "f:1:28: non-finite float `.nan` is refused: write a number",
@@ -211,9 +306,53 @@ mod tests {
                 "f:2:110: `< 1` is not an upper bound",
             ),
         ] {
-            let refused = yaml::<File>(Path::new("f"), text, "next").expect_err("it is wrong");
-            assert!(refused.what.starts_with(said), "{refused}");
-            assert!(!refused.what.contains("<input>"), "{refused}");
+            refused_once(text, said);
+        }
+    }
+
+    #[test]
+    fn of_keys_that_are_wrong_or_missing_it_is_said_which_are_meant() {
+        for (text, said) in [
+            (
+                "name: x\ntargets: {host: h1}",
+                "f:2:11: unknown field `host`; did you mean `hosts`?\n",
+            ),
+            (
+                "steady_state: []",
+                "f:1:1: unknown field `steady_state`; did you mean `steady-state`?\n",
+            ),
+            ("target: {}", "f:1:1: unknown field `target`; did you mean `targets`?\n"),
+            (
+                "faults: [{partition: {peer: h2}}]",
+                "f:1:23: unknown field `peer`; did you mean `peers`?\n",
+            ),
+            (
+                "faults: [{loss: {port: 80}}]",
+                "f:1:18: unknown field `port`; did you mean `ports`?\n",
+            ),
+            (
+                "steady-state: [{expect: {error_rate: 1%}}]",
+                "f:1:26: unknown field `error_rate`; did you mean `error-rate`?\n",
+            ),
+            (
+                "targets: {zone: a}",
+                "f:1:11: unknown field `zone`; known: all, count, group, hosts, labels, percent; a label is written labels: {zone: …}\n",
+            ),
+            (
+                "name: x\ntargets: {all: true}\nfaults: [{cpu: {}}]",
+                "f: the file has no `duration`: write duration: 30s",
+            ),
+            (
+                "faults: [{loss: {percent: 5}}]",
+                "f:1:18: `peers` is missing here: write peers: [h2]\n",
+            ),
+            (
+                "name: x\nsteady-state: [{exec: [x]}]",
+                "f:2:17: `name` is missing here: write name: cut-a-member\n",
+            ),
+            ("safety: {of: groups}", "f:1:14: `groups` is not known here; did you mean `group`?\n"),
+        ] {
+            refused_once(text, said);
         }
     }
 
