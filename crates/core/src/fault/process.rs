@@ -9,25 +9,18 @@ const STOPPING: std::ops::RangeInclusive<u8> = 19..=22;
 /// Which processes. Every condition that is given must hold; at least one is given. Squall itself,
 /// pid 1 and what the host's policy protects never match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Processes {
     /// The command's name, as `ps -o comm` shows it.
-    #[serde(default)]
     pub name: Option<String>,
     /// A text that the command line contains.
-    #[serde(default)]
     pub cmdline: Option<String>,
     /// The process id.
-    #[serde(default)]
     pub pid: Option<u32>,
     /// A TCP port that it listens on, or a UDP port that it is bound to.
-    #[serde(default)]
     pub port: Option<u16>,
     /// A cgroup path, or a systemd unit (`nginx.service`), that it lives in or below.
-    #[serde(default)]
     pub cgroup: Option<String>,
     /// Names that never match.
-    #[serde(default)]
     pub exclude: Vec<String>,
 }
 
