@@ -51,6 +51,10 @@ impl FromStr for Label {
         if key.is_empty() || value.is_empty() {
             return Err(invalid());
         }
+        if label.contains(',') {
+            let what = format!("`{text}` has a comma: repeat --label for each label");
+            return Err(LabError::Invalid(what));
+        }
         let host = host.parse().map_err(|_| invalid())?;
         Ok(Label { host, key: key.to_owned(), value: value.to_owned() })
     }
@@ -232,6 +236,10 @@ mod tests {
         }
         for wrong in ["h1", "h1=group", "h1==etcd", "h1=group=", "H 1=a=b", "=a=b"] {
             assert!(wrong.parse::<Label>().is_err(), "{wrong}");
+        }
+        for several in ["h1=group=etcd,zone=a", "h1=group,zone=a"] {
+            let error = several.parse::<Label>().expect_err(several).to_string();
+            assert!(error.contains("repeat --label"), "{error}");
         }
         let label: Label = "h1=command=a=b".parse().expect("a label");
         assert_eq!((label.key.as_str(), label.value.as_str()), ("command", "a=b"));

@@ -94,6 +94,9 @@ pub enum FaultsAction {
 /// `key=value`.
 pub fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
+        Some(_) if text.contains(',') => {
+            Err(format!("`{text}` has a comma: repeat --label for each label"))
+        }
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         Some(_) | None => Err(format!("`{text}` is not KEY=VALUE, as in group=etcd")),
     }
@@ -110,6 +113,16 @@ pub fn named_address(text: &str) -> Result<(String, SocketAddr), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_is_one() {
+        assert_eq!(label("group=etcd"), Ok(("group".into(), "etcd".into())));
+        for several in ["group=etcd,zone=a", "group,zone=a"] {
+            let refused = label(several).expect_err("more than one");
+            assert!(refused.contains("repeat --label"), "{refused}");
+        }
+        assert!(label("group").is_err());
+    }
 
     #[test]
     fn a_coordinator_is_a_name_and_an_address() {
