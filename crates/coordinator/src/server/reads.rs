@@ -2,11 +2,12 @@
 //! knows, and marked so.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
-use squall_core::experiment::{Experiment, ExperimentRecord};
-use squall_core::fault::Kind;
+use squall_core::experiment::{Experiment, ExperimentRecord, Placement};
+use squall_core::fault::{Kind, Traffic};
 use squall_core::hold::Capability;
 use squall_core::ids::{ExperimentId, HostName, NodeId};
 use squall_core::leader::FRESH_MS;
@@ -14,8 +15,8 @@ use squall_core::message::{
     HostStatus, Plan, RaftRole, Report, Response, Shown, Status, ViewsAnswer,
 };
 use squall_core::probe::{ProbeKind, Vantage};
-use squall_core::registry::{Refusal, Registry};
-use squall_core::spec::{FaultForm, File, Shape, Targets};
+use squall_core::registry::{HostRecord, Refusal, Registry};
+use squall_core::spec::{FaultForm, File, Fleet, Shape, Targets};
 use squall_core::views::{self, Evidence, Judgement, Liveness, Row};
 use squall_wire::codec::{self, MAX_FRAME};
 
@@ -285,7 +286,7 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         Response::Plan(Box::new(Plan {
             fleet: u32::try_from(fleet).unwrap_or(u32::MAX),
             refusal,
-            risks: risks(&experiment, draws(file)),
+            risks: risks(&experiment, draws(file), &registry.hosts),
             experiment,
         }))
     })
@@ -302,8 +303,37 @@ fn draws(file: &str) -> bool {
     count.is_some() || percent.is_some() || file.faults.iter().any(random)
 }
 
+/// The other addresses of hosts of which a fault names one as a far end.
+fn missed(
+    experiment: &Experiment,
+    hosts: &BTreeMap<HostName, HostRecord>,
+) -> BTreeSet<(HostName, IpAddr)> {
+    // As a file is resolved: of addresses that several have none is one host's.
+    let hosts = Fleet::new(hosts.clone(), Vec::new(), BTreeSet::new()).hosts;
+    let mut ends = BTreeMap::<_, Vec<_>>::new();
+    for Placement { host, spec, .. } in &experiment.faults {
+        ends.entry((host, spec.kind())).or_default().extend(spec.traffic());
+    }
+    let mut missed = BTreeSet::new();
+    for ((holder, _), traffic) in ends {
+        let inside = |t: &&Traffic, a: &IpAddr| t.peers.iter().any(|net| net.contains(a));
+        let met = |address: &IpAddr| traffic.iter().any(|t| inside(t, address));
+        for host in hosts.values().filter(|h| !h.drained && h.name != *holder) {
+            let (met, others): (Vec<_>, Vec<_>) = host.addresses().partition(met);
+            if !met.is_empty() {
+                missed.extend(others.into_iter().map(|other| (host.name.clone(), other)));
+            }
+        }
+    }
+    missed
+}
+
 /// What a reader should think of before starting.
-fn risks(experiment: &Experiment, drawn: bool) -> Vec<String> {
+fn risks(
+    experiment: &Experiment,
+    drawn: bool,
+    hosts: &BTreeMap<HostName, HostRecord>,
+) -> Vec<String> {
     let mut risks = Vec::new();
     if drawn {
         risks.push("targets are drawn by chance: a run draws anew, these are an example".into());
@@ -311,6 +341,15 @@ fn risks(experiment: &Experiment, drawn: bool) -> Vec<String> {
     if !experiment.touched.is_empty() {
         let names: Vec<&str> = experiment.touched.iter().map(HostName::as_str).collect();
         risks.push(format!("also touched, though not counted: {}", names.join(", ")));
+    }
+    let missed = missed(experiment, hosts);
+    if !missed.is_empty() {
+        let missed: Vec<_> = missed.iter().map(|(host, a)| format!("{host} at {a}")).collect();
+        risks.push(format!(
+            "a peer is also reached where nothing is cut or lost: {}; name the host to mean all its \
+             addresses",
+            missed.join(", ")
+        ));
     }
     if experiment.faults.iter().any(|p| p.spec.severs_control()) {
         risks.push(
@@ -348,10 +387,10 @@ fn risks(experiment: &Experiment, drawn: bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
-    use squall_core::experiment::{Phase, Placement, Safety, TimelineEntry};
-    use squall_core::fault::{Direction, Fault, Partition, Traffic};
+    use squall_core::experiment::{Phase, Safety, TimelineEntry};
+    use squall_core::fault::{Direction, Fault, Partition};
     use squall_core::ids::LogIndex;
     use squall_core::time::WallTime;
 
@@ -430,6 +469,36 @@ mod tests {
         let answer = Response::Experiments { list, left_out, confirmed: true, applied };
         assert!(codec::encode(&answer).is_ok());
         assert_eq!(newest(&registry, 0), (Vec::new(), 300));
+    }
+
+    #[test]
+    fn a_peer_that_is_reached_elsewhere_too_is_a_risk() {
+        let host = |n: u8| HostRecord {
+            name: format!("h{n}").parse().unwrap(),
+            address: Ipv4Addr::new(10, 0, 0, n).into(),
+            // The second is every host's bridge.
+            also: vec![format!("fd77::{n}").parse().unwrap(), Ipv4Addr::new(172, 17, 0, 1).into()],
+            labels: BTreeMap::new(),
+            gossip_port: 1,
+            relay_port: 2,
+            coordinator: false,
+            drained: false,
+        };
+        let hosts: BTreeMap<_, _> = (1..=3).map(host).map(|h| (h.name.clone(), h)).collect();
+        let mut experiment = record(1).experiment;
+        experiment.faults.truncate(1);
+        let told = |peers: &[&str]| {
+            let mut experiment = experiment.clone();
+            let Fault::Partition(partition) = &mut experiment.faults[0].spec else { panic!() };
+            partition.traffic.peers = peers.iter().map(|p| p.parse().unwrap()).collect();
+            let risks = risks(&experiment, false, &hosts);
+            risks.into_iter().find(|risk| risk.starts_with("a peer is also"))
+        };
+        let words = "a peer is also reached where nothing is cut or lost: h2 at fd77::2; name the host to \
+                     mean all its addresses";
+        assert_eq!(told(&["10.0.0.2/32"]).as_deref(), Some(words));
+        assert!(told(&["10.0.0.0/24"]).is_some_and(|risk| risk.contains("h2 at fd77::2, h3 at")));
+        assert_eq!(told(&["10.0.0.2/32", "fd77::2/128", "10.9.9.9/32"]), None);
     }
 
     #[test]
