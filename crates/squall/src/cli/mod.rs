@@ -289,6 +289,17 @@ mod tests {
     }
 
     #[test]
+    fn a_protocol_may_be_in_large_letters_as_in_a_file() {
+        let typed = "squall inject partition --peers 10.0.0.2 --protocol TCP --for 10sec";
+        let cli = Cli::try_parse_from(typed.split(' ')).expect("understood");
+        let Command::Inject(Inject { kind: InjectKind::Partition { packets, .. } }) = cli.command
+        else {
+            panic!("a partition was typed")
+        };
+        assert_eq!(packets.protocol, Some(Transport::Tcp));
+    }
+
+    #[test]
     fn what_is_empty_is_not_set() {
         // As a variable that is empty: clap reads both alike.
         let cli = Cli::try_parse_from(["squall", "--cluster", "", "lift", "--run-dir", ""]);
