@@ -233,7 +233,7 @@ pub(crate) fn recover(
     standalone: bool,
     patience: Duration,
 ) -> Result<Parts, AgentError> {
-    std::fs::create_dir_all(state_dir)
+    squall_journal::make_private_dir(state_dir)
         .map_err(io_error(format!("the state directory {}", state_dir.display())))?;
     let mut opened = writer::open(state_dir, patience)?;
     let run = AgentRun(Uuid::from_u128(rand::random()));

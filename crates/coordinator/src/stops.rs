@@ -39,7 +39,7 @@ impl Stops {
     /// The file's.
     pub(crate) fn open(state_dir: &Path, identity: &Identity) -> io::Result<Stops> {
         let dir = state_dir.join(DIR);
-        std::fs::create_dir_all(&dir)?;
+        squall_journal::make_private_dir(&dir)?;
         let (journal, recovered) = Journal::open(&dir).map_err(io::Error::other)?;
         let (disk, queue) = mpsc::channel();
         let mut stops = Stops {

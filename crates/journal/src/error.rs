@@ -3,11 +3,22 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+
 /// What a person does about a file that cannot be read.
 const REMEDY: &str = "keep a copy and move it away, then start the agent, or run `squall lift`; the host starts disarmed";
 
 fn whom(holder: &str) -> String {
-    if holder.is_empty() { "another process".to_owned() } else { format!("process {holder}") }
+    if holder.is_empty() {
+        return "another process".to_owned();
+    }
+    let pid = holder.parse().ok().and_then(Pid::from_raw);
+    // Whoever took the lock before may have left its number, and whoever has it now need not write one.
+    if pid.is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH)) {
+        return format!("another process (not {holder}, which had it last and is gone)");
+    }
+    format!("process {holder}")
 }
 
 /// A journal that cannot be used, with the remedy. Nothing that was durable is lost by it.

@@ -10,21 +10,26 @@
 
 mod error;
 mod frame;
+mod private;
 #[cfg(test)]
 mod tests;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 pub use error::JournalError;
 pub use frame::MAX_RECORD;
+pub use private::{make_private_dir, open_private};
 
 /// The journal's file in its directory.
 pub const FILE: &str = "journal";
 const LOCK: &str = "journal.lock";
+/// Of a file that is no journal: whoever the umask lets.
+const SHARED_MODE: u32 = 0o666;
 
 /// What was found in a journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,13 +81,7 @@ impl Journal {
     ) -> Result<(Journal, Recovered), JournalError> {
         let lock = take_lock(dir)?;
         let path = dir.join(FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|e| JournalError::io(&path, e))?;
+        let mut file = open_private(&path).map_err(|e| JournalError::io(&path, e))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(|e| JournalError::io(&path, e))?;
         let scanned = frame::scan(&bytes).map_err(|at| JournalError::corrupt(&path, at))?;
@@ -148,8 +147,8 @@ impl Journal {
     }
 
     fn start_over(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
-        let file =
-            put(&self.path(), bytes).map_err(|e| JournalError::io(&aside(&self.path()), e))?;
+        let file = put(&self.path(), bytes, private::FILE_MODE)
+            .map_err(|e| JournalError::io(&aside(&self.path()), e))?;
         // The new file has its name, and may lose it with the power: neither is sure to be read next time.
         let named = File::open(&self.dir).and_then(|d| d.sync_all());
         if let Err(error) = named {
@@ -182,17 +181,18 @@ impl Journal {
 /// # Errors
 /// The system's.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    put(path, bytes)?;
+    put(path, bytes, SHARED_MODE)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     File::open(dir.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all())
 }
 
 /// Puts `bytes` under the name `path`, on the disk and open for more. The name itself may still be lost
 /// with the power.
-fn put(path: &Path, bytes: &[u8]) -> io::Result<File> {
+fn put(path: &Path, bytes: &[u8], mode: u32) -> io::Result<File> {
     let aside = aside(path);
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&aside)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true).mode(mode);
+    let mut file = options.open(&aside)?;
     let written = file
         .write_all(bytes)
         .and_then(|()| file.sync_all())
@@ -214,13 +214,7 @@ fn aside(path: &Path) -> PathBuf {
 /// The lock is on a file of its own, so that a rewrite does not lose it; the file says who holds it.
 fn take_lock(dir: &Path) -> Result<Lock, JournalError> {
     let path = dir.join(LOCK);
-    let mut lock = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|e| JournalError::io(&path, e))?;
+    let mut lock = open_private(&path).map_err(|e| JournalError::io(&path, e))?;
     if let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         return Err(not_locked(dir, &mut lock, error.into()));
     }

@@ -1,6 +1,7 @@
 //! What a journal keeps, and what it refuses.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use proptest::prelude::*;
 
@@ -144,6 +145,44 @@ fn whoever_has_it_and_has_not_said_so_is_another_process() {
     let refused = Journal::open(dir.path()).unwrap_err();
     assert!(matches!(refused, JournalError::Locked { .. }), "{refused}");
     assert!(refused.to_string().contains("is in use by another process: "), "{refused}");
+}
+
+#[test]
+fn whoever_had_it_last_and_is_gone_is_not_who_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gone = std::process::Command::new("true").spawn().unwrap();
+    gone.wait().unwrap();
+    let mut lock = File::create(dir.path().join(LOCK)).unwrap();
+    writeln!(lock, "{}", gone.id()).unwrap();
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let refused = Journal::open(dir.path()).unwrap_err().to_string();
+    let said = format!("is in use by another process (not {}, which had it last", gone.id());
+    assert!(refused.contains(&said), "{refused}");
+}
+
+#[test]
+fn nobody_else_can_open_what_is_ours_nor_what_an_earlier_version_left_open() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("state");
+    make_private_dir(&dir).unwrap();
+    let modes = || {
+        [dir.clone(), dir.join(FILE), dir.join(LOCK)]
+            .map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777)
+    };
+    let (mut journal, _) = Journal::open(&dir).unwrap();
+    assert_eq!(modes(), [0o700, 0o600, 0o600]);
+    journal.rewrite(&records(2)).unwrap();
+    drop(journal);
+    for path in [dir.clone(), dir.join(FILE), dir.join(LOCK)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let (journal, found) = Journal::open(&dir).unwrap();
+    assert_eq!((modes(), found.records), ([0o755, 0o600, 0o600], records(2)));
+    drop(journal);
+    // What is no journal is read by whoever may.
+    let path = dir.join("value");
+    replace(&path, b"value").unwrap();
+    assert_ne!(fs::metadata(path).unwrap().permissions().mode() & 0o077, 0);
 }
 
 #[test]

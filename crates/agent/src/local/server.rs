@@ -54,7 +54,7 @@ impl Drop for Listening {
 /// The socket cannot be made, or another agent answers there.
 pub(crate) fn listen(run_dir: &Path, events: mpsc::Sender<Local>) -> io::Result<Listening> {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::create_dir_all(run_dir)?;
+    squall_journal::make_private_dir(run_dir)?;
     let path = run_dir.join(SOCKET);
     // An agent with another state directory may live here too; one that died left its socket.
     if std::os::unix::net::UnixStream::connect(&path).is_ok() {
@@ -97,8 +97,16 @@ async fn accept(listener: UnixListener, events: mpsc::Sender<Local>) {
 }
 
 async fn serve(number: u64, stream: UnixStream, events: &mpsc::Sender<Local>) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    // Before the socket got its mode anybody might have connected.
+    if peer.uid() != 0 && peer.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!("user {}", peer.uid()),
+        ));
+    }
     // Of a process outside of this one's pid namespace the kernel says 0.
-    let asker = stream.peer_cred().ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0);
+    let asker = peer.pid().filter(|pid| *pid > 0);
     let (read, mut write) = stream.into_split();
     let (answers, mut outbox) = mpsc::unbounded_channel::<Answer>();
     let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);

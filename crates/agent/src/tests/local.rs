@@ -203,3 +203,41 @@ async fn there_is_one_agent_a_journal_and_one_a_socket() {
     drop(client);
     ended(agent).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_user_who_came_before_the_socket_was_closed_to_others_is_not_heard() {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can be another user");
+        return;
+    }
+    let home = Home::new();
+    let agent = alone(&home);
+    let guest = connect(&home).await;
+    assert_eq!(mode(&home.run_dir()), 0o700);
+    for (path, mode) in [
+        (home.run_dir().join(SOCKET), 0o666),
+        (home.run_dir(), 0o755),
+        (home.run_dir().parent().unwrap().to_owned(), 0o755),
+    ] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let path = home.run_dir().join(SOCKET);
+    // The thread's own user; it ends with it.
+    let another = std::thread::spawn(move || {
+        let nobody = rustix::process::Uid::from_raw(65_534);
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE / 2)).unwrap();
+        stream.read(&mut [0]).unwrap()
+    });
+    assert_eq!(another.join().unwrap(), 0, "the connection is closed");
+    drop(guest);
+    ended(agent).await;
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}

@@ -86,7 +86,7 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir)
+        squall_journal::make_private_dir(dir)
             .map_err(|source| StoreError::Io { path: dir.to_owned(), source })?;
         let path = dir.join(FILE);
         let damaged = |reason: String| StoreError::Damaged { path: path.clone(), reason };

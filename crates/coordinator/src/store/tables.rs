@@ -8,6 +8,7 @@ use std::io;
 use std::path::Path;
 
 use openraft::storage::IOFlushed;
+use redb::backends::FileBackend;
 use redb::{
     Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition,
     WriteTransaction,
@@ -109,7 +110,8 @@ pub(super) struct Contents {
 pub(super) fn open(path: &Path) -> Result<(Disk, Contents, Closed, Health), redb::Error> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    let db = builder.create(path)?;
+    let file = squall_journal::open_private(path).map_err(redb::Error::Io)?;
+    let db = builder.create_with_backend(FileBackend::new(file)?)?;
     let contents = read(&db)?;
     let (jobs, queue) = mpsc::channel(QUEUE);
     let (alive, closed) = oneshot::channel();

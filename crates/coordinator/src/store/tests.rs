@@ -216,6 +216,16 @@ async fn a_second_coordinator_on_the_same_directory_is_told_so() {
     assert!(matches!(error, StoreError::Locked(_)), "{error}");
 }
 
+#[tokio::test]
+async fn nobody_else_can_open_the_file_and_lock_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("state");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode();
+    drop(Store::open(&dir).unwrap());
+    assert_eq!((mode(&dir) & 0o777, mode(&dir.join(FILE)) & 0o777), (0o700, 0o600));
+}
+
 #[test]
 fn a_file_that_is_no_store_is_called_damaged_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
