@@ -4,13 +4,17 @@
 //! is gone, or that it is none of our business.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::time::Duration;
 
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// `PF_KTHREAD`.
 const KERNEL_THREAD: u64 = 0x0020_0000;
+/// Of a command line so much is read, and so many words: its process chooses how long it is, which may be
+/// gigabytes.
+const MAX_CMDLINE: u64 = 64 * 1024;
+const MAX_WORDS: usize = 4_096;
 
 /// One line of `/proc/PID/stat`, as far as it is of use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,11 +102,12 @@ pub(crate) fn threads(pid: i32) -> io::Result<Vec<i32>> {
     numbers(&format!("/proc/{pid}/task"))
 }
 
-/// The words of the command line, by where `/proc` shows the process; none for a dead one.
+/// The first words of the command line, by where `/proc` shows the process; none for a dead one.
 pub(crate) fn words(place: &str) -> io::Result<Vec<String>> {
-    let bytes = fs::read(format!("{place}/cmdline"))?;
+    let mut bytes = Vec::new();
+    fs::File::open(format!("{place}/cmdline"))?.take(MAX_CMDLINE).read_to_end(&mut bytes)?;
     let words = bytes.split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned());
-    let mut words: Vec<String> = words.collect();
+    let mut words: Vec<String> = words.take(MAX_WORDS).collect();
     // The last word ends with a zero, too.
     words.pop_if(|last| last.is_empty());
     Ok(words)
@@ -225,6 +230,28 @@ mod tests {
 7f60-7f70 rw-p 00000000 00:00 0\nReferenced: 2 kB\n\
 7f80-7f90 rw-p 00000000 00:00 0 [anon: glibc: malloc]\nReferenced: 3 kB\n";
         assert_eq!(referenced_unnamed(text), Some(45 << 10));
+    }
+
+    #[test]
+    fn of_a_long_command_line_the_first_words_are_read() {
+        // Each shorter than the kernel's 128 KiB for one argument.
+        let long = "x".repeat(100 << 10);
+        for (word, times, most) in [(long.as_str(), 8, MAX_CMDLINE as usize), ("", 20_000, 16)] {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", "read line"]).args(std::iter::repeat_n(word, times));
+            let mut child = shell.stdin(std::process::Stdio::piped()).spawn().unwrap();
+            // It has none before it runs its program.
+            let place = format!("/proc/{}", child.id());
+            let mut words = Vec::new();
+            while words.is_empty() {
+                words = super::words(&place).unwrap();
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(words[..3], ["sh", "-c", "read line"]);
+            let bytes: usize = words.iter().map(String::len).sum();
+            assert!(bytes <= most && words.len() <= MAX_WORDS, "{bytes} in {}", words.len());
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! asked for the fault, what the host's policy protects, and what listens on a protected port.
 
 use std::collections::HashSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -262,8 +262,13 @@ fn sockets_at(protocol: Protocol, port: u16) -> io::Result<HashSet<u64>> {
     };
     let mut inodes = HashSet::new();
     for path in [format!("/proc/self/net/{name}"), format!("/proc/self/net/{name}6")] {
-        match fs::read_to_string(&path) {
-            Ok(text) => inodes.extend(text.lines().filter_map(|l| socket_at(l, protocol, port))),
+        match File::open(&path) {
+            // Line by line: how many sockets there are is up to others.
+            Ok(file) => {
+                for line in BufReader::new(file).lines() {
+                    inodes.extend(socket_at(&line?, protocol, port));
+                }
+            }
             // A kernel without IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
