@@ -126,13 +126,7 @@ fn seize(target: &Target, tracees: &mut Tracees) -> Result<usize, Failure> {
     let mut new = 0;
     // A process that is gone has no threads.
     for tid in proc::threads(target.pid).unwrap_or_default() {
-        match tracees.seize(tid) {
-            Ok(true) => new += 1,
-            Ok(false) => {}
-            // A dead thread that nobody has reaped yet.
-            Err(_) if proc::thread_stat(target.pid, tid).map_or(true, |s| s.is_dead()) => {}
-            Err(error) => return Err(refused(target, tid, &error)),
-        }
+        new += usize::from(seize_thread(target, tid, tracees)?);
     }
     // What was seized by mistake is let go with everything else.
     if target.is_another() {
@@ -140,6 +134,22 @@ fn seize(target: &Target, tracees: &mut Tracees) -> Result<usize, Failure> {
         return Err(Failure::System(what));
     }
     Ok(new)
+}
+
+/// Seizes a thread that was seen in `target`; `false` where it is gone, or seized already.
+fn seize_thread(target: &Target, tid: i32, tracees: &mut Tracees) -> Result<bool, Failure> {
+    match tracees.seize(tid) {
+        Ok(true) if proc::thread_stat(target.pid, tid).is_ok() => Ok(true),
+        // It ended meanwhile, and its number may be another one's, of a process that nobody picked.
+        Ok(true) => {
+            let stays = |e| Failure::NoBite(format!("thread {tid}, seized by mistake: {e}"));
+            tracees.let_go(tid, STOP).map(|()| false).map_err(stays)
+        }
+        Ok(false) => Ok(false),
+        // A dead thread that nobody has reaped yet.
+        Err(_) if proc::thread_stat(target.pid, tid).map_or(true, |s| s.is_dead()) => Ok(false),
+        Err(error) => Err(refused(target, tid, &error)),
+    }
 }
 
 fn refused(target: &Target, tid: i32, error: &std::io::Error) -> Failure {
@@ -253,5 +263,34 @@ impl HeldFault for Paused {
             }
         }
         achieved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_of_a_process_that_nobody_picked_is_let_go() {
+        let [mut picked, mut other] =
+            [(); 2].map(|()| Command::new("sleep").arg("60").spawn().unwrap());
+        let wanted = Processes { pid: Some(picked.id()), ..Processes::default() };
+        let found = processes::pick(&wanted, &Protect::default()).unwrap();
+        let (target, tid) = (&found.targets[0], other.id() as i32);
+        let mut tracees = Tracees::default();
+        // As where a thread of the one has ended, and its number is the other's by now.
+        assert_eq!(seize_thread(target, tid, &mut tracees), Ok(false));
+        assert_eq!((tracees.len(), proc::tracer(tid).unwrap()), (0, 0));
+        assert_eq!(seize_thread(target, target.pid, &mut tracees), Ok(true));
+        assert_eq!(tracees.len(), 1);
+        await_stops(&mut tracees, STOP).unwrap();
+        tracees.release();
+        for child in [&mut picked, &mut other] {
+            assert_ne!(proc::stat(child.id() as i32).unwrap().state, 't');
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 }

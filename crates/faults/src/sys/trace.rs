@@ -127,6 +127,32 @@ impl Tracees {
         Ok(true)
     }
 
+    /// Lets one thread run that was seized by mistake. It has to stop for that first, which may take it so
+    /// long.
+    ///
+    /// # Errors
+    /// The kernel's, or it has not stopped: it goes when this thread ends.
+    pub fn let_go(&mut self, tid: i32, limit: Duration) -> io::Result<()> {
+        let began = Instant::now();
+        loop {
+            self.look(Some(tid))?;
+            match self.threads.get(&tid) {
+                None => return Ok(()),
+                Some(true) => {
+                    self.threads.remove(&tid);
+                    return match ptrace::detach(Pid::from_raw(tid), None) {
+                        Ok(()) | Err(Errno::ESRCH) => Ok(()),
+                        Err(error) => Err(error.into()),
+                    };
+                }
+                Some(false) if began.elapsed() >= limit => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "it does not stop"));
+                }
+                Some(false) => std::thread::sleep(LOOK),
+            }
+        }
+    }
+
     /// Lets every thread that has stopped run again. Those that have not cannot be let go: they are still
     /// asked to stop, and go when this thread ends.
     pub fn release(&mut self) {
