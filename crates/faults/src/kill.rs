@@ -10,7 +10,7 @@ use squall_core::time::Time;
 use crate::clock;
 use crate::held::HeldFault;
 use crate::holder::Lease;
-use crate::processes::{self, Picked, Target};
+use crate::processes::{self, LetAlone, Target};
 use crate::sys::pidfd::Process;
 
 const SIGKILL: u8 = libc::SIGKILL as u8;
@@ -59,8 +59,7 @@ struct Killing {
     beyond: Vec<Target>,
     /// Picked, and could not be signalled, with the first reason.
     spared: Option<(u64, String)>,
-    /// Matched, and the policy protects them: at most in one round.
-    protected: usize,
+    let_alone: LetAlone,
     /// Signalled and dead, as last told.
     told: (u64, u64),
 }
@@ -78,7 +77,7 @@ impl Killing {
             dead: 0,
             beyond: Vec::new(),
             spared: None,
-            protected: 0,
+            let_alone: LetAlone::default(),
             told: (0, 0),
         }
     }
@@ -101,7 +100,7 @@ impl Killing {
         if picked.targets.is_empty() {
             return Err(picked.nothing(wanted));
         }
-        self.protected = self.protected.max(picked.protected);
+        self.let_alone.see(&picked);
         self.rounds += 1;
         let count = self.kill.amount.of(picked.targets.len());
         let mut refused = None;
@@ -164,7 +163,7 @@ impl Killing {
         let rounds =
             if self.rounds > 1 { format!(" in {} rounds", self.rounds) } else { String::new() };
         let measured = format!("{} signalled{rounds}, {} seen dead", self.signalled, self.dead);
-        let mut notes: Vec<String> = Picked::note(self.protected).into_iter().collect();
+        let mut notes: Vec<String> = self.let_alone.notes().collect();
         if !self.is_meant_to_end() {
             notes.push("delivered; what the signal does is its receivers' business".to_owned());
         }

@@ -15,7 +15,7 @@ use crate::clock;
 use crate::held::HeldFault;
 use crate::holder::Lease;
 use crate::proc;
-use crate::processes::{self, Picked, Target};
+use crate::processes::{self, LetAlone, Target};
 use crate::sys::trace::Tracees;
 
 /// Threads of all victims, at most.
@@ -63,7 +63,7 @@ pub(crate) fn apply(
         wanted: pause.processes.clone(),
         protect: hold.protect.clone(),
         loose: 0,
-        protected: 0,
+        let_alone: LetAlone::default(),
         stands: false,
     };
     std::thread::sleep(WATCH);
@@ -174,8 +174,7 @@ struct Paused {
     protect: Protect,
     /// Processes that matched and ran, at most at one look.
     loose: usize,
-    /// Processes that matched and the policy protects, at most at one look.
-    protected: usize,
+    let_alone: LetAlone,
     /// All victims that live stood still at the last look.
     stands: bool,
 }
@@ -218,9 +217,10 @@ impl Paused {
                 self.tracees.len(),
                 ran.as_millis()
             ),
-            note: [gone, ran_on, Picked::note(self.protected).unwrap_or_default()]
+            note: [gone, ran_on]
                 .into_iter()
                 .filter(|s| !s.is_empty())
+                .chain(self.let_alone.notes())
                 .collect::<Vec<_>>()
                 .join(", "),
         }
@@ -232,7 +232,7 @@ impl Paused {
         let picked = processes::pick(&self.wanted, &self.protect).unwrap_or_default();
         let loose = picked.targets.iter().filter(|target| !self.victims.contains(target)).count();
         self.loose = self.loose.max(loose);
-        self.protected = self.protected.max(picked.protected);
+        self.let_alone.see(&picked);
     }
 }
 

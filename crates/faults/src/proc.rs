@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use nix::unistd::{Pid, SysconfVar, sysconf};
@@ -100,6 +101,13 @@ pub(crate) fn processes() -> io::Result<Vec<i32>> {
 /// Every thread of a process.
 pub(crate) fn threads(pid: i32) -> io::Result<Vec<i32>> {
     numbers(&format!("/proc/{pid}/task"))
+}
+
+/// Whether the process is of our own user: whatever it calls itself, another user's is none of ours. The
+/// directory is always its effective user's, as seen from here.
+pub(crate) fn is_of_our_user(pid: i32) -> bool {
+    fs::metadata(format!("/proc/{pid}"))
+        .is_ok_and(|of| of.uid() == rustix::process::geteuid().as_raw())
 }
 
 /// The first words of the command line, by where `/proc` shows the process; none for a dead one.

@@ -23,6 +23,9 @@ const MAX_LINKS: u8 = 8;
 /// The state of a listening TCP socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
+/// Why processes are left out.
+const LEFT_OUT: &str = "excluded, Squall's own, or of who asks";
+
 /// A process that was picked.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Target {
@@ -66,7 +69,7 @@ impl Picked {
     pub(crate) fn nothing(&self, wanted: &Processes) -> Failure {
         let left_out = match self.left_out {
             0 => String::new(),
-            n => format!(" ({n} that match are excluded, Squall's own, or of who asks)"),
+            n => format!(" ({n} that match are {LEFT_OUT})"),
         };
         let words = format!("no process with {}{left_out}", words(wanted));
         match self.protected {
@@ -74,14 +77,35 @@ impl Picked {
             n => Failure::Protected(format!("{words} but {n} that the policy protects")),
         }
     }
+}
 
-    /// What is told where others than those that the policy protects were picked.
-    pub(crate) fn note(protected: usize) -> Option<String> {
-        match protected {
+/// How many processes matched and were let alone while others were picked, at most at one look.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LetAlone {
+    left_out: usize,
+    protected: usize,
+}
+
+impl LetAlone {
+    /// Takes in what one look found.
+    pub(crate) fn see(&mut self, picked: &Picked) {
+        self.left_out = self.left_out.max(picked.left_out);
+        self.protected = self.protected.max(picked.protected);
+    }
+
+    /// What is told of them.
+    pub(crate) fn notes(self) -> impl Iterator<Item = String> {
+        let protected = match self.protected {
             0 => None,
             1 => Some("the policy spares 1 process that matches".to_owned()),
             n => Some(format!("the policy spares {n} processes that match")),
-        }
+        };
+        let left_out = match self.left_out {
+            0 => None,
+            1 => Some(format!("1 process that matches is {LEFT_OUT}")),
+            n => Some(format!("{n} processes that match are {LEFT_OUT}")),
+        };
+        protected.into_iter().chain(left_out)
     }
 }
 
@@ -175,7 +199,7 @@ impl<'a> Picker<'a> {
         let named = |names: &[String]| names.iter().any(|name| is_named(&stat.comm, name));
         let left_out = pid == 1
             || self.lineage.contains(&pid)
-            || stat.comm.starts_with(OUR_NAME)
+            || (stat.comm.starts_with(OUR_NAME) && proc::is_of_our_user(pid))
             || named(&self.wanted.exclude)
             || (self.program.is_some() && program_of(place) == self.program);
         let protected = || {
@@ -300,7 +324,7 @@ fn holds_one_of(place: &str, sockets: &HashSet<u64>) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     #[test]
@@ -398,5 +422,60 @@ mod tests {
         assert!(lineage(me as i32).contains(&(std::os::unix::process::parent_id() as i32)));
         let said = picked.nothing(&wanted).to_string();
         assert!(said.contains(&format!("the pid {me} (1 that match")), "{said}");
+    }
+
+    #[test]
+    fn whoever_takes_our_name_is_spared_only_if_it_is_of_our_user() {
+        let dir = tempfile::tempdir().unwrap();
+        let picked = |uid: Option<u32>| {
+            let mut child = of_our_name(dir.path(), uid);
+            let wanted = Processes { pid: Some(child.id()), ..Processes::default() };
+            let picked = pick(&wanted, &Protect::default()).unwrap();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            (picked.targets.len(), picked.left_out)
+        };
+        assert_eq!(picked(None), (0, 1));
+        if rustix::process::geteuid().is_root() {
+            assert_eq!(picked(Some(65_534)), (1, 0));
+        } else {
+            eprintln!("SKIPPED in part: only root can be another user");
+        }
+    }
+
+    /// A process that is called as those of a fault are.
+    pub(crate) fn of_our_name(dir: &Path, uid: Option<u32>) -> std::process::Child {
+        use std::os::unix::fs::PermissionsExt;
+        use std::os::unix::process::CommandExt;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+        let program = dir.join("squall-burn");
+        // By another process: see above.
+        let copied = std::process::Command::new("cp").arg("/bin/sleep").arg(&program).status();
+        assert!(copied.unwrap().success());
+        let mut command = std::process::Command::new(program);
+        if let Some(uid) = uid {
+            command.uid(uid);
+        }
+        let child = command.arg("60").spawn().unwrap();
+        // It has no words before it runs its program.
+        while proc::words(&format!("/proc/{}", child.id())).unwrap().is_empty() {}
+        child
+    }
+
+    #[test]
+    fn who_is_let_alone_is_told_also_where_others_were_picked() {
+        let mut let_alone = LetAlone::default();
+        assert_eq!(let_alone.notes().count(), 0);
+        for (left_out, protected) in [(0, 1), (2, 0), (1, 1)] {
+            let_alone.see(&Picked { left_out, protected, ..Picked::default() });
+        }
+        let notes: Vec<String> = let_alone.notes().collect();
+        assert_eq!(
+            notes,
+            [
+                "the policy spares 1 process that matches",
+                "2 processes that match are excluded, Squall's own, or of who asks",
+            ]
+        );
     }
 }

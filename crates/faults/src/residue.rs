@@ -69,6 +69,7 @@ impl Snapshot {
             self.stopped.insert(format!("process {pid} ({}) is stopped{by}", stat.comm));
         }
         if stat.comm.starts_with(OUR_NAME)
+            && proc::is_of_our_user(pid)
             && let Ok(words) = proc::words(&format!("/proc/{pid}"))
         {
             self.add_ours(pid, stat, words);
@@ -227,6 +228,26 @@ mod tests {
             after.add_ours(7, &Stat { comm: comm.into(), state, ..stat.clone() }, Vec::new());
             let left = after.carrying(&id);
             assert_eq!(!left.is_empty(), is_left, "{comm} {state}: {left:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_of_another_user_is_none_of_ours_whatever_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let is_ours = |uid: Option<u32>| {
+            let mut child = crate::processes::tests::of_our_name(dir.path(), uid);
+            let pid = child.id() as i32;
+            let mut snapshot = Snapshot::default();
+            snapshot.add(pid, &proc::stat(pid).unwrap());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            !snapshot.listed(|_| false, |process| process.pid == pid).is_empty()
+        };
+        assert!(is_ours(None));
+        if rustix::process::geteuid().is_root() {
+            assert!(!is_ours(Some(65_534)));
+        } else {
+            eprintln!("SKIPPED in part: only root can be another user");
         }
     }
 }

@@ -184,6 +184,13 @@ fn squall_itself_is_never_picked() {
     let why = refused.failed().to_string();
     assert!(why.contains("(1 that match are excluded"), "{why}");
     other.resumes(1_000);
+    // It is told also where others are picked.
+    let _plain = Victim::start(&host, 1, "kill-by-name");
+    let hold = task(kill(with("kill-by-name"), Amount::All), 55, 5_000, 9_000);
+    let achieved = Held::start(&host, hold).achieved().clone();
+    let note = "1 process that matches is excluded, Squall's own, or of who asks";
+    assert!(achieved.bit && achieved.note == note, "{achieved:?}");
+    other.resumes(1_000);
 }
 
 /// A process that ends with the test.
