@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 
-use super::layout::{attach, detach, spare};
+use super::layout::{attach, chains, detach, spare};
 use super::{PRIORITY, devices};
 use crate::sys::devices::addresses;
 use crate::sys::nft::{Change, Hook, Nft, Table};
 
-/// Devices of one chain, at most: the kernel's limit.
-const MAX_DEVICES: usize = 256;
 /// Priorities, from ours on, that chains which are made anew take in turn.
 const TURN: i32 = 50;
 
@@ -26,9 +24,9 @@ pub(super) struct Devices {
 }
 
 impl Devices {
-    /// Those of a table that was just made, all at one chain.
+    /// Those of a table that was just made.
     pub(super) fn new(covered: BTreeMap<u32, String>) -> Devices {
-        Devices { covered, chains: 1, changes: 0 }
+        Devices { chains: chains(covered.len()), covered, changes: 0 }
     }
 
     /// Covers the devices that there are now, each once.
@@ -45,11 +43,9 @@ impl Devices {
         let priority = PRIORITY + changed.rem_euclid(TURN);
         let mut changes: Vec<Change> = (0..self.chains).flat_map(|n| detach(table, n)).collect();
         let names: Vec<String> = now.values().cloned().collect();
-        for (number, names) in names.chunks(MAX_DEVICES).enumerate() {
-            changes.extend(attach(table, number, &Hook::Egress(names.to_vec()), priority));
-        }
+        changes.extend(attach(table, &Hook::Egress(names), priority));
         nft.commit(changes)?;
-        self.chains = names.len().div_ceil(MAX_DEVICES);
+        self.chains = chains(now.len());
         (self.covered, self.changes) = (now, changed);
         Ok(())
     }

@@ -12,6 +12,8 @@ use crate::sys::nft::{Base, Change, Compare, Family, Hook, Meta, Rule, Table};
 
 /// The chain that a hook calls, with a number behind it.
 const HOOK: &str = "hook";
+/// Devices of one chain, at most: the kernel refuses the 256th.
+const MAX_DEVICES: usize = 255;
 /// The chain that every hook's chain jumps to.
 const RULES: &str = "rules";
 const ICMPV6: u8 = 58;
@@ -107,7 +109,7 @@ impl Layout {
             let peers = far_end(table, inbound, set).lookup(&set.name);
             changes.push(table.rule(CUT, &peers.goto(LOST)));
         }
-        changes.extend(attach(table, 0, hook, priority));
+        changes.extend(attach(table, hook, priority));
         changes
     }
 
@@ -201,13 +203,28 @@ pub(crate) fn spare(table: &Table, got: &BTreeSet<IpAddr>, lost: &BTreeSet<IpAdd
     changes
 }
 
-/// Lets a hook call the rules of a table. `number` tells its chain from others.
-pub(crate) fn attach(table: &Table, number: usize, hook: &Hook, priority: i32) -> [Change; 2] {
-    let chain = format!("{HOOK}{number}");
-    [table.base_chain(&chain, hook, priority), table.rule(&chain, &Rule::new().jump(RULES))]
+/// Lets a hook call the rules of a table, from as many chains as its devices need. Returns them in the order
+/// of their numbers.
+pub(crate) fn attach(table: &Table, hook: &Hook, priority: i32) -> Vec<Change> {
+    let hooks: Vec<Hook> = match hook {
+        Hook::Egress(devices) => {
+            devices.chunks(MAX_DEVICES).map(|some| Hook::Egress(some.to_vec())).collect()
+        }
+        Hook::Prerouting | Hook::Output => vec![hook.clone()],
+    };
+    let chain = |(number, hook): (usize, &Hook)| {
+        let chain = format!("{HOOK}{number}");
+        [table.base_chain(&chain, hook, priority), table.rule(&chain, &Rule::new().jump(RULES))]
+    };
+    hooks.iter().enumerate().flat_map(chain).collect()
 }
 
-/// Takes that chain away. Adding it first makes the removal legal where it is gone: a kernel before 6.16
+/// How many chains so many devices need.
+pub(crate) fn chains(devices: usize) -> usize {
+    devices.div_ceil(MAX_DEVICES)
+}
+
+/// Takes the chain with this number away. Adding it first makes the removal legal where it is gone: a kernel before 6.16
 /// deletes one whose last device goes.
 pub(crate) fn detach(table: &Table, number: usize) -> [Change; 2] {
     let chain = format!("{HOOK}{number}");

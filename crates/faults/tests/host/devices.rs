@@ -116,6 +116,28 @@ fn no_packet_passes_while_devices_come_and_go() {
 }
 
 #[test]
+fn more_devices_than_one_chain_takes_are_cut_in_silence_too() {
+    let pair = Pair::new();
+    for n in 0..150 {
+        pair.h1.sh(&format!("ip link add a{n} type veth peer name b{n}"));
+    }
+    let cut = Partition { traffic: traffic(Direction::Out), severed: vec![] };
+    let held = Held::start(&pair.h1, task(Fault::Partition(cut), 204, 30_000, 60_000));
+    let note = held.achieved().note;
+    assert!(!note.contains("EPERM"), "{note}");
+    let far = "10.9.0.2".parse().unwrap();
+    assert_eq!(pair.ways(far, None), (false, true));
+    let hooks = || pair.h1.sh("nft list ruleset").matches("hook egress").count();
+    assert_eq!(hooks(), 2);
+    for n in 0..150 {
+        pair.h1.sh(&format!("ip link del a{n}"));
+    }
+    until(5_000, || hooks() == 1);
+    assert_eq!(pair.ways(far, None), (false, true));
+    held.lift();
+}
+
+#[test]
 fn an_address_that_moves_away_is_cut_and_one_that_comes_is_spared() {
     let pair = Pair::new();
     let moving = ["10.9.0.50", "fd09::50"];

@@ -291,14 +291,15 @@ fn a_device_that_comes_later_is_no_way_out() {
 }
 
 #[test]
-fn with_more_devices_than_a_chain_takes_the_output_hook_stands_in() {
+fn with_no_room_at_a_devices_hook_the_output_hook_stands_in() {
     let pair = Pair::new();
-    let many: String = (0..150)
-        .map(|n| format!("link add type veth\nlink set veth{n} addrgenmode none\n"))
+    // As many chains as the kernel calls at one hook of one device.
+    let chains: String = (0..1_024)
+        .map(|n| format!("chain c{n} {{ type filter hook egress device v1 priority {n}; }}\n"))
         .collect();
-    let file = std::env::temp_dir().join(format!("squall-devices-{}", std::process::id()));
-    std::fs::write(&file, many).unwrap();
-    pair.h1.sh(&format!("ip -batch {}", file.display()));
+    let file = std::env::temp_dir().join(format!("squall-chains-{}", std::process::id()));
+    std::fs::write(&file, format!("table netdev full {{\n{chains}}}\n")).unwrap();
+    pair.h1.sh(&format!("nft -f {}", file.display()));
     std::fs::remove_file(&file).unwrap();
     let before = pair.h1.snapshot();
     let fault = cut(&["10.9.0.0/24", "fd09::/64"], Direction::Both);
