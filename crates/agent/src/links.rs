@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use squall_core::ids::NodeId;
 use squall_core::message::{FromAgent, ToAgent};
+use squall_core::time::Time;
+use squall_faults::clock;
 use squall_wire::{Endpoint, Receiver, Role, Sender, WireError};
 use tokio::sync::{mpsc, watch};
 
@@ -23,8 +25,8 @@ const STUCK: Duration = Duration::from_secs(10);
 pub(crate) enum LinkEvent {
     /// The stream to this coordinator is open and its hello was answered: say who we are.
     Up(NodeId),
-    /// A message of this coordinator.
-    Said(NodeId, Box<ToAgent>),
+    /// A message of this coordinator, and when it arrived: it may wait for the driver.
+    Said(NodeId, Time, Box<ToAgent>),
 }
 
 /// The newest report; one that a coordinator has not taken gives way to the next.
@@ -147,7 +149,7 @@ async fn hear(
     events: &mpsc::Sender<LinkEvent>,
 ) -> Result<(), WireError> {
     while let Some(said) = receiver.recv::<ToAgent>().await? {
-        if events.send(LinkEvent::Said(node, Box::new(said))).await.is_err() {
+        if events.send(LinkEvent::Said(node, clock::now(), Box::new(said))).await.is_err() {
             return Ok(());
         }
     }

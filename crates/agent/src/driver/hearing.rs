@@ -16,11 +16,11 @@ impl Driver {
     /// A coordinator came, or spoke.
     pub(super) fn handle_link(&mut self, event: LinkEvent) {
         let now = clock::now();
-        let (node, said) = match event {
+        let (node, arrived, said) = match event {
             LinkEvent::Up(node) => return self.greet(node),
-            LinkEvent::Said(node, said) => (node, said),
+            LinkEvent::Said(node, arrived, said) => (node, arrived, said),
         };
-        self.host.handle_heard(now);
+        self.host.handle_heard(arrived);
         match *said {
             ToAgent::Stop { stop, record } => self.heard(stop, record),
             ToAgent::Stops(stops) => {

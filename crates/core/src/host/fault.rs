@@ -129,8 +129,11 @@ impl Live {
         matches!(self.phase, Phase::Reverting { .. })
     }
 
-    pub(super) fn confirm(&mut self) {
-        if let Phase::Held { confirm_by } = &mut self.phase {
+    /// Words that arrived before it was in place say nothing of what it lets pass.
+    pub(super) fn confirm(&mut self, at: Time) {
+        if let Phase::Held { confirm_by } = &mut self.phase
+            && self.in_place.is_some_and(|since| since <= at)
+        {
             *confirm_by = None;
         }
     }

@@ -169,11 +169,12 @@ impl Host {
         }
     }
 
-    /// A coordinator's words arrived: network faults that wait for that are confirmed.
-    pub fn handle_heard(&mut self, now: Time) {
-        self.expire(now);
+    /// A coordinator's words arrived at that moment, which may be some time ago: network faults that wait
+    /// for that, and were in place by then, are confirmed.
+    pub fn handle_heard(&mut self, at: Time) {
+        self.expire(at);
         for live in self.live.values_mut() {
-            live.confirm();
+            live.confirm(at);
         }
     }
 

@@ -650,6 +650,13 @@ fn a_network_fault_must_be_confirmed_and_any_other_need_not() {
     b.host.handle_heard(b.now);
     b.wait(CONFIRM_MS);
     assert_eq!(b.phase(9), Some(HostPhase::Held));
+    // Words that had arrived before it was in place, and are taken up only now, are none.
+    let arrived = b.now;
+    b.wait(1);
+    b.obey(&b.apply(11, 3, cut()));
+    b.host.handle_heard(arrived);
+    b.wait(CONFIRM_MS);
+    assert_eq!(b.phase(11), Some(HostPhase::Lost));
     // One that cuts the coordinators off is not to hear of them: its lease ends it.
     let Fault::Partition(partition) = cut() else { unreachable!() };
     let severed = vec!["10.0.1.1/32".parse().expect("an address")];
