@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use squall_core::ids::StopId;
 use squall_wire::Identity;
-use squall_wire::stop::MAX_RECORD;
+use squall_wire::stop::{MAX_RECORD, StopError};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
@@ -28,11 +28,36 @@ const MAX_SPREADING: usize = 64;
 const MAX_PASSED: usize = 256;
 /// Records that are verified in one [`WINDOW`], at most: two signatures take some 200 µs, and a flood
 /// of forgeries must not take the host's processor.
-const WINDOW_BUDGET: u32 = 50;
+const VERIFIED: u32 = 50;
+/// What takes some µs: what is no record at all, and repeats. Many more of those are taken, or some hundred
+/// datagrams of one byte would keep stops out.
+const CHEAP: u32 = 2_000;
 const WINDOW: Duration = Duration::from_millis(100);
 
 /// A stop and its signed record.
 pub(crate) type SignedStop = (StopId, Vec<u8>);
+
+/// What is still taken until the end of a [`WINDOW`].
+struct Window {
+    end: Instant,
+    verified: u32,
+    cheap: u32,
+}
+
+impl Window {
+    fn new() -> Window {
+        Window { end: Instant::now() + WINDOW, verified: VERIFIED, cheap: CHEAP }
+    }
+
+    /// One of either may come: which, is known once it is there.
+    fn is_open(&self) -> bool {
+        self.verified > 0 && self.cheap > 0
+    }
+
+    fn close(&mut self) {
+        self.cheap = 0;
+    }
+}
 
 struct Spreading {
     record: Vec<u8>,
@@ -54,11 +79,10 @@ impl Relay {
     pub(super) async fn run(mut self) {
         let mut spreading: VecDeque<Spreading> = VecDeque::new();
         let mut passed: VecDeque<SignedStop> = VecDeque::new();
-        let mut window = (Instant::now(), WINDOW_BUDGET);
+        let mut window = Window::new();
         let mut buffer = vec![0; MAX_RECORD + 1];
         loop {
             let next = spreading.iter().map(|s| s.next).min();
-            let rested = window.0 + WINDOW;
             tokio::select! {
                 biased;
                 order = self.orders.recv() => {
@@ -68,28 +92,28 @@ impl Relay {
                         spreading.pop_front();
                     }
                 }
-                () = sleep_until(next.unwrap_or(rested)), if next.is_some() => {
+                () = sleep_until(next.unwrap_or(window.end)), if next.is_some() => {
                     self.spread(&mut spreading);
                 }
-                got = self.socket.recv_from(&mut buffer), if window.1 > 0 => match got {
+                got = self.socket.recv_from(&mut buffer), if window.is_open() => match got {
                     Ok((length, from)) => {
-                        if window.0.elapsed() >= WINDOW {
-                            window = (Instant::now(), WINDOW_BUDGET);
+                        if Instant::now() >= window.end {
+                            window = Window::new();
                         }
                         let record = &buffer[..length];
-                        if !passed.iter().any(|(_, known)| known == record) {
-                            window.1 -= 1;
-                            self.take(record, from, &mut passed);
+                        let known = passed.iter().any(|(_, known)| known == record);
+                        if !known && self.take(record, from, &mut passed) {
+                            window.verified -= 1;
+                        } else {
+                            window.cheap -= 1;
                         }
                     }
                     Err(error) => {
                         tracing::debug!(%error, "relay socket");
-                        window.1 = 0; // a rest, so that an error that stays does not spin
+                        window.close(); // a rest, so that an error that stays does not spin
                     }
                 },
-                () = sleep_until(rested), if window.1 == 0 => {
-                    window = (Instant::now(), WINDOW_BUDGET);
-                }
+                () = sleep_until(window.end), if !window.is_open() => window = Window::new(),
             }
         }
     }
@@ -110,19 +134,23 @@ impl Relay {
         spreading.retain(|s| s.left > 0);
     }
 
-    /// Judges one record and passes on what is a stop, each stop once.
-    fn take(&self, record: &[u8], from: SocketAddr, passed: &mut VecDeque<SignedStop>) {
+    /// Judges one record and passes on what is a stop, each stop once. Returns whether that took more than
+    /// reading it.
+    fn take(&self, record: &[u8], from: SocketAddr, passed: &mut VecDeque<SignedStop>) -> bool {
         let stop = match self.identity.verify_stop(record) {
             Ok((stop, _)) => stop,
             Err(error) => {
                 self.shared.seen().counts.bad_stops += 1;
                 tracing::debug!(%error, %from, "relayed stop refused");
                 warn_at_times(&self.shared.warned_relay, 1, "relayed stops were refused");
-                return;
+                return match error {
+                    StopError::TooLong(_) | StopError::Codec(_) => false,
+                    StopError::Signer(_) | StopError::Forged => true,
+                };
             }
         };
         if passed.iter().any(|(known, _)| *known == stop) {
-            return;
+            return true;
         }
         // Where the driver has no room the repeats get another chance.
         if self.heard.try_send((stop, record.to_vec())).is_ok() {
@@ -134,5 +162,6 @@ impl Relay {
         } else {
             self.shared.seen().counts.unread_stops += 1;
         }
+        true
     }
 }

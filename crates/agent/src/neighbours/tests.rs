@@ -360,6 +360,28 @@ async fn what_no_coordinator_signed_is_no_stop() {
 }
 
 #[tokio::test]
+async fn what_is_no_record_keeps_no_stop_out() {
+    let cluster = Cluster::new();
+    let (mut a, tap) = (cluster.host(101), tap().await);
+    let to = (a.address, a.near.relay_port());
+    let stop = StopId(Uuid::from_u128(10));
+    let good = cluster.authority.issue(Role::Coordinator, "c1", 1).unwrap().sign_stop(stop);
+    // Five windows' worth of what would have to be verified.
+    let began = Instant::now();
+    for _ in 0..250 {
+        tap.send_to(b"x", to).await.unwrap();
+    }
+    let got = loop {
+        tap.send_to(&good, to).await.unwrap();
+        match tokio::time::timeout(Duration::from_millis(20), a.heard.recv()).await {
+            Ok(got) => break got.unwrap(),
+            Err(_) => assert!(began.elapsed() < Duration::from_millis(400), "kept out"),
+        }
+    };
+    assert_eq!(got, (stop, good));
+}
+
+#[tokio::test]
 async fn only_a_leader_that_was_heard_is_an_authority_and_it_ages() {
     let cluster = Cluster::new();
     let mut a = cluster.host(91);
