@@ -7,6 +7,9 @@ use squall_wire::transport::MAX_AGENT_FRAME;
 /// Bytes that [`FromAgent`](squall_core::message::FromAgent) puts around a report, at most.
 const AROUND: usize = 16;
 
+/// What the report goes without, and how.
+type Cut<'a> = (&'static str, &'a dyn Fn(&mut Report));
+
 /// The report, cut to what a coordinator takes in one frame. A host seldom comes near it. First go
 /// the views of others, then what probes have seen, then faults from the end: those are over, and
 /// come with a later report once a leader has acknowledged others. What is alive is listed first and
@@ -18,18 +21,28 @@ pub(crate) fn fit(report: Report) -> Report {
 fn fit_within(mut report: Report, limit: usize) -> Report {
     let fits =
         |report: &Report| codec::encode(report).is_ok_and(|bytes| bytes.len() + AROUND <= limit);
-    while !fits(&report) {
-        tracing::warn!(faults = report.faults.len(), "the report is cut to fit a frame");
-        if report.row.take().is_some() {
-            continue;
-        }
-        if report.probes.is_empty() && report.faults.is_empty() {
-            break;
-        }
-        if report.probes.is_empty() {
+    let last_faults = |report: &mut Report| {
+        while !report.faults.is_empty() && !fits(report) {
             report.faults.truncate(report.faults.len() / 2);
         }
-        report.probes.clear();
+    };
+    let cuts: [Cut<'_>; 3] = [
+        ("the views of others", &|report| report.row = None),
+        ("what probes have seen", &|report| report.probes.clear()),
+        ("the last faults", &last_faults),
+    ];
+    for (what, cut) in cuts {
+        if fits(&report) {
+            return report;
+        }
+        tracing::warn!(
+            faults = report.faults.len(),
+            "to fit a frame the report goes without {what}"
+        );
+        cut(&mut report);
+    }
+    if !fits(&report) {
+        tracing::error!("the report fits no frame, whatever it goes without");
     }
     report
 }
@@ -85,5 +98,15 @@ mod tests {
         assert!(!cut.faults.is_empty());
         let first: Vec<u16> = cut.faults.iter().map(|f| f.id.fault).collect();
         assert_eq!(first, (0..first.len() as u16).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_goes_first_spares_the_rest_and_where_nothing_helps_there_is_an_end() {
+        let len = |report: &Report| codec::encode(report).unwrap().len() + AROUND;
+        let whole = report(4);
+        let without_row = Report { row: None, ..whole.clone() };
+        assert_eq!(fit_within(whole.clone(), len(&whole) - 1), without_row);
+        let cut = fit_within(whole, 1);
+        assert_eq!((cut.probes.len(), cut.row, cut.faults.len()), (0, None, 0));
     }
 }
