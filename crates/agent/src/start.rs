@@ -18,7 +18,7 @@ use squall_wire::{Endpoint, EndpointOptions, GossipKey, Identity, IdentityError,
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use crate::addresses;
+use crate::addresses::{self, Looks};
 use crate::config::Config;
 use crate::driver::{Driver, Inbox, Kept};
 use crate::holders::Holders;
@@ -255,6 +255,7 @@ pub(crate) fn assemble(
     // What the links and the relay would say, where there are none: channels that stay silent.
     let (_, links_inbox) = mpsc::channel(1);
     let (_, relayed) = mpsc::channel(1);
+    let (found, addresses) = mpsc::unbounded_channel();
     let listening = listen(run_dir, locals_in)
         .map_err(io_error(format!("the socket in {}", run_dir.display())))?;
     let holders = Holders::start(program, news_in).map_err(io_error("the holders' thread"))?;
@@ -277,8 +278,9 @@ pub(crate) fn assemble(
             written,
             locals: locals_inbox,
             relayed,
+            addresses,
         },
-        look_at: clock::now(),
+        looks: Looks::new(found),
         ends_when_idle: false,
     })
 }

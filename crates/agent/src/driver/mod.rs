@@ -17,7 +17,7 @@ use squall_core::time::Time;
 use squall_faults::clock;
 use tokio::sync::mpsc;
 
-use crate::addresses;
+use crate::addresses::{self, Looks};
 use crate::fit::fit;
 use crate::holders::{HolderNews, Holders};
 use crate::links::{Link, LinkEvent};
@@ -53,8 +53,7 @@ pub(crate) struct Driver {
     pub probes: Probes,
     pub kept: Kept,
     pub inbox: Inbox,
-    /// When this host's addresses are looked at next.
-    pub look_at: Time,
+    pub looks: Looks,
     /// No coordinator: ends when nothing is alive and nobody is connected any more.
     pub ends_when_idle: bool,
 }
@@ -66,6 +65,7 @@ pub(crate) struct Inbox {
     pub written: mpsc::UnboundedReceiver<Written>,
     pub locals: mpsc::Receiver<Local>,
     pub relayed: mpsc::Receiver<SignedStop>,
+    pub addresses: mpsc::UnboundedReceiver<addresses::Found>,
 }
 
 impl Driver {
@@ -96,9 +96,8 @@ impl Driver {
     fn settle(&mut self) -> Time {
         self.drain();
         let now = clock::now();
-        if now >= self.look_at {
-            self.look_at = now.plus(addresses::LOOK_MS);
-            self.look_at_addresses();
+        if let Some(hello) = &self.hello {
+            self.looks.begin_if_due(now, hello.host.address);
         }
         if now >= self.host.poll_timeout() {
             self.host.handle_timeout(now);
@@ -108,9 +107,10 @@ impl Driver {
     }
 
     /// Says so where this host's addresses have changed.
-    fn look_at_addresses(&mut self) {
+    fn looked(&mut self, found: addresses::Found) {
+        self.looks.ended(clock::now());
         let Some(hello) = &mut self.hello else { return };
-        match addresses::also(hello.host.address) {
+        match found {
             Ok(also) if also == hello.host.also => {}
             Ok(also) => {
                 for link in &self.links {
@@ -132,6 +132,7 @@ impl Driver {
                 self.locals.handle(clock::now(), event, &mut self.host);
             }
             Some((stop, record)) = self.inbox.relayed.recv() => self.heard_by_relay(stop, record),
+            Some(found) = self.inbox.addresses.recv() => self.looked(found),
             () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {}
         }
     }
