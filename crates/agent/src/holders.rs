@@ -21,7 +21,8 @@ pub(crate) enum HolderNews {
     /// The holder runs; hand it to [`Holders::started`].
     Started(FaultId, Box<Holder>),
     Said(FaultId, HolderReport),
-    Gone(FaultId),
+    /// It is dead: how.
+    Gone(FaultId, String),
     NotStarted(FaultId, String),
     Proof(FaultId, Vec<String>),
 }
@@ -171,7 +172,7 @@ fn begin(
     let events = move |event| {
         let said = match event {
             HolderEvent::Report(report) => HolderNews::Said(of.clone(), report),
-            HolderEvent::Gone { .. } => HolderNews::Gone(of.clone()),
+            HolderEvent::Gone { code, signal } => HolderNews::Gone(of.clone(), how(code, signal)),
         };
         let _ = news.send(said);
     };
@@ -179,6 +180,15 @@ fn begin(
         lock(before).remove(id);
         error.to_string()
     })
+}
+
+/// How a holder died, in words.
+fn how(code: Option<i32>, signal: Option<i32>) -> String {
+    match (code, signal) {
+        (Some(code), _) => format!("exited with {code}"),
+        (None, Some(signal)) => format!("killed by signal {signal}"),
+        (None, None) => "nobody knows how".to_owned(),
+    }
 }
 
 /// Residue as it is reported: what is beyond the bounds is counted.
@@ -281,7 +291,7 @@ mod tests {
                 tokio::time::timeout(Duration::from_secs(20), taken).await.expect("it is taken");
                 holders.kill(&id);
             }
-            assert!(matches!(next(&mut news).await, HolderNews::Gone(_)));
+            assert!(matches!(next(&mut news).await, HolderNews::Gone(..)));
             assert_eq!(dir.path().join("task").exists(), !lifted);
         }
     }
@@ -298,7 +308,8 @@ mod tests {
         let HolderNews::Started(_, holder) = next(&mut news).await else { panic!("not started") };
         holders.started(&id, holder).unwrap();
         holders.kill(&id);
-        assert!(matches!(next(&mut news).await, HolderNews::Gone(_)));
+        let HolderNews::Gone(_, how) = next(&mut news).await else { panic!("not gone") };
+        assert_eq!(how, "killed by signal 9");
         assert!(!dir.path().join("task").exists());
     }
 }

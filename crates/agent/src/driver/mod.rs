@@ -279,7 +279,8 @@ impl Driver {
                 }
                 self.host.handle_holder(now, &id, report);
             }
-            HolderNews::Gone(id) => {
+            HolderNews::Gone(id, how) => {
+                tracing::info!(fault = %id, how, "the holder is gone");
                 self.holders.forget(&id);
                 self.host.handle_gone(now, &id);
             }
