@@ -293,8 +293,7 @@ impl Driver {
                 if self.host.has_ended(&id) {
                     self.holders.over(&id);
                 }
-                let all = self.host.report(now).faults;
-                if let Some(over) = all.into_iter().find(|f| f.id == id)
+                if let Some(over) = self.host.report_of(now, &id)
                     && let Some(ended) = over.ended
                 {
                     let (why, lift_ms) = (ended.why, ended.lift_ms);

@@ -205,6 +205,13 @@ impl Host {
         }
     }
 
+    /// What is true of one fault; of one that a leader has acknowledged nothing is known any more.
+    #[must_use]
+    pub fn report_of(&self, now: Time, id: &FaultId) -> Option<FaultReport> {
+        let live = self.live.get(id).map(|live| live.report(now, id));
+        live.or_else(|| self.over.get(id).cloned())
+    }
+
     /// Stops heard and resumes learnt.
     #[must_use]
     pub fn fence(&self) -> &Fence {
