@@ -24,7 +24,7 @@ use squall_core::time::Time;
 use squall_core::views::{Liveness, Row, STALE_MS};
 use squall_faults::clock;
 use squall_wire::seal::{Opener, SealCounts, Sealer};
-use squall_wire::transport::marked_udp;
+use squall_wire::transport::{Seldom, marked_udp};
 use squall_wire::{GossipKey, Identity};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
@@ -43,8 +43,6 @@ const MAX_PEERS: usize = 256;
 const MAX_RELAY_PEERS: usize = MAX_PEERS;
 /// Stops that wait to be spread, at most.
 const MAX_ORDERS: usize = 64;
-/// The same kind of refusal is logged this often at most.
-const WARN_MS: u64 = 10_000;
 
 /// What the driver wants of the tasks.
 #[derive(Clone, Default)]
@@ -126,8 +124,8 @@ impl Seen {
 #[derive(Default)]
 struct Shared {
     seen: Mutex<Seen>,
-    warned_gossip: Mutex<Warned>,
-    warned_relay: Mutex<Warned>,
+    warned_gossip: Mutex<Seldom>,
+    warned_relay: Mutex<Seldom>,
 }
 
 impl Shared {
@@ -137,20 +135,11 @@ impl Shared {
     }
 }
 
-#[derive(Default)]
-struct Warned {
-    next: Time,
-    unsaid: u64,
-}
-
-/// Logs `what` with the number of times it happened, each [`WARN_MS`] at most.
-fn warn_at_times(warned: &Mutex<Warned>, times: u64, what: &str) {
+/// Logs `what` with the number of times it happened, at times.
+fn warn_at_times(warned: &Mutex<Seldom>, times: u64, what: &str) {
     let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
-    warned.unsaid += times;
-    let now = clock::now();
-    if now >= warned.next {
-        tracing::warn!(times = warned.unsaid, "{what}");
-        *warned = Warned { next: now.plus(WARN_MS), unsaid: 0 };
+    if let Some(times) = warned.count(times) {
+        tracing::warn!(times, "{what}");
     }
 }
 

@@ -14,6 +14,7 @@ mod join;
 mod judge;
 mod quic;
 mod refusals;
+mod seldom;
 mod socket;
 pub(crate) mod stream;
 
@@ -28,6 +29,7 @@ pub(crate) use hello::Greeting;
 pub use join::{JoinRequest, join};
 pub(crate) use refusals::Refusals;
 pub use refusals::{Reason, RefusalCounts};
+pub use seldom::Seldom;
 pub use socket::marked_udp;
 
 use crate::WireError;

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::Seldom;
 use crate::identity::IdentityError;
 
 /// Why a connection was refused.
@@ -90,17 +91,75 @@ impl RefusalCounts {
 
 /// The counter of one endpoint.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Refusals(Arc<Mutex<RefusalCounts>>);
+pub(crate) struct Refusals(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    counts: RefusalCounts,
+    log: BTreeMap<Reason, Seldom>,
+}
 
 impl Refusals {
-    /// Logs and counts one refusal.
+    /// Counts one refusal, and logs it, or at times those for its reason together: whoever is refused may
+    /// come again at once.
     pub(crate) fn note(&self, remote: SocketAddr, reason: Reason, detail: &str) {
-        tracing::warn!(%remote, %reason, detail, "connection refused");
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.0.entry(reason).or_default() += 1;
+        let mut noted = self.noted();
+        *noted.counts.0.entry(reason).or_default() += 1;
+        let told = noted.log.entry(reason).or_default().count(1);
+        drop(noted);
+        if let Some(times) = told {
+            tracing::warn!(%remote, %reason, detail, times, "connection refused");
+        }
     }
 
     pub(crate) fn counts(&self) -> RefusalCounts {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.noted().counts.clone()
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tracing::span;
+
+    use super::*;
+
+    /// Counts the lines of a log.
+    struct Lines(Arc<AtomicUsize>);
+
+    impl tracing::Subscriber for Lines {
+        fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    #[test]
+    fn each_is_counted_and_a_reason_is_logged_once_for_many() {
+        let (refusals, lines) = (Refusals::default(), Arc::new(AtomicUsize::new(0)));
+        tracing::subscriber::with_default(Lines(lines.clone()), || {
+            for port in 0..1_000 {
+                let remote = SocketAddr::from(([10, 0, 0, 9], port));
+                refusals.note(remote, Reason::NoCertificate, "none was shown");
+            }
+            refusals.note(SocketAddr::from(([10, 0, 0, 8], 1)), Reason::Expired, "in May");
+        });
+        let counts = refusals.counts();
+        assert_eq!((counts.of(Reason::NoCertificate), counts.total()), (1_000, 1_001));
+        assert_eq!(lines.load(Ordering::SeqCst), 2);
     }
 }
