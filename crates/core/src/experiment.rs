@@ -455,6 +455,21 @@ pub struct ExperimentRecord {
 }
 
 impl ExperimentRecord {
+    /// One of its faults for people: `h1 loss`, with its number in the file where its host has several of
+    /// that kind.
+    #[must_use]
+    pub fn called(&self, id: &FaultId) -> String {
+        let of_host = || self.experiment.faults.iter().filter(|p| p.host == id.host);
+        let Some(placed) = of_host().find(|p| p.fault == id.fault) else {
+            return format!("{} fault {}", id.host, id.fault);
+        };
+        let kind = placed.spec.kind();
+        match of_host().filter(|p| p.spec.kind() == kind).count() {
+            1 => format!("{} {kind}", id.host),
+            _ => format!("{} {kind} (fault {})", id.host, id.fault),
+        }
+    }
+
     /// How much room it takes, about: what may be long in it.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -247,14 +247,15 @@ impl Leader {
                     EndReason::FaultFailed(format!("{}: {reason}", id.host))
                 }
                 FaultState::Lost(ended) if !safety.continue_on_loss => {
-                    EndReason::FaultLost(format!("{} fault {}: {}", id.host, id.fault, ended.why))
+                    EndReason::FaultLost(format!("{}: {}", record.called(id), ended.why))
                 }
                 FaultState::Stuck(ended) => EndReason::FaultLost(format!(
-                    "{} fault {}: {}, and something is left",
-                    id.host, id.fault, ended.why
+                    "{}: {}, and something is left",
+                    record.called(id),
+                    ended.why
                 )),
                 FaultState::Lapsed(_) if !safety.continue_on_loss => {
-                    EndReason::FaultLost(format!("{} fault {}: not heard of", id.host, id.fault))
+                    EndReason::FaultLost(format!("{}: not heard of", record.called(id)))
                 }
                 FaultState::Pending
                 | FaultState::Held(_)

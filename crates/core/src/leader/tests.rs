@@ -529,7 +529,7 @@ fn a_drained_hosts_fault_is_lifted_and_the_verdict_does_not_hide_it() {
     b.lists(2, vec![fault(fault_id(1, 2), HostPhase::Clean)]);
     let (verdict, reasons) = b.verdict(1);
     assert_eq!(verdict, Verdict::Unknown);
-    assert_eq!(reasons, "h1 fault 0 was lifted before its time: order, as its host was drained");
+    assert_eq!(reasons, "h1 cpu was lifted before its time: order, as its host was drained");
 }
 
 #[test]
@@ -1192,6 +1192,19 @@ fn what_was_cut_short_is_judged_by_what_its_whole_time_allows() {
             assert!(reasons.contains("was lost: holder died"), "{reasons}");
         }
     }
+}
+
+#[test]
+fn a_fault_is_called_by_its_kind_and_numbered_among_others_of_it() {
+    let mut b = Bench::new();
+    b.submit(1, &[1, 2], |experiment| {
+        let second = Placement { fault: 1, ..experiment.faults[0].clone() };
+        experiment.faults.push(second);
+    });
+    let called = |host, fault| b.record(1).called(&FaultId { fault, ..fault_id(1, host) });
+    assert_eq!(called(2, 0), "h2 cpu");
+    assert_eq!([called(1, 0), called(1, 1)], ["h1 cpu (fault 0)", "h1 cpu (fault 1)"]);
+    assert_eq!(called(3, 0), "h3 fault 0", "it has none");
 }
 
 #[test]

@@ -119,7 +119,8 @@ pub(super) fn judge(
     }
     findings.extend(of_incidents(record));
     let whole = record.ending.is_none();
-    findings.extend(record.faults.iter().filter_map(|(id, state)| of_fault(id, state, whole)));
+    findings
+        .extend(record.faults.iter().filter_map(|(id, state)| of_fault(record, id, state, whole)));
     findings.extend(apart(record).filter(|_| whole));
     findings.extend(probes.iter().flat_map(of_probe));
     if let (Some(verdict), Some(why)) = (stopped, &record.ending) {
@@ -150,9 +151,15 @@ fn of_incidents(record: &ExperimentRecord) -> impl Iterator<Item = Finding> {
 }
 
 /// What speaks against `held` in the end of one fault; `whole` where nothing ended the experiment early.
-fn of_fault(id: &FaultId, state: &FaultState, whole: bool) -> Option<Finding> {
-    let place = format!("{} fault {}", id.host, id.fault);
-    let unknown = |words: String| Some(Finding::new(Verdict::Unknown, format!("{place} {words}")));
+fn of_fault(
+    record: &ExperimentRecord,
+    id: &FaultId,
+    state: &FaultState,
+    whole: bool,
+) -> Option<Finding> {
+    let unknown = |words: String| {
+        Some(Finding::new(Verdict::Unknown, format!("{} {words}", record.called(id))))
+    };
     match state {
         FaultState::Clean(ended) => match &ended.why {
             why @ Why::CameLate { .. } if whole => unknown(format!("came into place late: {why}")),
@@ -168,12 +175,13 @@ fn of_fault(id: &FaultId, state: &FaultState, whole: bool) -> Option<Finding> {
         },
         FaultState::Lost(ended) => unknown(format!("was lost: {}", ended.why)),
         FaultState::Stuck(ended) => {
-            let words = format!("{place} is NOT CLEAN: {}", ended.residue.join("; "));
+            let words = format!("{} is NOT CLEAN: {}", record.called(id), ended.residue.join("; "));
             Some(Finding::left(Verdict::Unknown, words))
         }
-        FaultState::NotHeld { reason, .. } => {
-            Some(Finding::new(Verdict::Broken, format!("{place} was not held: {reason}")))
-        }
+        FaultState::NotHeld { reason, .. } => Some(Finding::new(
+            Verdict::Broken,
+            format!("{} was not held: {reason}", record.called(id)),
+        )),
         FaultState::Lapsed(_) => unknown("lapsed by time, nobody saw it go".into()),
         FaultState::Pending | FaultState::Held(_) => unknown("was not seen".into()),
     }

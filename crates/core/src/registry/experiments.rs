@@ -369,7 +369,8 @@ impl Registry {
         }
         // Of so many faults the record itself says how they stand; the steps must have room.
         if record.timeline.len() < MAX_TIMELINE - MAX_STEPS {
-            record.note(at, format!("{} fault {}: {}", fault.host, fault.fault, brief(state)));
+            let step = format!("{}: {}", record.called(fault), brief(state));
+            record.note(at, step);
         }
         record.release(record.phase >= Phase::Injecting);
         Ok(Outcome::Done(index))
