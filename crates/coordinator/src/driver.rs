@@ -179,10 +179,10 @@ impl Driver {
         if !admitted {
             return self.twins(&host, connection);
         }
-        let connection = connection.id();
-        tracing::info!(%host, connection, "agent connected");
+        let (connection, remote) = (connection.id(), connection.remote());
+        tracing::info!(%host, connection, %remote, "agent connected");
         let (capabilities, policy) = (hello.capabilities.clone(), policy_of(&hello));
-        let replaced = self.node.sessions().add(connection, hello);
+        let replaced = self.node.sessions().add(connection, remote.ip(), hello);
         if let Some(old) = replaced {
             self.outboxes.remove(old);
         }

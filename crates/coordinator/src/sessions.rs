@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::net::IpAddr;
 
 use squall_core::fence::MAX_STOPS;
 use squall_core::ids::{HostName, StopId};
@@ -30,6 +31,8 @@ pub(crate) struct Session {
     /// The number of its connection. A newer connection of the same host replaces an older one.
     pub connection: u64,
     pub hello: Hello,
+    /// Where it speaks from.
+    from: IpAddr,
     /// Its last report and when it arrived.
     pub report: Option<(Report, Time)>,
     /// A hash of the peers that it was told of last.
@@ -37,6 +40,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
+    /// Where its host speaks from, if that is none of the addresses that it is registered with: what is cut
+    /// off by its name may be another host.
+    pub(crate) fn speaks_from_elsewhere(&self) -> Option<IpAddr> {
+        let own = self.hello.host.addresses().any(|address| address == self.from);
+        (!own).then_some(self.from)
+    }
+
     /// What its `host` is to be told of the others, where it was told something else last: its connection
     /// and them. A change of one host concerns those next to it, not a whole fleet.
     pub(crate) fn news_of_peers(
@@ -71,12 +81,12 @@ impl Sessions {
     }
 
     /// Adds a session; returns the connection that it replaces.
-    pub(crate) fn add(&mut self, connection: u64, hello: Hello) -> Option<u64> {
+    pub(crate) fn add(&mut self, connection: u64, from: IpAddr, hello: Hello) -> Option<u64> {
         let host = hello.host.name.clone();
         self.host_of.insert(connection, host.clone());
-        let old = self
-            .by_host
-            .insert(host.clone(), Session { connection, hello, report: None, peers: 0 });
+        let from = from.to_canonical();
+        let session = Session { connection, hello, from, report: None, peers: 0 };
+        let old = self.by_host.insert(host.clone(), session);
         old.map(|s| {
             self.host_of.remove(&s.connection);
             if let Some(last) = s.report {
@@ -190,6 +200,8 @@ fn from_both_ends<T>(mut items: impl DoubleEndedIterator<Item = T>) -> impl Iter
 mod tests {
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn registry(hosts: &[(&str, &str)]) -> Registry {
         let mut registry = Registry::default();
         for (name, group) in hosts {
@@ -254,7 +266,7 @@ mod tests {
         let mut sessions = Sessions::default();
         for (connection, host) in (1..).zip(registry.hosts.values()) {
             sessions.admits(Time(0), &hello(host));
-            sessions.add(connection, hello(host));
+            sessions.add(connection, HERE, hello(host));
             sessions.brings(&host.name, vec![StopId(uuid::Uuid::nil())], |_| false);
         }
         sessions.forget_all_but(&BTreeMap::new());
@@ -280,12 +292,26 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_speaks_from_an_address_of_its_own_is_where_it_says() {
+        let registry = registry(&[("h1", "a")]);
+        let mut sessions = Sessions::default();
+        let mut from = |address: &str| {
+            let host = registry.hosts.values().next().unwrap();
+            sessions.add(1, address.parse().unwrap(), hello(host));
+            sessions.get(&host.name).unwrap().speaks_from_elsewhere()
+        };
+        assert_eq!(from("127.0.0.1"), None);
+        assert_eq!(from("::ffff:127.0.0.1"), None);
+        assert_eq!(from("10.0.0.9"), Some([10, 0, 0, 9].into()));
+    }
+
+    #[test]
     fn only_whose_peers_have_changed_is_told() {
         let all: Vec<String> = (0..200).map(|n| format!("h{n:03}")).collect();
         let mut registry = registry(&all.iter().map(|n| (n.as_str(), "a")).collect::<Vec<_>>());
         let mut sessions = Sessions::default();
         for (connection, host) in (1..).zip(registry.hosts.values()) {
-            sessions.add(connection, hello(host));
+            sessions.add(connection, HERE, hello(host));
         }
         let news = |sessions: &mut Sessions, registry: &Registry| -> Vec<_> {
             sessions.iter_mut().filter_map(|(host, s)| s.news_of_peers(host, registry)).collect()
@@ -302,7 +328,7 @@ mod tests {
         assert!(told.iter().all(|(_, peers)| peers.iter().any(|p| p.gossip_port == 9)));
         // Whoever connects anew is told anew.
         let back = hello(&registry.hosts[&HostName::try_from("h007".to_owned()).unwrap()]);
-        sessions.add(1_000, back);
+        sessions.add(1_000, HERE, back);
         let told = news(&mut sessions, &registry);
         assert_eq!(told.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [1_000]);
     }

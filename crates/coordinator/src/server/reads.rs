@@ -251,8 +251,19 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         Err(refusal) => return Response::Refused(refusal),
     };
     let now = clock::now();
-    let (unfit, refused) = {
+    let (unfit, refused, elsewhere) = {
         let sessions = node.sessions();
+        let elsewhere: Vec<String> = experiment
+            .targets()
+            .union(&experiment.touched)
+            .filter_map(|host| {
+                let from = sessions.get(host)?.speaks_from_elsewhere()?;
+                Some(format!(
+                    "{host} speaks from {from}, which is none of the addresses that it is registered with: \
+                     what is cut off by its name may be another host; see `address` in its agent.toml"
+                ))
+            })
+            .collect();
         let fresh = |host: &HostName| {
             let (report, at) = sessions.get(host)?.report.as_ref()?;
             (now.since(*at) < FRESH_MS).then_some(report)
@@ -269,7 +280,7 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
             let beside = node.applied.read(|registry| registry.beside(host, alive));
             Some((policy_of(&session.hello)?, beside))
         });
-        (unfit, refused)
+        (unfit, refused, elsewhere)
     };
     node.applied.read(|registry| {
         let lacking = node.stops().lacking_in(registry);
@@ -283,10 +294,12 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
                 .or(unfit.map(Refusal::OutOfService))
                 .or(too_large(&experiment)),
         };
+        let mut risks = risks(&experiment, draws(file), &registry.hosts);
+        risks.extend(elsewhere);
         Response::Plan(Box::new(Plan {
             fleet: u32::try_from(fleet).unwrap_or(u32::MAX),
             refusal,
-            risks: risks(&experiment, draws(file), &registry.hosts),
+            risks,
             experiment,
         }))
     })
