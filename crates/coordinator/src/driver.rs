@@ -203,14 +203,15 @@ impl Driver {
 
     /// Two agents speak for one host: neither is heard, and what either said counts for nothing.
     fn twins(&mut self, host: &HostName, connection: &Connection) {
-        let why = format!("two agents run with {host}'s certificate: stop one of them");
-        self.node.refuse(connection, &why);
         let other = self.node.sessions().get(host).map(|session| session.connection);
         if let Some(other) = other {
             self.disconnected(other);
         }
         self.node.sessions().disbelieve(host);
         self.broadcasts.disbelieve(host);
+        // Last: whoever hears it finds it done.
+        let why = format!("two agents run with {host}'s certificate: stop one of them");
+        self.node.refuse(connection, &why);
     }
 
     fn disconnected(&mut self, connection: u64) {

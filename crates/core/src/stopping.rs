@@ -89,6 +89,13 @@ impl Broadcast {
         }
     }
 
+    /// The log ordered these hosts to hold something, whatever they said last.
+    pub fn handle_ordered(&mut self, hosts: &BTreeSet<&HostName>) {
+        for (_, target) in self.hosts.iter_mut().filter(|(host, _)| hosts.contains(host)) {
+            target.may_hold = true;
+        }
+    }
+
     /// Which stop.
     #[must_use]
     pub fn stop(&self) -> StopId {
@@ -153,6 +160,7 @@ impl Broadcast {
         let mut changed = released && self.handle_released();
         if !self.committed && registry.stops.contains_key(&self.stop) {
             self.handle_committed(now, registry.hosts.keys().map(|host| (host, last(host))));
+            self.handle_ordered(&registry.may_hold());
             for (host, receipt) in receipts {
                 self.handle_receipt(now, host, receipt.clone());
             }
@@ -577,6 +585,21 @@ mod tests {
         assert_eq!(at(true, lease), (true, StopState::Lapsed, 0));
         assert_eq!(at(false, lease), (true, StopState::Lapsing, 60_000 - 500 - 5_000));
         assert_eq!(at(false, 60_000 - 500 + SLACK_MS).1, StopState::Lapsed);
+    }
+
+    #[test]
+    fn a_host_that_the_log_ordered_to_hold_something_may_hold_it_whatever_it_said_last() {
+        let report = crate::message::tests::report_of_an_armed_host();
+        let name = host(1);
+        let hosts = std::iter::once((&name, Some((&report, BEGAN))));
+        let mut b = Broadcast::new(BEGAN, stop(), hosts, 5_000);
+        let state = |b: &Broadcast, after| b.progress(BEGAN.plus(after)).hosts[0].state;
+        assert_eq!(state(&b, 1_000), StopState::Unreached);
+        b.handle_ordered(&BTreeSet::from([&host(2)]));
+        assert_eq!(state(&b, 1_000), StopState::Unreached);
+        b.handle_ordered(&BTreeSet::from([&name]));
+        assert_eq!(state(&b, 1_000), StopState::Lapsing);
+        assert_eq!(state(&b, 5_000 + SLACK_MS), StopState::Lapsed);
     }
 
     #[test]

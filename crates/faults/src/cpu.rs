@@ -52,6 +52,7 @@ pub(crate) fn apply(
         cores: cpu.cores,
         base: Duration::ZERO,
         idle_base: None,
+        stood_base: Duration::ZERO,
         last: Achieved::default(),
     };
     let left = clock::now().until(lease.until());
@@ -105,6 +106,8 @@ struct Burning {
     base: Duration,
     /// How long the processors had been idle by then; `None` where that cannot be read.
     idle_base: Option<Duration>,
+    /// How long the burners had stood still by then.
+    stood_base: Duration,
     last: Achieved,
 }
 
@@ -119,6 +122,7 @@ impl Burning {
     fn begin(&mut self) -> Result<(), Failure> {
         self.base = self.burners.cpu_time()?;
         self.idle_base = proc::idle_time(&self.cores).ok();
+        self.stood_base = self.burners.stood();
         self.since = self.burners.age();
         Ok(())
     }
@@ -132,15 +136,25 @@ impl Burning {
         let percent = share(used);
         let idle = self.idle_base.zip(proc::idle_time(&self.cores).ok());
         let idle = idle.map_or(f64::INFINITY, |(base, now)| share(now.saturating_sub(base)));
+        // While they stood still they wanted nothing, whoever used the rest.
+        let stood = self.burners.stood().saturating_sub(self.stood_base);
         self.last = Achieved {
-            bit: bites(percent, (self.asked * due).max(self.least), self.processors, idle),
+            bit: bites(
+                percent,
+                (self.asked * due).max(self.least),
+                self.processors,
+                idle + share(stood),
+            ),
             requested: self.requested.clone(),
             measured: format!(
                 "{percent:.0} % of one processor over {} ms, {}",
                 span.as_millis(),
                 self.place
             ),
-            note: String::new(),
+            note: match stood.as_millis() {
+                0 => String::new(),
+                ms => format!("burners stood still for {ms} ms"),
+            },
         };
         Ok(self.last.clone())
     }
@@ -160,8 +174,8 @@ impl HeldFault for Burning {
     }
 
     fn lift(&mut self) -> Achieved {
-        let looked = self.look();
-        if let Err(died) = looked.and(self.burners.check()) {
+        let alive = self.burners.check();
+        if let Err(died) = self.look().and(alive) {
             (self.last.bit, self.last.note) = (false, died.to_string());
         }
         self.burners.kill();

@@ -64,7 +64,7 @@ impl Snapshot {
     }
 
     fn add(&mut self, pid: i32, stat: &Stat) {
-        if matches!(stat.state, 'T' | 't') {
+        if stat.is_stopped() {
             let by = if stat.state == 't' { " by a tracer" } else { "" };
             self.stopped.insert(format!("process {pid} ({}) is stopped{by}", stat.comm));
         }

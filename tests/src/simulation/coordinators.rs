@@ -358,6 +358,7 @@ impl Simulation {
             node.registry.hosts.keys().chain(node.sessions.keys()).collect();
         let hosts = names.into_iter().map(|host| (host, last_of(&node.sessions, host)));
         let mut broadcast = Broadcast::new(node.clock, stop, hosts, *LEASE_MS.end());
+        broadcast.handle_ordered(&node.registry.may_hold());
         for host in node.sessions.keys().filter(|h| !node.registry.hosts.contains_key(*h)) {
             broadcast.handle_stranger(node.clock, host);
         }

@@ -323,6 +323,7 @@ impl Driver {
             let hosts = names.into_iter().map(|host| (host, sessions.last_report(host)));
             // There may be experiments that this registry has not heard of.
             let mut machine = Broadcast::new(now, stop, hosts, *LEASE_MS.end());
+            machine.handle_ordered(&registry.may_hold());
             for (host, _) in sessions.iter().filter(|(h, _)| !registry.hosts.contains_key(*h)) {
                 machine.handle_stranger(now, host);
             }

@@ -412,19 +412,21 @@ mod tests {
     /// An experiment of some 40 KB; only those with odd numbers run.
     fn record(n: u16) -> ExperimentRecord {
         let id = ExperimentId(uuid::Uuid::from_u128(n.into()));
-        let peers = (0..1_000_u16).map(|p| {
-            let [high, low] = p.to_be_bytes();
-            IpAddr::from(Ipv4Addr::new(10, 0, high, low)).into()
-        });
-        let traffic = Traffic {
-            peers: peers.collect(),
-            direction: Direction::Both,
-            ports: Vec::new(),
-            protocol: None,
+        let placement = |fault: u16| {
+            let peers = (0..1_000_u16).map(|p| {
+                let [high, low] = p.to_be_bytes();
+                // Alike they would be written once.
+                IpAddr::from(Ipv4Addr::new(10, fault as u8, high, low)).into()
+            });
+            let traffic = Traffic {
+                peers: peers.collect(),
+                direction: Direction::Both,
+                ports: Vec::new(),
+                protocol: None,
+            };
+            let spec = Fault::Partition(Partition { traffic, severed: Vec::new() });
+            Placement { host: "h1".parse().unwrap(), fault, spec }
         };
-        let spec = Fault::Partition(Partition { traffic, severed: Vec::new() });
-        let placement =
-            |fault| Placement { host: "h1".parse().unwrap(), fault, spec: spec.clone() };
         ExperimentRecord {
             id,
             start: LogIndex(n.into()),

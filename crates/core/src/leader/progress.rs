@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{FRESH_MS, Leader, NOT_AFTER_MS, PATIENCE_MS};
 use crate::experiment::{EndReason, Ended, ExperimentRecord, FaultState, Phase, Why};
+use crate::host::REPORT_MS;
 use crate::ids::{ExperimentId, HostName};
 use crate::message::{FaultReport, HostPhase};
 use crate::policy::{AlreadyHeld, Policy};
@@ -328,7 +329,8 @@ impl Leader {
             };
             let (life, since) = *self.unlisted.entry(id.clone()).or_insert((run, t));
             // An earlier leader may have been asked by a report that did not arrive here.
-            let void = life == run && t.since(since) > NOT_AFTER_MS + FRESH_MS;
+            let ordered_ms = NOT_AFTER_MS.min(record.experiment.safety.lease_ms);
+            let void = life == run && t.since(since) > ordered_ms + FRESH_MS;
             let fenced =
                 record.ending == Some(EndReason::StopAll) && digest == registry.fence.digest();
             if void || (fenced && t > since) {
@@ -345,9 +347,12 @@ impl Leader {
     /// their host is silent or has forgotten them: a grant answers a report that lists the fault,
     /// and the last such report arrived here, or at an earlier leader, whose last quorum round lies
     /// before this leadership. One that was never listed may have been ordered until the phase was
-    /// `entered` in which nothing is.
+    /// `entered` in which nothing is; a host that is heard says first by its own clock that it is not there.
     fn lapse(&mut self, now: Time, record: &ExperimentRecord, entered: Time) {
-        let wait_ms = record.experiment.safety.lease_ms + NOT_AFTER_MS;
+        let lease_ms = record.experiment.safety.lease_ms;
+        let wait_ms = lease_ms + NOT_AFTER_MS;
+        // See `note_absent`; and its next report.
+        let asked_ms = NOT_AFTER_MS.min(lease_ms) + FRESH_MS + 2 * REPORT_MS;
         let mut lapsed = Vec::new();
         for (id, state) in &record.faults {
             let ordered_last = match state {
@@ -361,6 +366,8 @@ impl Leader {
                 | FaultState::Lapsed(_) => continue,
             };
             let listed = self.listed.get(id).copied().unwrap_or(self.since);
+            let is_asked = *state == FaultState::Pending && self.fresh(now, &id.host).is_some();
+            let wait_ms = if is_asked { wait_ms.max(asked_ms) } else { wait_ms };
             if now.since(ordered_last.max(listed)) > wait_ms {
                 lapsed.push(id.clone());
             }

@@ -809,6 +809,25 @@ fn a_stop_that_was_faster_than_the_order_leaves_nothing_to_wait_for() {
 }
 
 #[test]
+fn a_host_that_is_heard_is_asked_before_its_fault_lapses_however_short_the_lease() {
+    for lease_ms in [1_000, 2_000, 5_000] {
+        let mut b = Bench::new();
+        b.submit(1, &[1], |e| e.safety.lease_ms = lease_ms);
+        for _ in 0..3 {
+            b.tick();
+        }
+        b.commit(Command::End { id: experiment_id(1), why: EndReason::Operator("test".into()) });
+        while b.record(1).faults[&fault_id(1, 1)] == FaultState::Pending {
+            let report = b.reports.get_mut(&1).expect("h1");
+            report.t = report.t.plus(500);
+            b.wait(500);
+        }
+        let state = &b.record(1).faults[&fault_id(1, 1)];
+        assert!(matches!(state, FaultState::Clean(e) if e.why == Why::Absent), "{state:?}");
+    }
+}
+
+#[test]
 fn an_order_that_may_still_be_on_its_way_is_waited_for_by_the_hosts_own_clock() {
     for listed in [false, true] {
         let mut b = Bench::new();

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::{ProbeReport, Receipt, Report};
 use crate::experiment::{Experiment, ExperimentRecord};
 use crate::hold::Capability;
-use crate::ids::{CommandId, ExperimentId, HostName, LogIndex, NodeId, StopId};
+use crate::ids::{CommandId, ExperimentId, FaultId, HostName, LogIndex, NodeId, StopId};
+use crate::leader::FRESH_MS;
 use crate::registry::{HostRecord, Outcome, Refusal};
 use crate::views;
 
@@ -158,6 +159,15 @@ impl Status {
         host.capabilities.and_then(|place| self.capabilities.get(place as usize)).map_or(&[], |c| c)
     }
 
+    /// Faults that may be in place by the log, of which their hosts said nothing in the reports that are here:
+    /// a report may be older than the fault.
+    pub fn untold(&self) -> impl Iterator<Item = (&ExperimentRecord, &FaultId)> {
+        let reports = self.hosts.iter().filter_map(|host| host.report.as_ref());
+        let told: BTreeSet<&FaultId> = reports.flat_map(|r| &r.faults).map(|f| &f.id).collect();
+        let all = self.experiments.iter().flat_map(|e| e.may_be_there().map(move |id| (e, id)));
+        all.filter(move |(_, id)| !told.contains(id))
+    }
+
     /// Whether a drained `host` holds nothing of experiments, by its own word: false where nobody hears it,
     /// `None` while it may hold something by the log, or no quorum stands behind this answer.
     #[must_use]
@@ -238,6 +248,14 @@ pub struct HostStatus {
     pub capabilities: Option<u32>,
     /// By the log it may hold something of experiments, or an order of theirs may be on its way there.
     pub may_hold: bool,
+}
+
+impl HostStatus {
+    /// Whether what it said last still says how it stands.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.report.is_some() && self.age_ms.is_some_and(|age| age < FRESH_MS)
+    }
 }
 
 /// What the views show.

@@ -76,6 +76,39 @@ fn status(faults: Vec<FaultReport>) -> Status {
 }
 
 #[test]
+fn what_the_log_ordered_and_no_report_speaks_of_may_be_there() {
+    use crate::experiment::Phase;
+    let mut registry = crate::registry::Registry::default();
+    for command in crate::registry::tests::begun_on_h1(ExperimentId(Uuid::from_u128(7))) {
+        let index = LogIndex(registry.applied.0 + 1);
+        let id = crate::ids::CommandId(Uuid::from_u128(index.0.into()));
+        let entry =
+            crate::registry::Entry { id, at: crate::time::WallTime(0), by: "test".into(), command };
+        registry.apply(index, &entry);
+    }
+    let record = registry.experiments.values().next().expect("it was submitted").clone();
+    assert_eq!(record.phase, Phase::Injecting);
+    let untold = |faults: Vec<FaultReport>| {
+        let status = Status { experiments: vec![record.clone()], ..status(faults) };
+        status.untold().map(|(_, id)| id.clone()).collect::<Vec<_>>()
+    };
+    let said = |phase| vec![fault(record.id, phase)];
+    assert_eq!(untold(Vec::new()), [fault(record.id, HostPhase::Held).id]);
+    assert_eq!(untold(said(HostPhase::Held)), []);
+    assert_eq!(untold(said(HostPhase::Clean)), [], "its word is newer than the log's");
+}
+
+#[test]
+fn only_who_spoke_lately_is_heard() {
+    let mut host = status(Vec::new()).hosts.remove(0);
+    assert!(host.is_heard());
+    host.age_ms = Some(crate::leader::FRESH_MS);
+    assert!(!host.is_heard());
+    (host.age_ms, host.report) = (Some(1), None);
+    assert!(!host.is_heard());
+}
+
+#[test]
 fn a_drained_host_is_whole_by_its_own_word_and_by_the_log_of_a_quorum() {
     let ordered = ExperimentId(Uuid::from_u128(7));
     let whole = |status: &Status| status.is_whole(&host("h1"));

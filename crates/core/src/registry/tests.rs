@@ -108,6 +108,14 @@ fn submit(n: u128, targets: &[&str]) -> Command {
     Command::Submit { id: id(n), experiment: Box::new(experiment(targets)) }
 }
 
+/// What a log says of an experiment on `h1` that is being injected.
+pub(crate) fn begun_on_h1(id: ExperimentId) -> Vec<Command> {
+    let all = ["h1", "h2", "h3"].map(|name| Command::Register(record(name)));
+    let submit = Command::Submit { id, experiment: Box::new(experiment(&["h1"])) };
+    let advance = Command::Advance { id, from: Phase::Submitted, to: Phase::Injecting };
+    all.into_iter().chain([submit, advance]).collect()
+}
+
 fn advance(n: u128, from: Phase, to: Phase) -> Command {
     Command::Advance { id: id(n), from, to }
 }

@@ -61,6 +61,9 @@ pub(crate) struct Burners {
     deadline: Time,
     rise: Rise,
     started: Instant,
+    /// How long they stood still, all together, and when that was looked at last.
+    stood: Duration,
+    looked: Instant,
 }
 
 impl Burners {
@@ -78,7 +81,9 @@ impl Burners {
         let (until, deadline) = (lease.until(), hold.deadline);
         let work = Work { body, until: killed_at(until, deadline) };
         let (rise, started) = (body.rise(), Instant::now());
-        let mut burners = Burners { children: Vec::new(), until, deadline, rise, started };
+        let (stood, looked) = (Duration::ZERO, started);
+        let children = Vec::new();
+        let mut burners = Burners { children, until, deadline, rise, started, stood, looked };
         let mut cores = cores.iter().cycle();
         for _ in 0..count {
             let child = start_one(hold, &work);
@@ -129,14 +134,24 @@ impl Burners {
         Ok(())
     }
 
+    /// How long somebody kept them from running, all together, as far as [`Burners::check`] has seen.
+    pub(crate) fn stood(&self) -> Duration {
+        self.stood
+    }
+
     /// Whether all of them live: what one that has died has used or taken is told no more, or for ever.
     ///
     /// # Errors
     /// One of them has died: the fault is no longer what was asked for.
     pub(crate) fn check(&mut self) -> Result<(), Failure> {
+        let since = std::mem::replace(&mut self.looked, Instant::now()).elapsed();
         for (child, _) in &mut self.children {
             if !matches!(child.try_wait(), Ok(None)) {
                 return Err(died(child));
+            }
+            let stat = i32::try_from(child.id()).ok().and_then(|pid| proc::stat(pid).ok());
+            if stat.is_some_and(|stat| stat.is_stopped()) {
+                self.stood += since;
             }
         }
         Ok(())

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -129,6 +129,26 @@ fn a_frozen_burner_goes_at_the_end_of_its_lease_and_takes_the_fault_with_it() {
     };
     assert_eq!(ended, Some(1), "it says that the fault is no longer what was asked for");
     until(1_000, || burners(&tag).is_empty());
+}
+
+#[test]
+fn a_burner_that_stands_still_does_not_bite_however_busy_the_host_is() {
+    let host = TestHost::new();
+    let hold = task(cpu(1, 20), 115, 20_000, 20_000);
+    let tag = hold.id.tag();
+    let held = Held::start(&host, hold).held();
+    let burner = Pid::from_raw(burners(&tag)[0]);
+    // All that others leave over is nothing.
+    let end = Instant::now() + Duration::from_millis(4_600);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let busy = |_| std::thread::spawn(move || while Instant::now() < end {});
+    let busy: Vec<_> = (0..processors).map(busy).collect();
+    std::thread::sleep(Duration::from_millis(600));
+    kill(burner, Signal::SIGSTOP).unwrap();
+    busy.into_iter().for_each(|thread| thread.join().unwrap());
+    kill(burner, Signal::SIGCONT).unwrap();
+    let lifted = held.lift();
+    assert!(!lifted.bit && lifted.note.contains("stood still"), "{lifted:?}");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub struct FaultView {
     pub experiment: Option<String>,
     /// Its experiment's name, where that is known here.
     pub name: Option<String>,
-    /// Where it stands; `unheard` where its host says nothing now and the log does not have it gone.
+    /// Where it stands; `unheard` where its host says nothing of it and the log does not have it gone.
     pub phase: String,
     /// Milliseconds of lease left; at most so many where the host is unheard.
     pub lease_ms: u64,
@@ -38,29 +38,24 @@ pub struct FaultView {
     pub achieved: Option<Achieved>,
 }
 
-/// Every fault that may be on a host: by its report, and where nobody hears it by the log.
+/// Every fault that may be on a host: by its report, and where that does not speak of one, by the log.
 #[must_use]
 pub fn views(status: &Status) -> Vec<FaultView> {
     let reports = status.hosts.iter().flat_map(|h| h.report.iter().flat_map(|r| &r.faults));
-    let heard = reports.filter(|f| !f.phase.is_gone()).map(|f| view(f, status));
-    let unheard = status.experiments.iter().flat_map(|record| {
-        let silent = |host| status.hosts.iter().any(|h| h.host.name == host && h.report.is_none());
-        let faults = record.may_be_there().filter(move |id| silent(id.host.clone()));
-        faults.map(move |id| unheard(id, record))
-    });
-    heard.chain(unheard).collect()
+    let told = reports.filter(|f| !f.phase.is_gone()).map(|f| view(f, status));
+    told.chain(status.untold().map(|(record, id)| unheard(id, record))).collect()
 }
 
 /// Whether a host that is in service is not heard: then the list may lack something.
 #[must_use]
 pub fn is_partial(status: &Status) -> bool {
-    status.hosts.iter().any(|h| h.report.is_none() && !h.host.drained)
+    status.hosts.iter().any(|h| !h.is_heard() && !h.host.drained)
 }
 
 /// Hosts that nobody here hears: what a person holds there is not listed either.
 #[must_use]
 pub fn unheard_hosts(status: &Status) -> Vec<&str> {
-    status.hosts.iter().filter(|h| h.report.is_none()).map(|h| h.host.name.as_str()).collect()
+    status.hosts.iter().filter(|h| !h.is_heard()).map(|h| h.host.name.as_str()).collect()
 }
 
 fn unheard(id: &FaultId, record: &ExperimentRecord) -> FaultView {

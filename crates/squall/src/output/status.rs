@@ -153,7 +153,7 @@ pub fn host_view(host: &HostStatus) -> HostView {
         kind: f.kind.map(|k| k.name().to_owned()),
         phase: f.phase.name().to_owned(),
     };
-    let faults = host.report.as_ref().map(|report| {
+    let faults = host.report.as_ref().filter(|_| host.is_heard()).map(|report| {
         report.faults.iter().filter(|f| !f.phase.is_gone()).map(held).collect::<Vec<_>>()
     });
     HostView {

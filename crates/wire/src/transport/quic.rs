@@ -191,7 +191,18 @@ fn no_server(address: SocketAddr, error: Option<ConnectionError>) -> WireError {
         Some(ConnectionError::TimedOut) | None => {
             WireError::Unanswered { address, after: config::IDLE }
         }
+        Some(other) if is_going(&other) => WireError::Lost(other.to_string()),
         Some(other) => WireError::RefusedByPeer { address, why: other.to_string() },
+    }
+}
+
+/// Whether a server only ends, or began anew: it has judged nobody.
+fn is_going(error: &ConnectionError) -> bool {
+    let refused = quinn::TransportErrorCode::CONNECTION_REFUSED;
+    match error {
+        ConnectionError::Reset => true,
+        ConnectionError::ConnectionClosed(close) => close.error_code == refused,
+        _ => false,
     }
 }
 

@@ -322,6 +322,9 @@ async fn closing_an_endpoint_ends_everything(world: World) {
     near.closed().await;
     assert!(accepting.await.unwrap());
     assert!(cluster.c1.accept().await.is_none());
+    let late = cluster.h1.connect(cluster.c1.local_addr(), Role::Coordinator, "c1").await;
+    let judged = matches!(late, Ok(_) | Err(WireError::RefusedByPeer { .. }));
+    assert!(!judged, "whoever ends refuses nobody: {late:?}");
     cluster.c1.drained().await;
 }
 
