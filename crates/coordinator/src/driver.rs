@@ -256,8 +256,8 @@ impl Driver {
         // Before anything else that could follow from this report.
         let all = {
             let stops = self.node.stops();
-            let differs = stops.fence().digest() != report.digest;
-            differs.then(|| stops.fence().stops().collect::<Vec<_>>())
+            let differs = stops.fence().digest_at(report.newest_resume) != report.digest;
+            differs.then(|| stops.fence().outstanding().collect::<Vec<_>>())
         };
         if let Some(all) = all {
             self.send(connection, &ToAgent::Stops(all));

@@ -38,9 +38,6 @@ pub struct Fence {
     /// What R clears.
     #[serde(skip)]
     cleared: BTreeSet<StopId>,
-    /// The sum of [`mark`] over S.
-    #[serde(skip)]
-    digest: u64,
 }
 
 /// A [`Fence`] as it is written down: the rest follows.
@@ -66,11 +63,7 @@ impl From<Written> for Fence {
 impl Fence {
     /// Adds a stop to S; true where it was not known.
     pub fn hear(&mut self, stop: StopId) -> bool {
-        let new = !self.cleared.contains(&stop) && self.outstanding.insert(stop);
-        if new {
-            self.digest = self.digest.wrapping_add(mark(stop));
-        }
-        new
+        !self.cleared.contains(&stop) && self.outstanding.insert(stop)
     }
 
     /// Adds a committed resume to R, and the stops that it clears to S; true where it was not known.
@@ -78,10 +71,8 @@ impl Fence {
         let new = !self.resumes.contains_key(&resume.index);
         if new {
             for stop in &resume.cleared {
-                let heard = self.outstanding.remove(stop);
-                if self.cleared.insert(*stop) && !heard {
-                    self.digest = self.digest.wrapping_add(mark(*stop));
-                }
+                self.outstanding.remove(stop);
+                self.cleared.insert(*stop);
             }
             self.resumes.insert(resume.index, resume.cleared);
         }
@@ -149,19 +140,31 @@ impl Fence {
             .map(|(index, cleared)| Resume { index: *index, cleared: cleared.clone() })
     }
 
-    /// A fingerprint of S: equal where the sets are equal. It guards against forgetting, not against an
-    /// enemy, whom mTLS keeps out.
+    /// A fingerprint of the stops that stand: equal where the sets are equal. It guards against forgetting,
+    /// not against an enemy, whom mTLS keeps out. Stops that were cleared are in the log and in R.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        self.digest
+        sum(&self.outstanding)
     }
 
-    /// The same of S and `more`.
+    /// What the digest is of a node that has heard of all stops that this one has, and of no resume newer
+    /// than `known`.
     #[must_use]
-    pub fn digest_with(&self, more: &BTreeSet<StopId>) -> u64 {
-        let new = more.iter().filter(|stop| !self.knows(**stop));
-        new.fold(self.digest, |sum, stop| sum.wrapping_add(mark(*stop)))
+    pub fn digest_at(&self, known: LogIndex) -> u64 {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let later = self.resumes.range((Excluded(known), Unbounded));
+        later.fold(self.digest(), |digest, (_, cleared)| digest.wrapping_add(sum(cleared)))
     }
+
+    /// What `more` add to a digest, as far as they are not known.
+    #[must_use]
+    pub fn digest_of_unknown(&self, more: &BTreeSet<StopId>) -> u64 {
+        sum(more.iter().filter(|stop| !self.knows(**stop)))
+    }
+}
+
+fn sum<'a>(stops: impl IntoIterator<Item = &'a StopId>) -> u64 {
+    stops.into_iter().fold(0, |sum, stop| sum.wrapping_add(mark(*stop)))
 }
 
 /// FNV-1a over an id, its bits spread: the marks of a set are added up, in any order.
@@ -240,11 +243,26 @@ mod tests {
         a.hear(stop(2));
         b.hear(stop(2));
         assert_ne!(a.digest(), b.digest());
-        assert_eq!(b.digest_with(&[stop(1), stop(2)].into()), a.digest());
+        let more = b.digest_of_unknown(&[stop(1), stop(2)].into());
+        assert_eq!(b.digest().wrapping_add(more), a.digest());
         b.hear(stop(1));
         assert_eq!(a.digest(), b.digest(), "in whatever order they were heard");
-        b.learn(resume(9, &[1, 3]));
-        a.hear(stop(3));
-        assert_eq!(a.digest(), b.digest(), "cleared or not");
+    }
+
+    #[test]
+    fn a_digest_is_of_what_stands_and_known_for_each_resume() {
+        let (mut log, mut host) = (Fence::default(), Fence::default());
+        for fence in [&mut log, &mut host] {
+            fence.hear(stop(1));
+        }
+        log.learn(resume(9, &[1, 2]));
+        assert_eq!(log.digest(), Fence::default().digest());
+        assert_ne!(log.digest_at(LogIndex(0)), host.digest(), "it has not heard of 2");
+        host.hear(stop(2));
+        assert_eq!(log.digest_at(LogIndex(0)), host.digest());
+        host.learn(resume(9, &[1, 2]));
+        assert_eq!(log.digest_at(LogIndex(9)), host.digest());
+        host.hear(stop(3));
+        assert_ne!(log.digest_at(LogIndex(9)), host.digest());
     }
 }

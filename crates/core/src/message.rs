@@ -31,7 +31,7 @@ pub enum FromAgent {
     /// Each second, or each fifth of the shortest lease where that is sooner, and at each change. Asks for
     /// the renewal of all that it lists.
     Report(Report),
-    /// Stops that this host has heard: the answer to a digest that differed. All of them come in parts of
+    /// The stops that stand here: the answer to a digest that differed. They come in parts of
     /// [`crate::fence::MAX_TOLD`].
     Stops(Vec<StopId>),
     /// What a stop did here. Said once a stop and again to each coordinator that asks again.
@@ -72,7 +72,7 @@ pub struct Report {
     pub run: AgentRun,
     /// The host's clock; to be echoed.
     pub t: Time,
-    /// [`crate::fence::Fence::digest`] of the stops heard.
+    /// [`crate::fence::Fence::digest`] of the stops that stand here.
     pub digest: u64,
     /// The newest resume known.
     pub newest_resume: LogIndex,
@@ -182,7 +182,7 @@ pub enum ToAgent {
         /// The signed record.
         record: Vec<u8>,
     },
-    /// All stops that this coordinator has heard: digests differed. The agent answers likewise.
+    /// The stops that stand at this coordinator: digests differed. The agent answers likewise.
     Stops(Vec<StopId>),
     /// All stops and resumes, from a leader after a quorum round that began after the report
     /// which it echoes. Arms a host that has just started.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::experiment::DEFAULT_LEASE_MS;
+use crate::fence::Fence;
 use crate::ids::{HostName, StopId};
 use crate::message::{HostPhase, Latched, Receipt, Report, StopHost, StopProgress, StopState};
 use crate::registry::Registry;
@@ -317,13 +318,13 @@ pub fn all_answered(progress: &StopProgress) -> bool {
 }
 
 /// Hosts because of which a resume is refused: registered, not given up on by name in `despite`,
-/// and not seen lately to have heard every stop (`digest` of S) and to hold nothing. Each host
-/// comes with its last report and when that arrived.
+/// and not seen lately to have heard every stop of `fence` and to hold nothing. Each host comes with its last
+/// report and when that arrived.
 #[must_use]
 pub fn blockers<'a>(
     now: Time,
     hosts: impl Iterator<Item = (&'a HostName, Option<(&'a Report, Time)>)>,
-    digest: u64,
+    fence: &Fence,
     despite: &BTreeSet<HostName>,
 ) -> Vec<HostName> {
     let stopped = |(report, arrived): (&Report, Time)| {
@@ -334,7 +335,8 @@ pub fn blockers<'a>(
             | HostPhase::Reverting => false,
             HostPhase::Clean | HostPhase::Lost | HostPhase::Stuck | HostPhase::NotHeld => true,
         });
-        now.since(arrived) < crate::leader::FRESH_MS && report.digest == digest && idle
+        let heard = report.digest == fence.digest_at(report.newest_resume);
+        now.since(arrived) < crate::leader::FRESH_MS && heard && idle
     };
     hosts
         .filter(|(host, last)| !despite.contains(*host) && !last.is_some_and(stopped))

@@ -23,8 +23,8 @@ use stage::{Blow, Stage};
 
 /// Writes of the burst: more than a snapshot covers (2,000) and what is kept behind it (500).
 const BURST: usize = 3_000;
-/// What openraft logs where a snapshot of the leader's was put in place.
-const INSTALLED: &str = "Done install complete snapshot";
+/// What a coordinator logs where a snapshot of the leader's was put in place.
+const INSTALLED: &str = "a snapshot of the leader's is in place";
 /// How long a coordinator that starts may take until it has one, on a busy machine.
 const INSTALL: Duration = Duration::from_secs(15);
 /// How often all coordinators are killed at once, in the long form.

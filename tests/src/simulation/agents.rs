@@ -138,8 +138,9 @@ impl Simulation {
         }
         let by = self.world.hosts[h].deliver(message);
         if matches!(**message, ToAgent::Stops(_)) {
-            let known = known_stops(&self.world.hosts[h]);
-            self.say_to(h, link.node, Words::Stops(known.into_iter().collect()));
+            let machine = self.world.hosts[h].machine.as_ref();
+            let standing = machine.map(|m| m.fence().outstanding().collect()).unwrap_or_default();
+            self.say_to(h, link.node, Words::Stops(standing));
         }
         self.drain_agent(h, by);
     }

@@ -104,7 +104,7 @@ impl Node {
             let last = session.and_then(|s| s.report.as_ref().map(|r| (&r.report, s.arrived)));
             (host, last)
         });
-        stopping::blockers(self.clock, hosts, self.fence.digest(), despite)
+        stopping::blockers(self.clock, hosts, &self.fence, despite)
     }
 }
 
@@ -176,14 +176,14 @@ impl Simulation {
             node.sessions.insert(name, session);
             return;
         }
-        let (now, digest) = (node.clock, node.fence.digest());
+        let now = node.clock;
         let Some(session) = node.sessions.get_mut(&name).filter(|s| s.link == link) else { return };
         match words {
             Words::Hello => {}
             Words::Report(said) => {
                 session.report = Some((*said).clone());
                 session.arrived = now;
-                self.reported(c, &name, *said, digest);
+                self.reported(c, &name, *said);
             }
             Words::Stops(stops) => self.node_stops(c, &stops),
             Words::Receipt(receipt) => {
@@ -202,10 +202,11 @@ impl Simulation {
         self.drain_node(c);
     }
 
-    fn reported(&mut self, c: usize, name: &HostName, said: Said, digest: u64) {
-        if said.report.digest != digest {
-            let all = self.nodes[c].fence.stops().collect();
-            self.send(c, name, ToAgent::Stops(all));
+    fn reported(&mut self, c: usize, name: &HostName, said: Said) {
+        let fence = &self.nodes[c].fence;
+        if said.report.digest != fence.digest_at(said.report.newest_resume) {
+            let standing = fence.outstanding().collect();
+            self.send(c, name, ToAgent::Stops(standing));
         }
         let node = &self.nodes[c];
         let asks = |b: &&Broadcast| b.asks_again(node.clock, name);

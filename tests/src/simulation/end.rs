@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use squall_core::experiment::{ExperimentRecord, Verdict};
+use squall_core::fence::Fence;
 use squall_core::ids::StopId;
 
 use super::Simulation;
@@ -28,18 +29,18 @@ impl Simulation {
             if !self.world.log.registry.hosts.contains_key(&host.name) {
                 return Err(format!("{} is not registered", host.name));
             }
+            let log = &self.world.log.registry.fence;
+            let standing = |fence: &Fence| fence.outstanding().collect::<BTreeSet<StopId>>();
             let known = known_stops(host);
-            if known != self.world.log.stopped {
-                let differ: Vec<&StopId> =
-                    known.symmetric_difference(&self.world.log.stopped).collect();
-                return Err(format!("{} and the log differ by {differ:?}", host.name));
+            let lacking: Vec<&StopId> = known.difference(&self.world.log.stopped).collect();
+            if !lacking.is_empty() || standing(machine.fence()) != standing(log) {
+                return Err(format!("{} and the log differ; it lacks {lacking:?}", host.name));
             }
             // One that was learnt from its resume needs no latch; what receipts say of it is looked at.
             if let Some(stop) = machine.fence().outstanding().find(|stop| !host.has_latched(*stop))
             {
                 return Err(format!("{} has not latched {stop}", host.name));
             }
-            let log = &self.world.log.registry.fence;
             if !machine.report(host.clock).synced || machine.fence().armed() != log.armed() {
                 return Err(format!("{} is not synced", host.name));
             }

@@ -197,7 +197,7 @@ impl HostSide {
     fn note_orders(&mut self, orders: &Orders, life: AgentRun) {
         if orders.run == life && orders.leadership >= self.truth.obeyed {
             self.truth.obeyed = orders.leadership;
-            self.truth.answered_ask = self.truth.answered_ask.max(orders.echo);
+            self.truth.answered_ask = self.truth.answered_ask.max(orders.echo.min(self.clock));
         }
     }
 

@@ -25,7 +25,7 @@ impl Driver {
             ToAgent::Stop { stop, record } => self.heard(stop, record),
             ToAgent::Stops(stops) => {
                 self.host.handle_stops(now, &stops);
-                let known: Vec<StopId> = self.host.fence().stops().collect();
+                let known: Vec<StopId> = self.host.fence().outstanding().collect();
                 if let Some(link) = self.links.iter().find(|l| l.node == node) {
                     known.chunks(MAX_TOLD).for_each(|p| link.send(FromAgent::Stops(p.to_vec())));
                 }

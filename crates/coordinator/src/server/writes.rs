@@ -170,13 +170,12 @@ pub(super) async fn forget(
 /// Hosts that may still be under way to stopping, by what this node has heard of them.
 fn not_stopped(node: &Node, despite: &BTreeSet<HostName>) -> Vec<HostName> {
     let sessions = node.sessions();
-    let digest = node.stops().fence().digest();
     node.applied.read(|registry| {
         let hosts = registry.hosts.keys().map(|host| {
             let last = sessions.get(host).and_then(|s| s.report.as_ref());
             (host, last.map(|(report, at)| (report, *at)))
         });
-        stopping::blockers(clock::now(), hosts, digest, despite)
+        stopping::blockers(clock::now(), hosts, node.stops().fence(), despite)
     })
 }
 

@@ -139,6 +139,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             state.registry = registry;
         }
         self.announce();
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        tracing::info!(index, "a snapshot of the leader's is in place");
         Ok(())
     }
 

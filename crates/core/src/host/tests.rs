@@ -854,15 +854,16 @@ fn whoever_holds_something_or_has_heard_other_stops_blocks_a_resume() {
     b.obey(&b.apply(7, 3, burn()));
     let report = b.host.report(b.now);
     let me: HostName = "h1".parse().unwrap();
-    let at = |arrived: Time, report: &Report, digest| {
+    let at = |arrived: Time, report: &Report, fence: &Fence| {
         let last = Some((report, arrived));
-        crate::stopping::blockers(b.now, [(&me, last)].into_iter(), digest, &Default::default())
+        crate::stopping::blockers(b.now, [(&me, last)].into_iter(), fence, &Default::default())
     };
-    let digest = report.digest;
-    assert_eq!(at(b.now, &report, digest), std::slice::from_ref(&me));
+    let mut fence = b.host.fence().clone();
+    assert_eq!(at(b.now, &report, &fence), std::slice::from_ref(&me));
     let idle = Report { faults: Vec::new(), ..report };
-    assert_eq!(at(b.now, &idle, digest), []);
-    assert_eq!(at(b.now, &idle, digest + 1), std::slice::from_ref(&me));
+    assert_eq!(at(b.now, &idle, &fence), []);
+    fence.hear(stop(9));
+    assert_eq!(at(b.now, &idle, &fence), std::slice::from_ref(&me));
 }
 
 #[test]

@@ -27,11 +27,12 @@ impl Leader {
             None => Time(0),
         };
         self.log_stops = Some((digest, since));
-        let agreed =
-            self.stops.is_empty() && self.sessions.values().all(|s| s.report.digest == digest); // guard: digest of S
+        let heard =
+            |s: &Session| s.report.digest == registry.fence.digest_at(s.report.newest_resume);
+        let agreed = self.stops.is_empty() && self.sessions.values().all(heard); // guard: digest of S
         // Once for all hosts: a log keeps many experiments that are over.
         let running: Vec<&ExperimentRecord> = registry.running().collect();
-        let coming = registry.fence.digest_with(&self.stops);
+        let coming = registry.fence.digest_of_unknown(&self.stops);
         let (armed, mut newer) = (registry.fence.armed(), false);
         for (host, session) in &mut self.sessions {
             let echo = session.asked.take();
@@ -41,7 +42,8 @@ impl Leader {
                 true => applies(host, &running, registry, &self.listed),
                 false => Vec::new(),
             };
-            let same = [digest, coming].contains(&session.report.digest);
+            let expected = registry.fence.digest_at(session.report.newest_resume);
+            let same = [expected, expected.wrapping_add(coming)].contains(&session.report.digest);
             let differs = !same && session.arrived >= since;
             let running = &running[..];
             let stand = Stand { leadership: self.leadership, registry, running, armed, differs };
@@ -80,19 +82,16 @@ fn answer(
     let report = &session.report;
     let mut messages = Vec::new();
     if differs {
-        // The host answers with all of its own, and what the log lacks is proposed.
-        messages.push(ToAgent::Stops(registry.fence.stops().collect()));
+        // The host answers with its own, and what the log lacks is proposed.
+        messages.push(ToAgent::Stops(registry.fence.outstanding().collect()));
     }
     let fence = &registry.fence;
-    let up_to_date = report.newest_resume == fence.newest_resume();
-    // It misses an older resume: its disk was full when it learnt of it.
-    let gap = up_to_date && report.digest == fence.digest() && report.armed != armed;
-    let synced = report.synced && up_to_date && !gap;
+    let synced = report.synced && report.newest_resume == fence.newest_resume();
     if differs || !synced {
-        // One that has heard the same stops lacks what came after its newest resume. Whoever has not, or
-        // knows of a resume that this log does not have, is told everything.
-        let same = report.digest == fence.digest() && report.newest_resume <= fence.newest_resume();
-        let known = if same && !gap { report.newest_resume } else { LogIndex(0) };
+        // It lacks what came after its newest resume. If it lacks more (its disk was full when it learnt of an
+        // older one, say), or knows of one that this log does not have, it is told everything.
+        let behind = report.newest_resume < fence.newest_resume();
+        let known = if behind { report.newest_resume } else { LogIndex(0) };
         messages.push(ToAgent::Sync(Sync {
             run: report.run,
             echo,

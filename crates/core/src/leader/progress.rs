@@ -322,17 +322,15 @@ impl Leader {
         }
         let mut absent = Vec::new();
         for (id, _) in record.faults.iter().filter(|(_, s)| **s == FaultState::Pending) {
-            let report =
-                self.fresh(now, &id.host).map(|s| (s.report.run, s.report.t, s.report.digest));
-            let Some((run, t, digest)) = report.filter(|_| !self.listed.contains_key(id)) else {
-                continue;
-            };
+            let session = self.fresh(now, &id.host).filter(|_| !self.listed.contains_key(id));
+            let Some(report) = session.map(|s| &s.report) else { continue };
+            let (run, t) = (report.run, report.t);
+            let heard = report.digest == registry.fence.digest_at(report.newest_resume);
             let (life, since) = *self.unlisted.entry(id.clone()).or_insert((run, t));
             // An earlier leader may have been asked by a report that did not arrive here.
             let ordered_ms = NOT_AFTER_MS.min(record.experiment.safety.lease_ms);
             let void = life == run && t.since(since) > ordered_ms + FRESH_MS;
-            let fenced =
-                record.ending == Some(EndReason::StopAll) && digest == registry.fence.digest();
+            let fenced = record.ending == Some(EndReason::StopAll) && heard;
             if void || (fenced && t > since) {
                 absent.push(id.clone());
             }

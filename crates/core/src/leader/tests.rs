@@ -445,7 +445,7 @@ fn a_host_that_is_not_synced_or_not_armed_is_given_all_and_ordered_nothing() {
 }
 
 #[test]
-fn a_host_is_told_the_resumes_that_it_lacks_and_all_of_them_where_it_heard_other_stops() {
+fn a_host_is_told_the_resumes_that_it_lacks_and_all_of_them_where_that_does_not_help() {
     let mut b = Bench::new();
     for n in [1, 2] {
         b.commit(Command::Stop(stop(n)));
@@ -457,7 +457,7 @@ fn a_host_is_told_the_resumes_that_it_lacks_and_all_of_them_where_it_heard_other
     for (digest, newest, told) in [
         (digest, all[0].index, &all[1..]),
         (digest, LogIndex(0), &all[..]),
-        (digest ^ 1, all[0].index, &all[..]),
+        (digest ^ 1, all[0].index, &all[1..]),
         (digest ^ 1, all[1].index, &all[..]),
         (digest, LogIndex(foreign), &all[..]),
     ] {

@@ -138,11 +138,13 @@ impl Registry {
             return Err(format!("{well} of {all} hosts are healthy, fewer than {least}"));
         }
         // A drained one too: what it has heard counts as what all others have.
-        let digest = self.fence.digest();
-        let differs = |host: &&HostName| report(host).is_some_and(|r| r.digest != digest);
+        let differs = |host: &&HostName| {
+            report(host).is_some_and(|r| r.digest != self.fence.digest_at(r.newest_resume))
+        };
         if let Some(host) = self.hosts.keys().find(differs) {
             return Err(format!(
-                "{host} has heard other stops than this cluster's log: nothing starts anywhere until they agree"
+                "{host} has heard other stops than this cluster's log: nothing starts anywhere until they \
+                 agree; if that stays, stop its agent, move its journal away, and start it again"
             ));
         }
         let from = experiment.probes.iter().filter_map(|p| match &p.from {

@@ -702,7 +702,8 @@ fn a_target_must_be_heard_and_armed_and_know_no_other_log() {
     // A resume of this log that it has yet to hear of is none of that.
     log.done(Command::Stop(stop(1)));
     log.done(Command::Resume { stops: [stop(1)].into(), despite: BTreeSet::new() });
-    let behind = Report { digest: log.registry.fence.digest(), ..report_of_an_armed_host() };
+    let behind =
+        Report { digest: log.registry.fence.digest_at(LogIndex(0)), ..report_of_an_armed_host() };
     let fit = |log: &Log, h5: &Report| {
         let report = |h: &HostName| Some(if h.as_str() == "h5" { h5 } else { &behind });
         log.registry.fit_for(None, &one, report, |_| &[]).err().unwrap_or_default()

@@ -13,9 +13,9 @@ use crate::cli::LocalDirs;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::files;
 
-/// What a role logs where `RUST_LOG` does not say. Raft warns of each heartbeat to a coordinator that is
-/// away, many a second; that it is away is said once already.
-const LOGS: &str = "info,openraft::core::heartbeat=error";
+/// What a role logs where `RUST_LOG` does not say. Raft tells of its inner state at every step, and warns of
+/// each heartbeat to a coordinator that is away, many a second: that it is away is said once already.
+const LOGS: &str = "info,openraft=warn,openraft::core::heartbeat=error";
 /// Threads of a role.
 const WORKERS: usize = 2;
 

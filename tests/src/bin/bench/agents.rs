@@ -172,7 +172,7 @@ impl Agent {
                 for stop in stops {
                     self.stop(stop, sender)?;
                 }
-                say(sender, &FromAgent::Stops(self.fence.stops().collect()))?;
+                say(sender, &FromAgent::Stops(self.fence.outstanding().collect()))?;
             }
             ToAgent::Sync(sync) => {
                 self.synced = true;
