@@ -102,6 +102,18 @@ impl Experiment {
         self.faults.iter().map(|p| p.host.clone()).collect()
     }
 
+    /// Why it is too long to be kept, where it is.
+    #[must_use]
+    pub fn too_long(&self) -> Option<String> {
+        (self.bytes() > MAX_EXPERIMENT_BYTES).then(|| {
+            format!(
+                "the addresses of all peers, listed for each host, take {} MiB: at most {} may be",
+                self.bytes() >> 20,
+                MAX_EXPERIMENT_BYTES >> 20
+            )
+        })
+    }
+
     /// How much room it takes in memory, about: what may be long in it.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -142,7 +142,8 @@ fn seize_thread(target: &Target, tid: i32, tracees: &mut Tracees) -> Result<bool
         Ok(true) if proc::thread_stat(target.pid, tid).is_ok() => Ok(true),
         // It ended meanwhile, and its number may be another one's, of a process that nobody picked.
         Ok(true) => {
-            let stays = |e| Failure::NoBite(format!("thread {tid}, seized by mistake: {e}"));
+            // This process ends then, and the kernel lets it go.
+            let stays = |e| Failure::System(format!("thread {tid}, seized by mistake: {e}"));
             tracees.let_go(tid, STOP).map(|()| false).map_err(stays)
         }
         Ok(false) => Ok(false),

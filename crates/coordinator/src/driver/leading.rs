@@ -135,9 +135,7 @@ impl Driver {
         self.node.applied.read(|registry| {
             leading.machine.handle_round(now, wall, token, ok, registry);
         });
-        for host in unknown {
-            leading.machine.handle_unknown(now, host);
-        }
+        leading.machine.handle_unknown(now, unknown);
     }
 
     pub(super) fn tick_leader(&mut self) {

@@ -1,7 +1,7 @@
 //! What operators read. With a quorum behind it where one answers; else as far as this coordinator
 //! knows, and marked so.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -282,7 +282,7 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
         });
         (unfit, refused, elsewhere)
     };
-    node.applied.read(|registry| {
+    let (fleet, refusal, hosts) = node.applied.read(|registry| {
         let lacking = node.stops().lacking_in(registry);
         let fleet = registry.in_service(experiment.safety.of_group.as_deref());
         let heard = || Refusal::Disarmed(lacking.clone());
@@ -291,18 +291,16 @@ pub(super) async fn plan(node: &Arc<Node>, file: &str) -> Response {
             Ok(()) if !lacking.is_empty() => Some(heard()),
             Ok(()) => refused
                 .map(|(host, why)| Refusal::Host(host, why))
-                .or(unfit.map(Refusal::OutOfService))
-                .or(too_large(&experiment)),
+                .or(unfit.map(Refusal::OutOfService)),
         };
-        let mut risks = risks(&experiment, draws(file), &registry.hosts);
-        risks.extend(elsewhere);
-        Response::Plan(Box::new(Plan {
-            fleet: u32::try_from(fleet).unwrap_or(u32::MAX),
-            refusal,
-            risks,
-            experiment,
-        }))
-    })
+        (fleet, refusal, registry.hosts.clone())
+    });
+    // Nothing is applied while the registry is read: what takes long is done without it.
+    let refusal = refusal.or_else(|| too_large(&experiment));
+    let mut risks = risks(&experiment, draws(file), &hosts);
+    risks.extend(elsewhere);
+    let fleet = u32::try_from(fleet).unwrap_or(u32::MAX);
+    Response::Plan(Box::new(Plan { fleet, refusal, risks, experiment }))
 }
 
 /// Whether the file leaves it to chance which hosts are hit.
@@ -316,29 +314,57 @@ fn draws(file: &str) -> bool {
     count.is_some() || percent.is_some() || file.faults.iter().any(random)
 }
 
-/// The other addresses of hosts of which a fault names one as a far end.
+/// The other addresses of hosts of which a fault of that kind names one as a far end.
 fn missed(
     experiment: &Experiment,
     hosts: &BTreeMap<HostName, HostRecord>,
-) -> BTreeSet<(HostName, IpAddr)> {
+) -> BTreeSet<(Kind, HostName, IpAddr)> {
     // As a file is resolved: of addresses that several have none is one host's.
     let hosts = Fleet::new(hosts.clone(), Vec::new(), BTreeSet::new()).hosts;
-    let mut ends = BTreeMap::<_, Vec<_>>::new();
+    let mut ends = BTreeMap::<_, Vec<&Traffic>>::new();
     for Placement { host, spec, .. } in &experiment.faults {
-        ends.entry((host, spec.kind())).or_default().extend(spec.traffic());
+        ends.entry((spec.kind(), host)).or_default().extend(spec.traffic());
+    }
+    // What many hosts get alike is looked at once.
+    let mut alike = HashMap::<(Kind, Vec<&Traffic>), Vec<&HostName>>::new();
+    for ((kind, holder), traffic) in ends {
+        alike.entry((kind, traffic)).or_default().push(holder);
     }
     let mut missed = BTreeSet::new();
-    for ((holder, _), traffic) in ends {
-        let inside = |t: &&Traffic, a: &IpAddr| t.peers.iter().any(|net| net.contains(a));
-        let met = |address: &IpAddr| traffic.iter().any(|t| inside(t, address));
-        for host in hosts.values().filter(|h| !h.drained && h.name != *holder) {
-            let (met, others): (Vec<_>, Vec<_>) = host.addresses().partition(met);
+    for ((kind, traffic), holders) in alike {
+        let met = Addresses::of(&traffic);
+        let others = hosts.values().filter(|h| !h.drained && holders != [&h.name]);
+        for host in others {
+            let (met, others): (Vec<_>, Vec<_>) = host.addresses().partition(|a| met.has(a));
             if !met.is_empty() {
-                missed.extend(others.into_iter().map(|other| (host.name.clone(), other)));
+                missed.extend(others.into_iter().map(|other| (kind, host.name.clone(), other)));
             }
         }
     }
     missed
+}
+
+/// The far ends of some faults: a fleet has thousands, nearly all of them single addresses.
+struct Addresses<'a> {
+    single: HashSet<IpAddr>,
+    wide: Vec<&'a Traffic>,
+}
+
+impl<'a> Addresses<'a> {
+    fn of(traffic: &[&'a Traffic]) -> Addresses<'a> {
+        let nets = traffic.iter().flat_map(|t| &t.peers);
+        let single = nets.filter(|n| n.prefix_len() == n.max_prefix_len()).map(|n| n.addr());
+        let is_wide = |t: &&&Traffic| t.peers.iter().any(|n| n.prefix_len() < n.max_prefix_len());
+        Addresses {
+            single: single.collect(),
+            wide: traffic.iter().filter(is_wide).copied().collect(),
+        }
+    }
+
+    fn has(&self, address: &IpAddr) -> bool {
+        let mut wide = self.wide.iter().flat_map(|t| &t.peers);
+        self.single.contains(address) || wide.any(|net| net.contains(address))
+    }
 }
 
 /// What a reader should think of before starting.
@@ -357,9 +383,10 @@ fn risks(
     }
     let missed = missed(experiment, hosts);
     if !missed.is_empty() {
-        let missed: Vec<_> = missed.iter().map(|(host, a)| format!("{host} at {a}")).collect();
+        let place = |(kind, host, at): &_| format!("{host} at {at} ({kind})");
+        let missed: Vec<_> = missed.iter().map(place).collect();
         risks.push(format!(
-            "a peer is also reached where nothing is cut or lost: {}; name the host to mean all its \
+            "a peer is also reached where that fault does not meet it: {}; name the host to mean all its \
              addresses",
             missed.join(", ")
         ));
@@ -509,10 +536,13 @@ mod tests {
             let risks = risks(&experiment, false, &hosts);
             risks.into_iter().find(|risk| risk.starts_with("a peer is also"))
         };
-        let words = "a peer is also reached where nothing is cut or lost: h2 at fd77::2; name the host to \
-                     mean all its addresses";
+        let words = "a peer is also reached where that fault does not meet it: h2 at fd77::2 (partition); \
+                     name the host to mean all its addresses";
         assert_eq!(told(&["10.0.0.2/32"]).as_deref(), Some(words));
-        assert!(told(&["10.0.0.0/24"]).is_some_and(|risk| risk.contains("h2 at fd77::2, h3 at")));
+        assert!(
+            told(&["10.0.0.0/24"])
+                .is_some_and(|risk| risk.contains("h2 at fd77::2 (partition), h3 at"))
+        );
         assert_eq!(told(&["10.0.0.2/32", "fd77::2/128", "10.9.9.9/32"]), None);
     }
 

@@ -182,7 +182,7 @@ fn not_stopped(node: &Node, despite: &BTreeSet<HostName>) -> Vec<HostName> {
 /// An experiment file (JSON) with every name resolved against the fleet as this node sees it now.
 pub(super) fn resolve(node: &Node, file: &str, seed: u128) -> Result<Experiment, Refusal> {
     let file = read(file).map_err(|e| Refusal::Invalid(format!("not a file: {e}")))?;
-    spec::resolve(&file, &fleet(node), seed).map_err(|problems| {
+    let experiment = spec::resolve(&file, &fleet(node), seed).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let words = lines.join("\n  ");
         if problems.iter().all(|p| p.passing) {
@@ -190,7 +190,9 @@ pub(super) fn resolve(node: &Node, file: &str, seed: u128) -> Result<Experiment,
         } else {
             Refusal::Invalid(words)
         }
-    })
+    })?;
+    // Nobody could be told of it.
+    experiment.too_long().map_or(Ok(experiment), |words| Err(Refusal::Full(words)))
 }
 
 fn read(file: &str) -> serde_json::Result<File> {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 /// SIGTTIN, SIGTTOU.
 const STOPPING: std::ops::RangeInclusive<u8> = 19..=22;
 
-/// Which processes. Every condition that is given must hold; at least one is given. Squall itself,
-/// pid 1 and what the host's policy protects never match.
+/// Which processes. Every condition that is given must hold; at least one is given. Squall itself (the same
+/// program, or its name and the agent's user), pid 1 and what the host's policy protects never match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Processes {
     /// The command's name, as `ps -o comm` shows it.

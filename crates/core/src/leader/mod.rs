@@ -208,10 +208,20 @@ impl Leader {
         }
     }
 
-    /// A host is connected that the log does not know as it is now. To be called after a round that a
+    /// Hosts are connected that the log does not know as they are now. To be called after a round that a
     /// quorum answered: entries of a leader without one would only heap up.
-    pub fn handle_unknown(&mut self, now: Time, host: HostRecord) {
-        self.propose(now, Command::Register(host));
+    pub fn handle_unknown(&mut self, now: Time, hosts: Vec<HostRecord>) {
+        self.proposed.retain(|(_, at)| now.since(*at) < REPROPOSE_MS);
+        let name = |(command, _): &(Command, Time)| {
+            if let Command::Register(host) = command { Some(host.name.clone()) } else { None }
+        };
+        // A whole fleet may come at once.
+        let under_way: BTreeSet<HostName> = self.proposed.iter().filter_map(name).collect();
+        for host in hosts.into_iter().filter(|host| !under_way.contains(&host.name)) {
+            let command = Command::Register(host);
+            self.proposed.push_back((command.clone(), now));
+            self.actions.push_back(Action::Propose(command));
+        }
     }
 
     /// What this node's own probes have seen.

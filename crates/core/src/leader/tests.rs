@@ -1214,6 +1214,25 @@ fn what_was_cut_short_is_judged_by_what_its_whole_time_allows() {
 }
 
 #[test]
+fn hosts_that_the_log_lacks_are_registered_once_and_again_after_a_while() {
+    let mut b = Bench::new();
+    b.tick();
+    b.deaf = true;
+    let new: Vec<HostRecord> = ["n1", "n2"]
+        .map(|new| HostRecord { name: new.parse().unwrap(), ..b.registry.hosts[&name(1)].clone() })
+        .to_vec();
+    let told = |b: &mut Bench| {
+        b.proposed.clear();
+        b.leader.handle_unknown(b.now, new.clone());
+        b.drain();
+        b.proposed.len()
+    };
+    assert_eq!([told(&mut b), told(&mut b)], [2, 0]);
+    b.now = b.now.plus(REPROPOSE_MS);
+    assert_eq!(told(&mut b), 2);
+}
+
+#[test]
 fn a_fault_is_called_by_its_kind_and_numbered_among_others_of_it() {
     let mut b = Bench::new();
     b.submit(1, &[1, 2], |experiment| {

@@ -6,8 +6,8 @@ use super::apply::Applied;
 use super::{Entry, MAX_SETTLED, MAX_SETTLED_BYTES, Outcome, Refusal, Registry};
 use crate::experiment::{
     EndReason, Ended, Experiment, ExperimentRecord, FaultState, Incident, IncidentKind, LEASE_MS,
-    MAX_DURATION_MS, MAX_EXPERIMENT_BYTES, MAX_INCIDENTS, MAX_NOTE, MAX_PLACEMENTS, MAX_STEPS,
-    MAX_TIMELINE, Phase, Placement, ProbeOutcome, TimelineEntry, Verdict,
+    MAX_DURATION_MS, MAX_INCIDENTS, MAX_NOTE, MAX_PLACEMENTS, MAX_STEPS, MAX_TIMELINE, Phase,
+    Placement, ProbeOutcome, TimelineEntry, Verdict,
 };
 use crate::hold::Capability;
 use crate::ids::{ExperimentId, FaultId, HostName, LogIndex};
@@ -220,12 +220,8 @@ impl Registry {
                 experiment.faults.len()
             ));
         }
-        if experiment.bytes() > MAX_EXPERIMENT_BYTES {
-            return Err(Refusal::Full(format!(
-                "the addresses of all peers, listed for each host, take {} MiB: at most {} may be",
-                experiment.bytes() >> 20,
-                MAX_EXPERIMENT_BYTES >> 20
-            )));
+        if let Some(too_long) = experiment.too_long() {
+            return Err(Refusal::Full(too_long));
         }
         if !(1..=MAX_DURATION_MS).contains(&experiment.duration_ms) {
             return invalid(format!(

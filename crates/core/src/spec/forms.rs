@@ -7,6 +7,7 @@ use serde::de::{self, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::keyed::Keyed;
+use super::lists::process_names;
 use super::units::{AnyProtocol, any_protocol};
 use super::{CoreRange, Many, Millis, Peer, Percent, PortRange, Rate, Signal, Size};
 use crate::fault::{Direction, Kind, Protocol};
@@ -238,7 +239,7 @@ pub struct KillForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
     /// Names that never match.
-    #[serde(default, skip_serializing_if = "Many::is_empty")]
+    #[serde(default, skip_serializing_if = "Many::is_empty", deserialize_with = "process_names")]
     pub exclude: Many<String>,
     /// The signal; SIGKILL where it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -274,7 +275,7 @@ pub struct PauseForm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<String>,
     /// Names that never match.
-    #[serde(default, skip_serializing_if = "Many::is_empty")]
+    #[serde(default, skip_serializing_if = "Many::is_empty", deserialize_with = "process_names")]
     pub exclude: Many<String>,
 }
 

@@ -33,33 +33,47 @@ impl<T> Many<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct ManyVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
-            type Value = Many<T>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an item or a list of items")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Many<T>, E> {
-                let one = |item: &str| T::deserialize(item.trim().into_deserializer());
-                text.split(',').map(one).collect::<Result<_, _>>().map(Many)
-            }
-            fn visit_u64<E: Error>(self, number: u64) -> Result<Many<T>, E> {
-                T::deserialize(number.into_deserializer()).map(|one| Many(vec![one]))
-            }
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Many<T>, E> {
-                T::deserialize(number.into_deserializer()).map(|one| Many(vec![one]))
-            }
-            fn visit_f64<E: Error>(self, number: f64) -> Result<Many<T>, E> {
-                T::deserialize(number.into_deserializer()).map(|one| Many(vec![one]))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Many<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(|one| Many(vec![one]))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Many<T>, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(items)).map(Many)
-            }
+        from.deserialize_any(ManyVisitor { splits: true, of: PhantomData })
+    }
+}
+
+/// Names of processes, which may have commas: only a list is several.
+pub(super) fn process_names<'de, D: Deserializer<'de>>(from: D) -> Result<Many<String>, D::Error> {
+    from.deserialize_any(ManyVisitor { splits: false, of: PhantomData })
+}
+
+struct ManyVisitor<T> {
+    /// A text may hold several.
+    splits: bool,
+    of: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
+    type Value = Many<T>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an item or a list of items")
+    }
+    fn visit_str<E: Error>(self, text: &str) -> Result<Many<T>, E> {
+        if !self.splits {
+            return T::deserialize(text.into_deserializer()).map(|one| Many(vec![one]));
         }
-        from.deserialize_any(ManyVisitor(PhantomData))
+        let one = |item: &str| T::deserialize(item.trim().into_deserializer());
+        text.split(',').map(one).collect::<Result<_, _>>().map(Many)
+    }
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Many<T>, E> {
+        T::deserialize(number.into_deserializer()).map(|one| Many(vec![one]))
+    }
+    fn visit_i64<E: Error>(self, number: i64) -> Result<Many<T>, E> {
+        T::deserialize(number.into_deserializer()).map(|one| Many(vec![one]))
+    }
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Many<T>, E> {
+        T::deserialize(number.into_deserializer()).map(|one| Many(vec![one]))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Many<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(|one| Many(vec![one]))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Many<T>, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(items)).map(Many)
     }
 }
 
