@@ -55,7 +55,10 @@ pub(super) fn choose(
             let meant = Percent(percent.0 * 100).to_string();
             let what = format!("{percent} of the hosts are less than {}", Percent(LEAST_PPM));
             let number = meant.trim_end_matches('%');
-            let remedy = format!("for {meant} write {number}, for one host count: 1");
+            let remedy = match percent.0 * 100 < LEAST_PPM {
+                true => "for one host write count: 1".to_owned(),
+                false => format!("for {meant} write {number}, for one host count: 1"),
+            };
             problems.add("targets.percent", what, remedy);
             return Vec::new();
         }

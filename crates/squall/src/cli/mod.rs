@@ -132,7 +132,8 @@ pub enum Command {
     StopAll,
     /// Release stops
     Resume(Resume),
-    /// What is held now, fleet-wide; `faults clear` ends every running experiment
+    /// What is held now, fleet-wide, or may be: 6 where a host is not heard; `faults clear` ends every running
+    /// experiment
     Faults(Faults),
     /// Who sees whom, and who believes in which authority
     Views,

@@ -188,6 +188,10 @@ fn commentary(fault: &FaultReport, is_done: bool, duration_ms: u64) {
                 (false, false) => "in place, NOT SEEN to bite",
             };
             let note = if a.note.is_empty() { String::new() } else { format!(" ({})", a.note) };
+            let (asked, measured) = (&a.requested, &a.measured);
+            if is_done {
+                return talk(format!("{bit}: asked {asked}, measured {measured}{note}"));
+            }
             talk(format!(
                 "{bit}: asked {}, measured {}{note}; ends in {} or with Ctrl-C",
                 a.requested,

@@ -78,6 +78,20 @@ pub async fn stop_all(client: &Client, format: Format) -> Outcome {
         () = listen => false,
         () = left(interrupts.as_mut()) => true,
     };
+    if left {
+        // Each coordinator gets it, or is tried, first.
+        let asked = async {
+            while !state.all_answered() {
+                let Some((place, word)) = inbox.recv().await else { return };
+                state.hear(place, word);
+            }
+        };
+        tokio::select! {
+            _ = &mut telling => {}
+            _ = tokio::time::timeout(TRIED, asked) => {}
+            () = self::left(interrupts.as_mut()) => {}
+        }
+    }
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     conclude(state, left, took_ms, format)
 }
@@ -187,6 +201,11 @@ impl State {
         }
     }
 
+    fn all_answered(&self) -> bool {
+        let answered = |place| self.parts.contains_key(&place) || self.trouble.contains_key(&place);
+        (0..self.members.len()).all(answered)
+    }
+
     /// What all of them said together, as it stands now.
     fn merged(&self) -> Option<StopProgress> {
         let now = |(progress, said): &(StopProgress, Instant)| {
@@ -209,8 +228,7 @@ impl State {
             // One that refuses may be about to restart.
             return elapsed >= FIRST || self.all_said(is_final);
         };
-        let answered = |place| self.parts.contains_key(&place) || self.trouble.contains_key(&place);
-        let all_answered = (0..self.members.len()).all(answered);
+        let all_answered = self.all_answered();
         // A coordinator that was lost in mid-sentence is not waited for while another one finishes.
         let spoken = self.parts.values().any(|(p, _)| p.last)
             && self.parts.iter().all(|(place, (p, _))| p.last || self.trouble.contains_key(place));
@@ -253,7 +271,7 @@ fn not_seen(state: State, left: bool) -> Failure {
 /// Says how it ended; where somebody `left` it before that, how it stands.
 fn conclude(state: State, left: bool, took_ms: u64, format: Format) -> Outcome {
     let Some(merged) = state.merged() else { return Err(not_seen(state, left)) };
-    if left {
+    if left && !merged.released {
         talk("left early: the stop stands, and a host that has not answered is told of it still");
     }
     for (place, trouble) in &state.trouble {
@@ -271,7 +289,9 @@ fn conclude(state: State, left: bool, took_ms: u64, format: Format) -> Outcome {
         talk(view.last_words());
     }
     let lapsing = merged.hosts.iter().any(|h| h.state == StopState::Lapsing);
-    let exit = if view.done && !lapsing { Exit::Held } else { Exit::NotClean };
+    // Whoever leaves before the log has it may have asked too few.
+    let known = !left || merged.committed;
+    let exit = if view.done && !lapsing && known { Exit::Held } else { Exit::NotClean };
     exit.after(told)
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use squall_core::experiment::{ExperimentRecord, Placement};
 use squall_core::hold::Achieved;
 use squall_core::ids::FaultId;
-use squall_core::message::{FaultReport, Status};
+use squall_core::message::{FaultReport, HostStatus, Status};
 
 use super::table::{NONE, or_none, table};
 use super::words;
@@ -38,18 +38,24 @@ pub struct FaultView {
     pub achieved: Option<Achieved>,
 }
 
+/// How a fault stands of which nobody hears.
+const UNHEARD: &str = "unheard";
+
 /// Every fault that may be on a host: by its report, and where that does not speak of one, by the log.
 #[must_use]
 pub fn views(status: &Status) -> Vec<FaultView> {
-    let reports = status.hosts.iter().flat_map(|h| h.report.iter().flat_map(|r| &r.faults));
-    let told = reports.filter(|f| !f.phase.is_gone()).map(|f| view(f, status));
+    let of = |host| move |fault| (host, fault);
+    let reports =
+        status.hosts.iter().flat_map(|h| h.report.iter().flat_map(|r| &r.faults).map(of(h)));
+    let told = reports.filter(|(_, f)| !f.phase.is_gone()).map(|(h, f)| view(f, h, status));
     told.chain(status.untold().map(|(record, id)| unheard(id, record))).collect()
 }
 
-/// Whether a host that is in service is not heard: then the list may lack something.
+/// Whether a host that is in service, or a fault, is not heard of: then more or less may be there.
 #[must_use]
 pub fn is_partial(status: &Status) -> bool {
-    status.hosts.iter().any(|h| !h.is_heard() && !h.host.drained)
+    let silent = status.hosts.iter().any(|h| !h.is_heard() && !h.host.drained);
+    silent || views(status).iter().any(|f| f.phase == UNHEARD)
 }
 
 /// Hosts that nobody here hears: what a person holds there is not listed either.
@@ -68,7 +74,7 @@ fn unheard(id: &FaultId, record: &ExperimentRecord) -> FaultView {
         what: placed.map(|p| words::fault_shortly(&p.spec)),
         experiment: Some(record.id.to_string()),
         name: Some(record.experiment.name.clone()),
-        phase: "unheard".to_owned(),
+        phase: UNHEARD.to_owned(),
         lease_ms: record.experiment.safety.lease_ms,
         remaining_ms: None,
         achieved: None,
@@ -79,7 +85,9 @@ fn placed<'a>(id: &FaultId, record: &'a ExperimentRecord) -> Option<&'a Placemen
     record.experiment.faults.iter().find(|p| p.fault == id.fault && p.host == id.host)
 }
 
-fn view(fault: &FaultReport, status: &Status) -> FaultView {
+/// As it stands now, which is some time after its host said so.
+fn view(fault: &FaultReport, host: &HostStatus, status: &Status) -> FaultView {
+    let (heard, age_ms) = (host.is_heard(), host.age_ms.unwrap_or(0));
     let record = status.experiments.iter().find(|e| e.id == fault.id.experiment);
     let placed = record.and_then(|record| placed(&fault.id, record));
     FaultView {
@@ -90,9 +98,9 @@ fn view(fault: &FaultReport, status: &Status) -> FaultView {
         what: placed.map(|p| words::fault_shortly(&p.spec)),
         experiment: (!fault.id.experiment.is_local()).then(|| fault.id.experiment.to_string()),
         name: record.map(|record| record.experiment.name.clone()),
-        phase: fault.phase.name().to_owned(),
-        lease_ms: fault.lease_ms,
-        remaining_ms: Some(fault.remaining_ms),
+        phase: if heard { fault.phase.name() } else { UNHEARD }.to_owned(),
+        lease_ms: fault.lease_ms.saturating_sub(age_ms),
+        remaining_ms: heard.then(|| fault.remaining_ms.saturating_sub(age_ms)),
         achieved: fault.achieved.clone(),
     }
 }

@@ -154,7 +154,7 @@ pub const WORDS: &[Word] = &[
     word("simplex", "Of a partition: packets pass one way only. See complete."),
     word(
         "phases",
-        "Of an experiment: submitted, preflight, baseline (the hypothesis before), injecting, holding, lifting, recovering (the hypothesis after), settled. Of a fault on its host: journaling, applying, held, reverting, then clean, lost, stuck or not-held; unheard where the host says nothing and the log does not have the fault gone.",
+        "Of an experiment: submitted, preflight, baseline (the hypothesis before), injecting, holding, lifting, recovering (the hypothesis after), settled. Of a fault on its host: journaling, applying, held, reverting, then clean, lost, stuck or not-held; unheard where the host says nothing of it and the log does not have it gone.",
     ),
     word(
         "view",
@@ -238,9 +238,8 @@ pub const WORDS: &[Word] = &[
          by safety or policy · 4 no coordinator reachable, or not authorised · 5 not clean: something \
          may remain on a named host · 6 verdict unknown, clean · 7 stopped by an operator, a stop-all \
          or a signal, clean. show, status and the other questions end with 0 where they were answered, \
-         plan with 2 or 3 where it would be refused, faults with 6 where a host in service is not \
-         heard; \
-         stop and faults clear end with 0 where everything is clean.",
+         plan with 2 or 3 where it would be refused, faults with 6 where a host in service, \
+         or a fault, is not heard of; stop and faults clear end with 0 where everything is clean.",
     ),
 ];
 

@@ -75,12 +75,14 @@ pub struct HostView {
     pub also: Vec<IpAddr>,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// A coordinator lives there too: it is hit only where a file names it.
+    /// A coordinator lives there too: it is never drawn.
     pub coordinator: bool,
     /// `armed`, `latched`, `starting`, `drained` or `unconnected`.
     pub state: String,
-    /// What it holds; `null` where it is not heard.
-    pub faults: Option<Vec<HeldView>>,
+    /// It has spoken in the last three seconds.
+    pub heard: bool,
+    /// What it holds, as it said last.
+    pub faults: Vec<HeldView>,
     /// Milliseconds since it was last heard.
     pub age_ms: Option<u64>,
 }
@@ -153,9 +155,8 @@ pub fn host_view(host: &HostStatus) -> HostView {
         kind: f.kind.map(|k| k.name().to_owned()),
         phase: f.phase.name().to_owned(),
     };
-    let faults = host.report.as_ref().filter(|_| host.is_heard()).map(|report| {
-        report.faults.iter().filter(|f| !f.phase.is_gone()).map(held).collect::<Vec<_>>()
-    });
+    let said = host.report.iter().flat_map(|report| &report.faults);
+    let faults = said.filter(|f| !f.phase.is_gone()).map(held).collect();
     HostView {
         name: host.host.name.to_string(),
         id: host.host.name.to_string(),
@@ -164,6 +165,7 @@ pub fn host_view(host: &HostStatus) -> HostView {
         labels: host.host.labels.clone(),
         coordinator: host.host.coordinator,
         state: host_state(host).to_owned(),
+        heard: host.is_heard(),
         faults,
         age_ms: host.age_ms,
     }
@@ -214,7 +216,7 @@ impl StatusView {
         ])
     }
 
-    /// What runs, and what has settled last.
+    /// What runs, and of those that have settled the ones that were submitted last.
     fn recent(&self) -> String {
         const SETTLED: usize = 5;
         let is_settled = |e: &&ExperimentRow| e.verdict.is_some();
@@ -271,9 +273,9 @@ pub fn hosts(hosts: &[&HostView]) -> String {
     let rows = hosts.iter().map(|h| {
         let labels: Vec<_> = h.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let held = |f: &HeldView| format!("{} {}", f.kind.as_deref().unwrap_or("fault"), f.phase);
-        let faults = match &h.faults {
-            Some(faults) => or_none(&faults.iter().map(held).collect::<Vec<_>>().join(", ")),
-            None => "not heard".to_owned(),
+        let faults = match h.heard {
+            true => or_none(&h.faults.iter().map(held).collect::<Vec<_>>().join(", ")),
+            false => "not heard".to_owned(),
         };
         let beside = if h.coordinator { ", coordinator" } else { "" };
         let heard = h.age_ms.map_or(NONE.to_owned(), |ms| format!("{} ago", words::length(ms)));
@@ -362,7 +364,8 @@ mod tests {
             labels: BTreeMap::new(),
             coordinator,
             state: "armed".into(),
-            faults: Some(Vec::new()),
+            heard: true,
+            faults: Vec::new(),
             age_ms: None,
         };
         let table = hosts(&[&host("h1", true), &host("h4", false)]);

@@ -1,7 +1,7 @@
 //! `squall stop-all`: each host as it answers, and a last line that is the truth.
 
 use serde::Serialize;
-use squall_core::message::{Latched, StopHost, StopProgress, StopState};
+use squall_core::message::{Latched, Receipt, StopHost, StopProgress, StopState};
 use squall_core::stopping::is_done;
 
 use super::table::{NONE, blocks, table};
@@ -12,7 +12,7 @@ const NO_QUORUM: &str = " The log has no quorum and learns of it later; hosts th
                          coordinators were cut off from the others are not listed.";
 
 /// A stop-all knows of no stop but its own, and one that stands keeps the fleet stopped.
-const OTHERS: &str = "         squall status lists the stops before it that stand too";
+const OTHERS: &str = "         squall status lists all that stand";
 
 /// `stop-all`.
 #[derive(Debug, Serialize)]
@@ -223,7 +223,14 @@ pub fn waiting(progress: &StopProgress) -> Vec<String> {
     let unreached = names(StopState::Unreached);
     let unreached = (!unreached.is_empty())
         .then(|| format!("waiting for {unreached}: not reached, held nothing when last heard"));
-    lapsing.into_iter().chain(unreached).collect()
+    let answered = progress.hosts.iter().filter(|h| {
+        let good = |r: &Receipt| r.residue.is_empty() && r.latched == Latched::Durable;
+        h.receipt.as_ref().is_some_and(|r| !good(r))
+    });
+    let answered = words::some(&answered.map(|h| h.host.as_str()).collect::<Vec<_>>());
+    let answered = (!answered.is_empty())
+        .then(|| format!("waiting for {answered}: answered, and not clean or not durable yet"));
+    lapsing.into_iter().chain(unreached).chain(answered).collect()
 }
 
 fn state(state: StopState) -> &'static str {

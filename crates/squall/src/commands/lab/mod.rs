@@ -28,20 +28,35 @@ pub fn lab(lab: Lab, shared: &Shared) -> Outcome {
     let format = shared.output;
     match lab {
         Lab::Up(up) => self::up(&up, format),
-        Lab::Down { name } => take_down(&meant(name, shared)?),
+        Lab::Down { name } => take_down(&doomed(name, shared)?),
         Lab::Ls => ls(format),
         Lab::Status { name } => status(&meant(name, shared)?, format),
         Lab::Exec(exec) => self::exec(&meant(exec.lab, shared)?, &exec.host, &exec.argv),
     }
 }
 
-/// The lab of this name; where none is given that of the cluster that is named, if it is a lab's.
+/// The lab of this name; where none is given that of the cluster that is named; where none is either,
+/// `lab`, or the only one.
 fn meant(name: Option<String>, shared: &Shared) -> Result<HostName, Failure> {
+    let Some(name) = name else {
+        let Some(cluster) = shared.cluster() else {
+            return unnamed(&place::names(&root()?).map_err(|e| failure(&e))?);
+        };
+        let lab = ClusterDir::open(Some(&cluster)).ok().and_then(|dir| dir.file.lab);
+        return lab.map_or_else(|| Err(no_lab_of(&cluster)), |lab| lab_name(&lab));
+    };
+    lab_name(&name)
+}
+
+fn no_lab_of(cluster: &Path) -> Failure {
+    let what = format!("{} is the cluster of no lab that is there", cluster.display());
+    Failure::usage(what, "name the lab; squall lab ls lists them")
+}
+
+/// The lab that goes. It is not guessed: of the cluster that is named, or `lab`.
+fn doomed(name: Option<String>, shared: &Shared) -> Result<HostName, Failure> {
     let of_cluster = || ClusterDir::open(shared.cluster().as_deref()).ok()?.file.lab;
-    match name.or_else(of_cluster) {
-        Some(name) => lab_name(&name),
-        None => unnamed(&place::names(&root()?).map_err(|e| failure(&e))?),
-    }
+    lab_name(&name.or_else(of_cluster).unwrap_or_else(|| LAB.to_owned()))
 }
 
 /// The lab that is meant where none is named, of those that there are.
