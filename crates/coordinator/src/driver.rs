@@ -7,7 +7,6 @@ mod leading;
 mod probing;
 mod stopping;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use openraft::async_runtime::watch::WatchReceiver;
 use serde::Serialize;
 use squall_core::ids::{HostName, StopId};
 use squall_core::message::{FromAgent, Hello, Report, StopProgress, ToAgent};
-use squall_core::registry::HostRecord;
 use squall_core::time::Time;
 use squall_wire::{Connection, Sender, codec};
 use tokio::sync::mpsc;
@@ -24,7 +22,7 @@ use tokio::task::JoinHandle;
 use crate::clock;
 use crate::node::Node;
 use crate::outbox::Outboxes;
-use crate::sessions::policy_of;
+use crate::sessions::{hash_of, policy_of};
 use leading::Leading;
 pub(crate) use leading::{leadership, new_command};
 use probing::Probing;
@@ -70,8 +68,8 @@ pub(crate) struct Driver {
     /// It proposes the stops that the log lacks.
     catching_up: Option<JoinHandle<()>>,
     next_tick: Time,
-    /// The hosts of which all agents were told last.
-    told: BTreeMap<HostName, HostRecord>,
+    /// A hash of the hosts of which all agents were told last.
+    told: u64,
 }
 
 impl Driver {
@@ -90,7 +88,7 @@ impl Driver {
             probing: Probing::default(),
             catching_up: None,
             next_tick: clock::now(),
-            told: BTreeMap::new(),
+            told: 0,
         }
     }
 
@@ -290,12 +288,13 @@ impl Driver {
 
     /// Tells agents of the other hosts, where those have changed.
     fn tell_peers(&mut self) {
-        let hosts = self.node.applied.read(|r| (r.hosts != self.told).then(|| r.hosts.clone()));
-        let Some(hosts) = hosts else { return };
-        self.told = hosts;
+        let hash = self.node.applied.read(|registry| hash_of(&registry.hosts));
+        if std::mem::replace(&mut self.told, hash) == hash {
+            return;
+        }
         let mut sessions = self.node.sessions();
-        sessions.forget_all_but(&self.told);
         let news: Vec<_> = self.node.applied.read(|registry| {
+            sessions.forget_all_but(&registry.hosts);
             sessions.iter_mut().filter_map(|(host, s)| s.news_of_peers(host, registry)).collect()
         });
         drop(sessions);

@@ -1,7 +1,7 @@
 //! The hosts whose control streams are open here, and what they said last.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::net::IpAddr;
 
 use squall_core::fence::MAX_STOPS;
@@ -24,6 +24,11 @@ pub(crate) const MAX_PEERS: usize = FULL_MESH;
 /// less than ends all starts for ever.
 pub(crate) const MAX_BROUGHT: usize = 512;
 const _: () = assert!(MAX_BROUGHT * MAX_COORDINATORS <= MAX_STOPS - MAX_BROUGHT);
+
+/// What stands for a value that was told: most of a fleet need not be kept twice.
+pub(crate) fn hash_of(told: &impl Hash) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(told)
+}
 
 /// A host whose control stream is open here.
 #[derive(Clone, Debug)]
@@ -55,7 +60,7 @@ impl Session {
         registry: &Registry,
     ) -> Option<(u64, Vec<PeerHost>)> {
         let peers = peers_of(host, registry);
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&peers);
+        let hash = hash_of(&peers);
         (std::mem::replace(&mut self.peers, hash) != hash).then_some((self.connection, peers))
     }
 }

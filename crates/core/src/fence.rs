@@ -68,15 +68,18 @@ impl Fence {
 
     /// Adds a committed resume to R, and the stops that it clears to S; true where it was not known.
     pub fn learn(&mut self, resume: Resume) -> bool {
-        let new = !self.resumes.contains_key(&resume.index);
-        if new {
-            for stop in &resume.cleared {
-                self.outstanding.remove(stop);
-                self.cleared.insert(*stop);
-            }
-            self.resumes.insert(resume.index, resume.cleared);
+        let known = self.resumes.contains_key(&resume.index);
+        // A log that was lost and begun anew has other resumes at the same places.
+        let new: Vec<StopId> = resume.cleared.difference(&self.cleared).copied().collect();
+        if known && new.is_empty() {
+            return false;
         }
-        new
+        for stop in &new {
+            self.outstanding.remove(stop);
+        }
+        self.cleared.extend(&new);
+        self.resumes.entry(resume.index).or_default().extend(new);
+        true
     }
 
     /// The stops that stand, and nothing of any log.
@@ -220,6 +223,7 @@ mod tests {
         let mut fence = Fence::default();
         assert!(fence.learn(resume(9, &[2])) && fence.learn(resume(5, &[1])));
         assert!(!fence.learn(resume(9, &[2])));
+        assert!(fence.clone().learn(resume(9, &[3])), "of a log that was begun anew");
         assert_eq!(fence.newest_resume(), LogIndex(9));
         let after = |index| fence.resumes_after(LogIndex(index)).collect::<Vec<_>>();
         assert_eq!(after(0), [resume(5, &[1]), resume(9, &[2])]);

@@ -332,39 +332,23 @@ fn missed(
     }
     let mut missed = BTreeSet::new();
     for ((kind, traffic), holders) in alike {
-        let met = Addresses::of(&traffic);
+        // A fleet has thousands, nearly all of them single addresses.
+        let nets = || traffic.iter().flat_map(|t| &t.peers);
+        let single = nets().filter(|net| net.prefix_len() == net.max_prefix_len());
+        let single: HashSet<IpAddr> = single.map(|net| net.addr()).collect();
+        let wide: Vec<_> = nets().filter(|net| net.prefix_len() < net.max_prefix_len()).collect();
+        let met = |address: &IpAddr| {
+            single.contains(address) || wide.iter().any(|net| net.contains(address))
+        };
         let others = hosts.values().filter(|h| !h.drained && holders != [&h.name]);
         for host in others {
-            let (met, others): (Vec<_>, Vec<_>) = host.addresses().partition(|a| met.has(a));
+            let (met, others): (Vec<_>, Vec<_>) = host.addresses().partition(met);
             if !met.is_empty() {
                 missed.extend(others.into_iter().map(|other| (kind, host.name.clone(), other)));
             }
         }
     }
     missed
-}
-
-/// The far ends of some faults: a fleet has thousands, nearly all of them single addresses.
-struct Addresses<'a> {
-    single: HashSet<IpAddr>,
-    wide: Vec<&'a Traffic>,
-}
-
-impl<'a> Addresses<'a> {
-    fn of(traffic: &[&'a Traffic]) -> Addresses<'a> {
-        let nets = traffic.iter().flat_map(|t| &t.peers);
-        let single = nets.filter(|n| n.prefix_len() == n.max_prefix_len()).map(|n| n.addr());
-        let is_wide = |t: &&&Traffic| t.peers.iter().any(|n| n.prefix_len() < n.max_prefix_len());
-        Addresses {
-            single: single.collect(),
-            wide: traffic.iter().filter(is_wide).copied().collect(),
-        }
-    }
-
-    fn has(&self, address: &IpAddr) -> bool {
-        let mut wide = self.wide.iter().flat_map(|t| &t.peers);
-        self.single.contains(address) || wide.any(|net| net.contains(address))
-    }
 }
 
 /// What a reader should think of before starting.

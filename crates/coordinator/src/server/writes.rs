@@ -175,7 +175,10 @@ fn not_stopped(node: &Node, despite: &BTreeSet<HostName>) -> Vec<HostName> {
             let last = sessions.get(host).and_then(|s| s.report.as_ref());
             (host, last.map(|(report, at)| (report, *at)))
         });
-        stopping::blockers(clock::now(), hosts, node.stops().fence(), despite)
+        let own = node.stops();
+        // What this node has heard may be a moment behind the log.
+        let all = if own.lacking_in(registry).is_empty() { &registry.fence } else { own.fence() };
+        stopping::blockers(clock::now(), hosts, all, despite)
     })
 }
 

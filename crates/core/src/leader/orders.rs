@@ -27,8 +27,13 @@ impl Leader {
             None => Time(0),
         };
         self.log_stops = Some((digest, since));
-        let heard =
-            |s: &Session| s.report.digest == registry.fence.digest_at(s.report.newest_resume);
+        // Most hosts know the same resumes.
+        let mut known: BTreeMap<LogIndex, u64> = BTreeMap::new();
+        for session in self.sessions.values() {
+            let newest = session.report.newest_resume;
+            known.entry(newest).or_insert_with(|| registry.fence.digest_at(newest));
+        }
+        let heard = |s: &Session| known.get(&s.report.newest_resume) == Some(&s.report.digest);
         let agreed = self.stops.is_empty() && self.sessions.values().all(heard); // guard: digest of S
         // Once for all hosts: a log keeps many experiments that are over.
         let running: Vec<&ExperimentRecord> = registry.running().collect();
@@ -42,7 +47,7 @@ impl Leader {
                 true => applies(host, &running, registry, &self.listed),
                 false => Vec::new(),
             };
-            let expected = registry.fence.digest_at(session.report.newest_resume);
+            let expected = known.get(&session.report.newest_resume).copied().unwrap_or_default();
             let same = [expected, expected.wrapping_add(coming)].contains(&session.report.digest);
             let differs = !same && session.arrived >= since;
             let running = &running[..];

@@ -138,13 +138,18 @@ impl Registry {
             return Err(format!("{well} of {all} hosts are healthy, fewer than {least}"));
         }
         // A drained one too: what it has heard counts as what all others have.
-        let differs = |host: &&HostName| {
-            report(host).is_some_and(|r| r.digest != self.fence.digest_at(r.newest_resume))
-        };
-        if let Some(host) = self.hosts.keys().find(differs) {
+        let differs = |r: &&Report| r.digest != self.fence.digest_at(r.newest_resume);
+        let other = self.hosts.keys().find_map(|h| Some((h, report(h).filter(differs)?)));
+        if let Some((host, report)) = other {
+            let stays = if report.newest_resume >= newest {
+                "; if that stays, its journal is of another log: stop its agent, squall lift there, move the \
+                 journal away, and start it again"
+            } else {
+                ""
+            };
             return Err(format!(
                 "{host} has heard other stops than this cluster's log: nothing starts anywhere until they \
-                 agree; if that stays, stop its agent, move its journal away, and start it again"
+                 agree{stays}"
             ));
         }
         let from = experiment.probes.iter().filter_map(|p| match &p.from {

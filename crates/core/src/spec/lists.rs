@@ -33,18 +33,19 @@ impl<T> Many<T> {
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Many<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(ManyVisitor { splits: true, of: PhantomData })
+        from.deserialize_any(ManyVisitor { keeps_whole: false, of: PhantomData })
     }
 }
 
-/// Names of processes, which may have commas: only a list is several.
+/// Names of processes, which may have commas: a text with some is one name and several. Who is excluded once
+/// too often is spared.
 pub(super) fn process_names<'de, D: Deserializer<'de>>(from: D) -> Result<Many<String>, D::Error> {
-    from.deserialize_any(ManyVisitor { splits: false, of: PhantomData })
+    from.deserialize_any(ManyVisitor { keeps_whole: true, of: PhantomData })
 }
 
 struct ManyVisitor<T> {
-    /// A text may hold several.
-    splits: bool,
+    /// A text with commas is an item as well.
+    keeps_whole: bool,
     of: PhantomData<T>,
 }
 
@@ -54,11 +55,10 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ManyVisitor<T> {
         f.write_str("an item or a list of items")
     }
     fn visit_str<E: Error>(self, text: &str) -> Result<Many<T>, E> {
-        if !self.splits {
-            return T::deserialize(text.into_deserializer()).map(|one| Many(vec![one]));
-        }
         let one = |item: &str| T::deserialize(item.trim().into_deserializer());
-        text.split(',').map(one).collect::<Result<_, _>>().map(Many)
+        let whole = self.keeps_whole && text.contains(',');
+        let items = whole.then_some(text).into_iter().chain(text.split(','));
+        items.map(one).collect::<Result<_, _>>().map(Many)
     }
     fn visit_u64<E: Error>(self, number: u64) -> Result<Many<T>, E> {
         T::deserialize(number.into_deserializer()).map(|one| Many(vec![one]))

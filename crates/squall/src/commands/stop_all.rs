@@ -283,15 +283,17 @@ fn conclude(state: State, left: bool, took_ms: u64, format: Format) -> Outcome {
             }
         }
     }
-    let view = StopView::new(&merged, took_ms);
+    let mut view = StopView::new(&merged, took_ms);
+    // Whoever leaves before the log has it may have asked too few.
+    if left && !merged.committed {
+        (view.done, view.left_early) = (false, true);
+    }
     let told = output::emit(format, &view, StopView::table);
     if format != Format::Table || told.is_err() {
         talk(view.last_words());
     }
     let lapsing = merged.hosts.iter().any(|h| h.state == StopState::Lapsing);
-    // Whoever leaves before the log has it may have asked too few.
-    let known = !left || merged.committed;
-    let exit = if view.done && !lapsing && known { Exit::Held } else { Exit::NotClean };
+    let exit = if view.done && !lapsing { Exit::Held } else { Exit::NotClean };
     exit.after(told)
 }
 

@@ -99,7 +99,11 @@ fn view(fault: &FaultReport, host: &HostStatus, status: &Status) -> FaultView {
         experiment: (!fault.id.experiment.is_local()).then(|| fault.id.experiment.to_string()),
         name: record.map(|record| record.experiment.name.clone()),
         phase: if heard { fault.phase.name() } else { UNHEARD }.to_owned(),
-        lease_ms: fault.lease_ms.saturating_sub(age_ms),
+        // Another coordinator may hear and renew it.
+        lease_ms: match record.filter(|_| !heard) {
+            Some(record) => record.experiment.safety.lease_ms,
+            None => fault.lease_ms.saturating_sub(age_ms),
+        },
         remaining_ms: heard.then(|| fault.remaining_ms.saturating_sub(age_ms)),
         achieved: fault.achieved.clone(),
     }

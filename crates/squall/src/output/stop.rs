@@ -29,6 +29,9 @@ pub struct StopView {
     pub released: bool,
     /// Every registered or connected host answered lifted, without residue, durably latched.
     pub done: bool,
+    /// Somebody left before it was known whether that is all.
+    #[serde(skip)]
+    pub left_early: bool,
     /// Every registered or connected host.
     pub hosts: Vec<StopHostView>,
 }
@@ -65,6 +68,7 @@ impl StopView {
             whole: progress.whole,
             released: progress.released,
             done: is_done(progress),
+            left_early: false,
             hosts: progress.hosts.iter().map(host_view).collect(),
         }
     }
@@ -111,6 +115,12 @@ impl StopView {
         }
         let silent = self.named(|h| h.lifted.is_none());
         let mut parts = Vec::new();
+        if self.left_early {
+            parts.push(
+                "left before the log was seen to have the stop: there may be other hosts"
+                    .to_owned(),
+            );
+        }
         if self.released {
             parts.push(
                 "a resume has released this stop meanwhile: hosts may hold what was started since"

@@ -410,7 +410,7 @@ fn several_may_stand_in_one_text_by_commas() {
         "targets: {hosts: [h1, h2]}
 faults:
   - partition: {peers: [h3, h4], ports: [2379, 2380, 8000-9000], protocol: tcp}
-  - kill: {name: x, exclude: ['a,b']}
+  - kill: {name: x, exclude: ['a,b', a, b]}
   - cpu: {cores: [0, 2-3]}",
     );
     let texts = resolved(

@@ -38,25 +38,29 @@ pub fn lab(lab: Lab, shared: &Shared) -> Outcome {
 /// The lab of this name; where none is given that of the cluster that is named; where none is either,
 /// `lab`, or the only one.
 fn meant(name: Option<String>, shared: &Shared) -> Result<HostName, Failure> {
-    let Some(name) = name else {
-        let Some(cluster) = shared.cluster() else {
-            return unnamed(&place::names(&root()?).map_err(|e| failure(&e))?);
-        };
-        let lab = ClusterDir::open(Some(&cluster)).ok().and_then(|dir| dir.file.lab);
-        return lab.map_or_else(|| Err(no_lab_of(&cluster)), |lab| lab_name(&lab));
-    };
-    lab_name(&name)
+    match typed(name, shared)? {
+        Some(name) => Ok(name),
+        None => unnamed(&place::names(&root()?).map_err(|e| failure(&e))?),
+    }
 }
 
-fn no_lab_of(cluster: &Path) -> Failure {
-    let what = format!("{} is the cluster of no lab that is there", cluster.display());
-    Failure::usage(what, "name the lab; squall lab ls lists them")
-}
-
-/// The lab that goes. It is not guessed: of the cluster that is named, or `lab`.
+/// The lab that goes, which is not guessed.
 fn doomed(name: Option<String>, shared: &Shared) -> Result<HostName, Failure> {
-    let of_cluster = || ClusterDir::open(shared.cluster().as_deref()).ok()?.file.lab;
-    lab_name(&name.or_else(of_cluster).unwrap_or_else(|| LAB.to_owned()))
+    typed(name, shared)?.map_or_else(|| lab_name(LAB), Ok)
+}
+
+/// The lab of this name, or of the cluster that is named, if either is.
+fn typed(name: Option<String>, shared: &Shared) -> Result<Option<HostName>, Failure> {
+    let Some(name) = name else {
+        let Some(cluster) = shared.cluster() else { return Ok(None) };
+        let lab = ClusterDir::open(Some(&cluster)).ok().and_then(|dir| dir.file.lab);
+        let lab = lab.ok_or_else(|| {
+            let what = format!("{} is the cluster of no lab that is there", cluster.display());
+            Failure::usage(what, "name the lab; squall lab ls lists them")
+        })?;
+        return lab_name(&lab).map(Some);
+    };
+    lab_name(&name).map(Some)
 }
 
 /// The lab that is meant where none is named, of those that there are.
