@@ -17,7 +17,7 @@ use crate::ids::{LogIndex, StopId};
 /// fit one message to a host that has never heard of any. At fifty stops a day this is three and a half
 /// years.
 pub const MAX_STOPS: usize = 65_536;
-/// Stop ids in one message of a host, at most: it tells all that it knows in so many.
+/// Stop ids in one message of a host, at most: it tells those that stand in so many.
 pub const MAX_TOLD: usize = 16_384;
 
 /// A committed resume.
@@ -29,7 +29,7 @@ pub struct Resume {
     pub cleared: BTreeSet<StopId>,
 }
 
-/// S and R of one node. Old stops cost room, and nothing else: each look costs what is outstanding.
+/// S and R of one node. Old stops cost room: a look costs what stands, a comparison what was resumed since.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "Written")]
 pub struct Fence {
