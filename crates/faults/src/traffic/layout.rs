@@ -224,8 +224,8 @@ pub(crate) fn chains(devices: usize) -> usize {
     devices.div_ceil(MAX_DEVICES)
 }
 
-/// Takes the chain with this number away. Adding it first makes the removal legal where it is gone: a kernel before 6.16
-/// deletes one whose last device goes.
+/// Takes the chain with this number away. Adding it first makes the removal legal where it is gone: a
+/// kernel before 6.16 deletes one whose last device goes.
 pub(crate) fn detach(table: &Table, number: usize) -> [Change; 2] {
     let chain = format!("{HOOK}{number}");
     [table.chain(&chain), table.delete_chain(&chain)]
