@@ -15,6 +15,11 @@ use crate::commands::watch::Interrupts;
 use crate::exit::{Exit, Failure};
 use crate::output::{data, talk};
 
+/// An exit code above it is a signal's.
+const KILLED: i32 = 128;
+/// How often what takes everything down is begun again where a signal ended it.
+const RETRIES: u32 = 3;
+
 /// The path of this program.
 pub fn program() -> String {
     std::env::current_exe().unwrap_or_default().display().to_string()
@@ -71,7 +76,16 @@ impl Stage {
         if ended() {
             return Err(left());
         }
-        let output = self.command(args).stderr(errors).output().map_err(|e| failed(args, &e))?;
+        let mut command = self.command(args);
+        command.stderr(errors);
+        let mut output = command.output().map_err(|e| failed(args, &e))?;
+        // A signal may meet a child that has just begun and has not left the terminal's group yet.
+        for _ in 0..RETRIES {
+            if !(self.closing && code(output.status) > KILLED) {
+                break;
+            }
+            output = command.output().map_err(|e| failed(args, &e))?;
+        }
         if ended() {
             return Err(left());
         }
