@@ -78,7 +78,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for KeyedVisitor<T> {
     }
 }
 
-/// Reads nothing: its error are the keys of whatever is to be read.
+/// Reads nothing: its error names the keys of whatever is to be read.
 struct Keys;
 
 impl<'de> Deserializer<'de> for Keys {
