@@ -126,7 +126,7 @@ pub struct Leader {
     hurt: Time,
     /// Stops that somebody has heard and the log may lack.
     stops: BTreeSet<StopId>,
-    /// The digest of the log's stops, and when this leader first saw it.
+    /// The digest of the log's stops that stand, and when this leader first saw it.
     log_stops: Option<(u64, Time)>,
     actions: VecDeque<Action>,
 }
