@@ -57,7 +57,7 @@ pub enum JournalError {
         path: PathBuf,
     },
     /// An earlier write left the file in a state that cannot be trusted.
-    #[error("{path} takes no more records: {why}: restart to read it afresh", path = path.display())]
+    #[error("{path} takes no more records: {why}: mend what is wrong with the disk; each new record tries again", path = path.display())]
     Poisoned {
         /// The file.
         path: PathBuf,

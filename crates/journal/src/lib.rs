@@ -47,7 +47,7 @@ pub struct Journal {
     file: File,
     /// Where the last good record ends.
     end: u64,
-    /// Why nothing may be appended any more, until a rewrite.
+    /// Why what stands behind the last good end may be anything: nothing is appended to this file.
     poisoned: Option<String>,
     _lock: Lock,
 }
@@ -102,16 +102,20 @@ impl Journal {
     ///
     /// # Errors
     /// Nothing of it is kept. After a failed write the file is cut back to its last good end; where
-    /// that fails too, or a flush failed (its bytes can never be trusted), the journal takes nothing
-    /// more until [`Journal::rewrite`].
+    /// that fails too, or a flush failed (its bytes can never be trusted), the next call puts what was
+    /// good before into a new file. [`JournalError::Poisoned`] where that cannot be: each call tries again.
     pub fn append(&mut self, records: &[Vec<u8>]) -> Result<(), JournalError> {
-        if let Some(why) = &self.poisoned {
-            return Err(JournalError::Poisoned { path: self.path(), why: why.clone() });
-        }
         if records.is_empty() {
             return Ok(()); // an empty batch is what a torn one looks like
         }
         let bytes = frame::batch(records)?;
+        if let Some(why) = self.poisoned.take()
+            && let Err(error) = self.mend()
+        {
+            let said = format!("{why}, and putting what was good into a new file failed: {error}");
+            self.poisoned = Some(why);
+            return Err(JournalError::Poisoned { path: self.path(), why: said });
+        }
         if let Err(error) = self.file.write_all(&bytes) {
             if let Err(second) = self.cut() {
                 self.poisoned = Some(format!("{error}, and cutting it back failed: {second}"));
@@ -159,6 +163,22 @@ impl Journal {
         self.end = bytes.len() as u64;
         self.poisoned = None;
         Ok(())
+    }
+
+    /// Puts what is good of a file that cannot be trusted into a new one. It was on the disk once, and its
+    /// checksums say whether it still is what it was.
+    fn mend(&mut self) -> Result<(), JournalError> {
+        let path = self.path();
+        let mut good = Vec::new();
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| (&self.file).take(self.end).read_to_end(&mut good))
+            .map_err(|e| JournalError::io(&path, e))?;
+        match frame::scan(&good) {
+            Ok(scanned) if scanned.end == self.end => self.start_over(&good),
+            Ok(scanned) => Err(JournalError::corrupt(&path, scanned.end)),
+            Err(at) => Err(JournalError::corrupt(&path, at)),
+        }
     }
 
     fn cut(&mut self) -> Result<(), JournalError> {

@@ -222,6 +222,47 @@ fn a_rewrite_replaces_everything_and_keeps_the_lock() {
 }
 
 #[test]
+fn after_a_flush_that_failed_what_was_good_goes_on_in_a_new_file() {
+    let (dir, _) = written(3);
+    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    // As a flush that failed leaves it: what it was about may be there in part, or whole.
+    let lost = frame::batch(&[b"lost".to_vec()]).unwrap();
+    journal.file.write_all(&lost).unwrap();
+    journal.poisoned = Some("a flush failed: disk".to_owned());
+    let full = dir.path().join("journal.new");
+    std::os::unix::fs::symlink("/dev/full", &full).unwrap();
+    let said = journal.append(&[b"early".to_vec()]).unwrap_err().to_string();
+    let why = "a flush failed: disk, and putting what was good into a new file failed";
+    assert!(said.contains(why) && said.contains("no space left"), "{said}");
+    assert!(!full.is_symlink(), "what was half written is removed");
+    journal.append(&[b"next".to_vec()]).unwrap();
+    journal.append(&[b"last".to_vec()]).unwrap();
+    drop(journal);
+    let kept = [records(3), vec![b"next".to_vec(), b"last".to_vec()]].concat();
+    assert_eq!(read(dir.path()).unwrap(), Recovered { records: kept, torn_bytes: 0 });
+}
+
+#[test]
+fn what_is_no_longer_what_it_was_is_not_taken_for_good() {
+    let (dir, bytes) = written(3);
+    let (mut journal, _) = Journal::open(dir.path()).unwrap();
+    journal.poisoned = Some("a flush failed: disk".to_owned());
+    for end in [bytes.len() - 1, bytes.len() / 2] {
+        let mut other = bytes.clone();
+        other[end] ^= 1;
+        fs::write(dir.path().join(FILE), &other).unwrap();
+        let refused = journal.append(&[b"next".to_vec()]).unwrap_err();
+        assert!(
+            matches!(&refused, JournalError::Poisoned { why, .. } if why.contains("is damaged"))
+        );
+    }
+    fs::write(dir.path().join(FILE), &bytes).unwrap();
+    journal.append(&[b"next".to_vec()]).unwrap();
+    drop(journal);
+    assert_eq!(read(dir.path()).unwrap().records.len(), 4);
+}
+
+#[test]
 fn a_file_is_replaced_whole_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("value");
