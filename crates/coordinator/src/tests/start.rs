@@ -1,14 +1,18 @@
-use squall_wire::{ClusterAuthority, Role};
+use std::time::{Duration, Instant};
 
-use super::Cluster;
+use squall_core::message::{Request, Response};
+use squall_wire::{Channel, ClusterAuthority, Role};
+use tokio::time::{sleep, timeout};
+
 use super::probing::AllGood;
+use super::{Cluster, PATIENCE};
 use crate::{CoordinatorError, InvalidConfig, StoreError, run};
 
 /// Runs one that is expected not to start.
 async fn fails(config: crate::Config) -> CoordinatorError {
     let never = std::future::pending();
-    let limit = std::time::Duration::from_secs(20);
-    tokio::time::timeout(limit, run(config, Box::new(AllGood::default()), never))
+    let limit = Duration::from_secs(20);
+    timeout(limit, run(config, Box::new(AllGood::default()), never))
         .await
         .expect("it ends")
         .unwrap_err()
@@ -52,8 +56,24 @@ async fn one_that_is_told_to_end_ends_and_can_be_started_again() {
     let cluster = Cluster::new(1).await;
     let config = cluster.config(0);
     cluster.identities[0].save(&config.identity_dir).unwrap();
-    for _ in 0..2 {
-        let soon = tokio::time::sleep(std::time::Duration::from_millis(300));
-        run(config.clone(), Box::new(AllGood::default()), soon).await.unwrap();
+    for life in 1..=2 {
+        let mut served = None;
+        let told = async {
+            let connect = cluster.operator.connect(config.listen, Role::Coordinator, "c1");
+            let connection = connect.await.unwrap();
+            let answer = Channel::request(&connection, &Request::Status).await.unwrap();
+            assert!(matches!(answer, Response::Status(_)), "life {life}: {answer:?}");
+            served = Some(connection);
+        };
+        let ends = run(config.clone(), Box::new(AllGood::default()), told);
+        timeout(PATIENCE, ends).await.expect("it ends").unwrap();
+        let said = timeout(PATIENCE, served.expect("it served").closed()).await;
+        assert!(said.is_ok_and(|why| !why.contains("timed out")), "it says farewell");
+        // A process has closed its socket by then; see `Cluster::start`.
+        let deadline = Instant::now() + PATIENCE;
+        while std::net::UdpSocket::bind(config.listen).is_err() {
+            assert!(Instant::now() < deadline, "the port is kept");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 }

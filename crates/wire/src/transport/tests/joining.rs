@@ -100,7 +100,10 @@ async fn the_next_coordinator_is_asked_where_one_does_not_answer() {
     let mut token = serve_joins(&cluster, GossipKey::create());
     let dead = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     token.coordinators.insert(0, at(2, dead.local_addr().unwrap()));
-    join(&token, "h7", None).await.unwrap();
+    let (identity, _) = join(&token, "h7", None).await.unwrap();
+    assert_eq!(identity.peer().name, "h7");
+    dead.set_nonblocking(true).unwrap();
+    assert!(dead.recv(&mut [0; 64]).is_ok(), "the first one was asked first");
 }
 
 #[tokio::test]
