@@ -270,7 +270,6 @@ impl Driver {
 
     fn registry_changed(&mut self) {
         let now = clock::now();
-        // What a resume has cleared since stops nobody; hosts hear of it when their digests differ.
         let new = self.node.applied.read(|registry| self.node.stops().learn(registry));
         for stop in new {
             self.push(stop);

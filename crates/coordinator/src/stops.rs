@@ -1,14 +1,15 @@
 //! The stops that this coordinator has heard: S and R, and its own durable file, which needs no
 //! quorum.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use squall_core::fence::Fence;
-use squall_core::ids::{LogIndex, StopId};
+use squall_core::heard::Heard;
+use squall_core::ids::StopId;
 use squall_core::registry::Registry;
 use squall_journal::Journal;
 use squall_wire::{Identity, codec};
@@ -22,13 +23,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// See the module.
 pub(crate) struct Stops {
     identity: Identity,
-    fence: Fence,
-    /// Who asked, where this coordinator was asked first-hand.
+    heard: Heard,
+    /// Who asked, where this coordinator was asked first-hand and the log does not say it yet.
     asked_by: BTreeMap<StopId, String>,
-    /// Heard and not in the log.
-    lacking: BTreeSet<StopId>,
-    /// How much of the registry was taken over: its stops and its newest resume.
-    learnt: (usize, LogIndex),
     disk: mpsc::Sender<StopId>,
 }
 
@@ -44,16 +41,12 @@ impl Stops {
         let (disk, queue) = mpsc::channel();
         let mut stops = Stops {
             identity: identity.clone(),
-            fence: Fence::default(),
+            heard: Heard::default(),
             asked_by: BTreeMap::new(),
-            lacking: BTreeSet::new(),
-            learnt: (0, LogIndex(0)),
             disk,
         };
         for record in &recovered.records {
-            let stop = codec::decode(record).map_err(io::Error::other)?;
-            stops.fence.hear(stop);
-            stops.lacking.insert(stop);
+            stops.heard.handle_stop(codec::decode(record).map_err(io::Error::other)?);
         }
         std::thread::Builder::new()
             .name("stops".into())
@@ -63,48 +56,44 @@ impl Stops {
 
     /// Takes a stop in, however it was learnt; true where it was not known.
     pub(crate) fn hear(&mut self, stop: StopId, asked_by: Option<String>) -> bool {
-        if !self.fence.hear(stop) {
-            return false;
+        let new = self.heard.handle_stop(stop);
+        if new {
+            if let Some(by) = asked_by {
+                self.asked_by.insert(stop, by);
+            }
+            self.write(stop);
         }
-        self.lacking.insert(stop);
-        if let Some(by) = asked_by {
-            self.asked_by.insert(stop, by);
-        }
-        // The thread ends with this sender only, or it has said why on its way out.
-        let _ = self.disk.send(stop);
-        true
+        new
     }
 
     /// Takes over what the log says; returns the stops that were not known, of those that stand.
     pub(crate) fn learn(&mut self, registry: &Registry) -> Vec<StopId> {
-        let version = (registry.stops.len(), registry.fence.newest_resume());
-        if version == self.learnt {
-            return Vec::new();
+        let new = self.heard.handle_registry(registry);
+        for stop in &new {
+            self.write(*stop);
         }
-        self.learnt = version;
-        let new: Vec<StopId> =
-            registry.fence.outstanding().filter(|stop| self.hear(*stop, None)).collect();
-        for resume in registry.fence.resumes_after(self.fence.newest_resume()) {
-            self.fence.learn(resume);
-        }
-        self.lacking.retain(|stop| !registry.fence.knows(*stop));
-        self.asked_by.retain(|stop, _| self.lacking.contains(stop));
+        self.asked_by.retain(|stop, _| !registry.fence.knows(*stop));
         new
+    }
+
+    fn write(&self, stop: StopId) {
+        // The thread ends with this sender only, or it has said why on its way out.
+        let _ = self.disk.send(stop);
     }
 
     /// S and R.
     pub(crate) fn fence(&self) -> &Fence {
-        &self.fence
+        self.heard.fence()
     }
 
     /// Heard and not in the log.
     pub(crate) fn lacking(&self) -> Vec<StopId> {
-        self.lacking.iter().copied().collect()
+        self.heard.lacking().collect()
     }
 
     /// Heard, and not in this log. [`Stops::learn`] may be behind it.
     pub(crate) fn lacking_in(&self, registry: &Registry) -> Vec<StopId> {
-        self.lacking.iter().copied().filter(|stop| !registry.fence.knows(*stop)).collect()
+        self.heard.lacking_in(registry).collect()
     }
 
     /// Who asked for a stop, where this coordinator was asked first-hand.

@@ -11,6 +11,7 @@ pub mod clip;
 pub mod experiment;
 pub mod fault;
 pub mod fence;
+pub mod heard;
 pub mod hold;
 pub mod host;
 pub mod ids;

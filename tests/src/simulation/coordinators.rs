@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use squall_core::experiment::LEASE_MS;
-use squall_core::fence::Fence;
+use squall_core::heard::Heard;
 use squall_core::ids::{HostName, StopId};
 use squall_core::leader::Action;
 use squall_core::message::{Receipt, Report, ToAgent};
@@ -65,10 +65,8 @@ pub(super) struct Node {
     pub registry: Registry,
     pub applied: usize,
     pub sessions: BTreeMap<HostName, Session>,
-    /// Every stop heard, and every resume learnt; all of it is on its disk.
-    pub fence: Fence,
-    /// Stops that the log lacks, as far as it is applied here.
-    pub lacking: BTreeSet<StopId>,
+    /// Its stops are on its disk.
+    pub heard: Heard,
     broadcasts: Vec<Broadcast>,
     receipts: BTreeMap<(StopId, HostName), Receipt>,
     next_tick: Time,
@@ -83,8 +81,7 @@ impl Node {
             registry: Registry::default(),
             applied: 0,
             sessions: BTreeMap::new(),
-            fence: Fence::default(),
-            lacking: BTreeSet::new(),
+            heard: Heard::default(),
             broadcasts: Vec::new(),
             receipts: BTreeMap::new(),
             next_tick: epoch(clock),
@@ -104,7 +101,7 @@ impl Node {
             let last = session.and_then(|s| s.report.as_ref().map(|r| (&r.report, s.arrived)));
             (host, last)
         });
-        stopping::blockers(self.clock, hosts, &self.fence, despite)
+        stopping::blockers(self.clock, hosts, self.heard.fence(), despite)
     }
 }
 
@@ -132,12 +129,15 @@ impl Simulation {
         node.sessions.clear();
         node.broadcasts.clear();
         node.receipts.clear();
+        let heard = std::mem::take(&mut node.heard);
         if self.weather.odds(10) {
             // Its disk is lost, and it begins anew.
             node.registry = Registry::default();
             node.applied = 0;
-            node.fence = Fence::default();
-            node.lacking.clear();
+        } else {
+            for stop in heard.fence().stops() {
+                node.heard.handle_stop(stop);
+            }
         }
         for h in 0..self.agents.len() {
             self.agents[h].streams[c] = 0;
@@ -156,6 +156,7 @@ impl Simulation {
             let ms = self.weather.between(1, 500);
             self.after(ms, What::LinkUp { host, node: c });
         }
+        self.registry_changed(c);
     }
 
     pub(super) fn reach_node(&mut self, h: usize, link: Link, words: Words) {
@@ -203,7 +204,7 @@ impl Simulation {
     }
 
     fn reported(&mut self, c: usize, name: &HostName, said: Said) {
-        let fence = &self.nodes[c].fence;
+        let fence = self.nodes[c].heard.fence();
         if said.report.digest != fence.digest_at(said.report.newest_resume) {
             let standing = fence.outstanding().collect();
             self.send(c, name, ToAgent::Stops(standing));
@@ -229,45 +230,45 @@ impl Simulation {
         }
     }
 
-    /// Stops were learnt, from an agent, another coordinator, a person or the log.
+    /// Stops were learnt, from an agent, another coordinator or a person.
     pub(super) fn node_stops(&mut self, c: usize, stops: &[StopId]) {
         if !self.nodes[c].alive {
             return;
         }
-        for stop in stops {
+        let heard = &mut self.nodes[c].heard;
+        let new: Vec<StopId> = stops.iter().copied().filter(|s| heard.handle_stop(*s)).collect();
+        for stop in &new {
+            self.push(c, *stop);
             let node = &mut self.nodes[c];
-            if !node.fence.hear(*stop) {
-                continue;
+            if let Some(leading) = &mut node.leading {
+                leading.machine.handle_stop(node.clock, *stop);
             }
-            if !node.registry.fence.knows(*stop) {
-                node.lacking.insert(*stop);
-                if let Some(leading) = &mut node.leading {
-                    leading.machine.handle_stop(node.clock, *stop);
-                }
-            }
-            let connected: Vec<HostName> = node.sessions.keys().cloned().collect();
-            for name in connected {
-                self.send(c, &name, ToAgent::Stop { stop: *stop, record: Vec::new() });
-            }
-            self.forward(c);
         }
-        self.propose_lacking(c);
+        if !new.is_empty() {
+            self.forward(c, &new);
+            self.propose_stops(c, &new);
+        }
         self.drain_node(c);
     }
 
-    /// Tells the other coordinators of the stops that the log lacks.
-    fn forward(&mut self, c: usize) {
-        let stops: Vec<StopId> = self.nodes[c].lacking.iter().copied().collect();
-        for node in (0..NODES).filter(|d| *d != c && self.raft.hear(c, *d)).collect::<Vec<_>>() {
-            self.travel(What::NodeStops { node, stops: stops.clone() });
+    /// Tells every host whose stream is open here.
+    fn push(&mut self, c: usize, stop: StopId) {
+        let connected: Vec<HostName> = self.nodes[c].sessions.keys().cloned().collect();
+        for name in connected {
+            self.send(c, &name, ToAgent::Stop { stop, record: Vec::new() });
         }
     }
 
-    fn propose_lacking(&mut self, c: usize) {
-        if self.nodes[c].leading.is_some() {
-            for stop in self.nodes[c].lacking.clone() {
-                self.propose(c, Command::Stop(stop));
-            }
+    /// Tells the other coordinators.
+    fn forward(&mut self, c: usize, stops: &[StopId]) {
+        for node in (0..NODES).filter(|d| *d != c && self.raft.hear(c, *d)).collect::<Vec<_>>() {
+            self.travel(What::NodeStops { node, stops: stops.to_vec() });
+        }
+    }
+
+    fn propose_stops(&mut self, c: usize, stops: &[StopId]) {
+        for stop in stops {
+            self.propose(c, Command::Stop(*stop));
         }
     }
 
@@ -290,27 +291,28 @@ impl Simulation {
 
     pub(super) fn registry_changed(&mut self, c: usize) {
         let node = &mut self.nodes[c];
-        for resume in node.registry.fence.resumes_after(node.fence.newest_resume()) {
-            node.fence.learn(resume);
+        for stop in node.heard.handle_registry(&node.registry) {
+            self.push(c, stop);
         }
-        let logged: Vec<StopId> = node.registry.fence.stops().collect();
-        node.lacking.retain(|stop| !node.registry.fence.knows(*stop));
+        let node = &mut self.nodes[c];
         for broadcast in &mut node.broadcasts {
             tell(node.clock, broadcast, &node.registry, &node.sessions, &node.receipts);
         }
         if let Some(leading) = &mut node.leading {
             leading.machine.handle_change(node.clock);
         }
-        self.node_stops(c, &logged);
+        self.drain_node(c);
     }
 
     pub(super) fn node_timer(&mut self, c: usize) {
         let node = &mut self.nodes[c];
         if node.clock >= node.next_tick {
             node.next_tick = node.clock.plus(TICK_MS);
-            if !node.lacking.is_empty() {
-                self.propose_lacking(c);
-                self.forward(c);
+            let lacking: Vec<StopId> = node.heard.lacking().collect();
+            match node.leading {
+                Some(_) => self.propose_stops(c, &lacking),
+                None if lacking.is_empty() => {}
+                None => self.forward(c, &lacking),
             }
             self.propose_registrations(c);
         }

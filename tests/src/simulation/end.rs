@@ -45,8 +45,8 @@ impl Simulation {
                 return Err(format!("{} is not synced", host.name));
             }
         }
-        if let Some(node) = self.nodes.iter().find(|node| !node.lacking.is_empty()) {
-            return Err(format!("the log lacks {:?}", node.lacking));
+        if let Some(stop) = self.nodes.iter().find_map(|node| node.heard.lacking().next()) {
+            return Err(format!("the log lacks {stop}"));
         }
         if self.waits_for_receipts() {
             return Err("a stop-all goes on".into());

@@ -42,10 +42,15 @@ impl Simulation {
 
     fn by_operator_as(&mut self, id: CommandId, command: Command) -> Option<Outcome> {
         let leader = self.confirmed_leader()?;
-        for stop in self.nodes[leader].lacking.clone() {
+        self.commit_lacking(leader);
+        Some(self.commit(entry(id, command)))
+    }
+
+    fn commit_lacking(&mut self, leader: usize) {
+        let lacking: Vec<_> = self.nodes[leader].heard.lacking().collect();
+        for stop in lacking {
             self.commit_new(Command::Stop(stop));
         }
-        Some(self.commit(entry(id, command)))
     }
 
     fn submit(&mut self) {
@@ -95,9 +100,7 @@ impl Simulation {
 
     fn resume(&mut self) {
         let Some(leader) = self.confirmed_leader() else { return };
-        for stop in self.nodes[leader].lacking.clone() {
-            self.commit_new(Command::Stop(stop));
-        }
+        self.commit_lacking(leader);
         let mut stops = self.world.log.outstanding();
         if stops.len() > 1 && self.weather.odds(30) {
             stops.pop_first();

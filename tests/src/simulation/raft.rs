@@ -109,7 +109,7 @@ impl Simulation {
                 leading.report(host, said.report.clone(), said.stops.clone());
             }
         }
-        let lacking: Vec<_> = side.lacking.iter().copied().collect();
+        let lacking: Vec<_> = side.heard.lacking().collect();
         leading.machine.handle_stops(side.clock, &lacking);
         side.leading = Some(leading);
         self.drain_node(node);
