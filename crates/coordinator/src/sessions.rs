@@ -11,14 +11,10 @@ use squall_core::message::{Hello, PeerHost, Report};
 use squall_core::policy::Policy;
 use squall_core::registry::{HostRecord, Registry};
 use squall_core::time::Time;
-use squall_core::views::FULL_MESH;
+use squall_core::views::peers_of;
 
 use crate::config::MAX_COORDINATORS;
 
-/// Other hosts that one host is told of, at most: gossip and relay need enough of them, not all,
-/// and a fleet of thousands must not be told of itself at every change. All of a cohort in which each
-/// watches every other.
-pub(crate) const MAX_PEERS: usize = FULL_MESH;
 /// Stops that one host may bring which this coordinator has not heard, and for which no operator is known
 /// to stand: no host is the only one to know of more. What all coordinators take from one host together is
 /// less than ends all starts for ever.
@@ -59,7 +55,7 @@ impl Session {
         host: &HostName,
         registry: &Registry,
     ) -> Option<(u64, Vec<PeerHost>)> {
-        let peers = peers_of(host, registry);
+        let peers = peers_of(host, &registry.hosts);
         let hash = hash_of(&peers);
         (std::mem::replace(&mut self.peers, hash) != hash).then_some((self.connection, peers))
     }
@@ -169,38 +165,6 @@ pub(crate) fn policy_of(hello: &Hello) -> Option<Policy> {
     serde_json::from_str(hello.policy.as_ref()?).ok()
 }
 
-/// The others whom `me` is told of: of its own cohort first, each time those next on the ring of
-/// names, one behind and one before in turn, so that whom `me` knows knows `me`. Beats stand on that.
-fn peers_of(me: &HostName, registry: &Registry) -> Vec<PeerHost> {
-    use std::ops::Bound::{Excluded, Unbounded};
-    let own = registry.hosts.get(me).map_or("", HostRecord::cohort);
-    let ring = || {
-        let after = registry.hosts.range::<HostName, _>((Excluded(me), Unbounded));
-        let before = registry.hosts.range::<HostName, _>((Unbounded, Excluded(me)));
-        after.chain(before).map(|(_, h)| h)
-    };
-    let same = from_both_ends(ring().filter(|h| h.cohort() == own));
-    let rest = from_both_ends(ring().filter(|h| h.cohort() != own));
-    let peer = |h: &HostRecord| PeerHost {
-        name: h.name.clone(),
-        address: h.address,
-        gossip_port: h.gossip_port,
-        relay_port: h.relay_port,
-        cohort: h.cohort().to_owned(),
-    };
-    same.chain(rest).take(MAX_PEERS).map(peer).collect()
-}
-
-/// First, last, second, last but one, and so on. Looks at no more than it is asked for: in a fleet of
-/// thousands that is little of the ring.
-fn from_both_ends<T>(mut items: impl DoubleEndedIterator<Item = T>) -> impl Iterator<Item = T> {
-    let mut front = false;
-    std::iter::from_fn(move || {
-        front = !front;
-        if front { items.next() } else { items.next_back() }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,10 +190,6 @@ mod tests {
         registry
     }
 
-    fn names(peers: &[PeerHost]) -> Vec<&str> {
-        peers.iter().map(|p| p.name.as_str()).collect()
-    }
-
     #[test]
     fn what_operators_stand_for_uses_up_nothing_of_what_a_host_may_bring() {
         let mut sessions = Sessions::default();
@@ -246,13 +206,6 @@ mod tests {
             500,
             "they turned out to be known"
         );
-    }
-
-    #[test]
-    fn a_host_is_told_of_all_others_its_own_cohort_first() {
-        let registry = registry(&[("h1", "a"), ("h2", "b"), ("h3", "a"), ("h4", "a")]);
-        let peers = peers_of(&"h3".parse().unwrap(), &registry);
-        assert_eq!(names(&peers), ["h4", "h1", "h2"]);
     }
 
     fn hello(host: &HostRecord) -> Hello {
@@ -329,25 +282,12 @@ mod tests {
         let moved = registry.hosts.get_mut(&"h100".parse().unwrap()).unwrap();
         moved.gossip_port = 9;
         let told = news(&mut sessions, &registry);
-        assert_eq!(told.len(), MAX_PEERS, "whom it knows knows it");
+        assert_eq!(told.len(), squall_core::views::MAX_PEERS, "whom it knows knows it");
         assert!(told.iter().all(|(_, peers)| peers.iter().any(|p| p.gossip_port == 9)));
         // Whoever connects anew is told anew.
         let back = hello(&registry.hosts[&HostName::try_from("h007".to_owned()).unwrap()]);
         sessions.add(1_000, HERE, back);
         let told = news(&mut sessions, &registry);
         assert_eq!(told.iter().map(|(connection, _)| *connection).collect::<Vec<_>>(), [1_000]);
-    }
-
-    #[test]
-    fn in_a_large_fleet_knowing_is_mutual() {
-        let all: Vec<String> = (0..200).map(|n| format!("h{n:03}")).collect();
-        let registry = registry(&all.iter().map(|n| (n.as_str(), "a")).collect::<Vec<_>>());
-        let mut pairs = BTreeSet::new();
-        for name in registry.hosts.keys() {
-            let peers = peers_of(name, &registry);
-            assert_eq!(peers.len(), MAX_PEERS);
-            pairs.extend(peers.into_iter().map(|peer| (name.clone(), peer.name)));
-        }
-        assert!(pairs.iter().all(|(a, b)| pairs.contains(&(b.clone(), a.clone()))));
     }
 }

@@ -15,7 +15,7 @@ use rand::seq::IndexedRandom;
 use serde::{Deserialize, Serialize};
 use squall_core::ids::HostName;
 use squall_core::message::PeerHost;
-use squall_core::views::Liveness;
+use squall_core::views::{Liveness, watched};
 use squall_faults::clock;
 use squall_wire::codec;
 use squall_wire::seal::{MAX_DATAGRAM, OVERHEAD, Opener, SealError, Sealer};
@@ -24,7 +24,6 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::member::{GossipCodec, MemberId};
-use super::ring::watched;
 use super::{Settings, Shared, warn_at_times};
 
 /// Between two beats to the same host, at rest and while an experiment runs.

@@ -7,7 +7,6 @@
 mod gossip;
 mod member;
 mod relay;
-mod ring;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -21,7 +20,7 @@ use squall_core::hold::CONTROL_MARK;
 use squall_core::ids::{HostName, Leadership, StopId};
 use squall_core::message::PeerHost;
 use squall_core::time::Time;
-use squall_core::views::{Liveness, Row, STALE_MS};
+use squall_core::views::{Liveness, Row, STALE_MS, watched};
 use squall_faults::clock;
 use squall_wire::seal::{Opener, SealCounts, Sealer};
 use squall_wire::transport::{Seldom, marked_udp};
@@ -35,7 +34,6 @@ use gossip::Gossip;
 use member::MemberId;
 use relay::Relay;
 pub(crate) use relay::SignedStop;
-use ring::watched;
 
 /// Hosts that one host knows of, at most; coordinators tell of 64.
 const MAX_PEERS: usize = 256;

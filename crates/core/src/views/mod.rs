@@ -3,6 +3,7 @@
 mod authority;
 mod cohort;
 mod judge;
+mod ring;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use crate::ids::{HostName, Leadership, NodeId};
 pub use authority::SUCCESSION_MS;
 pub use cohort::FULL_MESH;
 pub use judge::{judge, spoke};
+pub use ring::{MAX_PEERS, peers_of, watched};
 
 /// A row or claim older than this says nothing.
 pub const STALE_MS: u64 = 3_500;
