@@ -95,13 +95,16 @@ impl Journal {
         } else {
             flush(&journal.file).map_err(|e| JournalError::io(&path, e))?;
         }
+        // That life may have died between a new file's name and the flush of the name, too.
+        flush_dir(dir).map_err(|e| JournalError::io(dir, e))?;
         Ok((journal, recovered))
     }
 
     /// Makes `records` durable, all or none of them.
     ///
     /// # Errors
-    /// Nothing of it is kept. After a failed write the file is cut back to its last good end; where
+    /// Nothing of it is kept, by this process: what a failed flush was about may come back after a power
+    /// cut. After a failed write the file is cut back to its last good end; where
     /// that fails too, or a flush failed (its bytes can never be trusted), the next call puts what was
     /// good before into a new file. [`JournalError::Poisoned`] where that cannot be: each call tries again.
     pub fn append(&mut self, records: &[Vec<u8>]) -> Result<(), JournalError> {
@@ -124,6 +127,8 @@ impl Journal {
         }
         if let Err(error) = self.file.sync_data() {
             self.poisoned = Some(format!("a flush failed: {error}"));
+            // Best effort: a next life would read it from memory, and call it durable.
+            let _ = self.file.set_len(self.end);
             return Err(JournalError::io(&self.path(), error));
         }
         self.end += bytes.len() as u64;
@@ -135,7 +140,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`JournalError::Full`] leaves all as it was, and the journal may be used on. After any other the
-    /// old content or the new one is read next time.
+    /// old content or the new one is read next time; an append goes on from the old one.
     pub fn rewrite(&mut self, records: &[Vec<u8>]) -> Result<(), JournalError> {
         let mut bytes = frame::HEADER.to_vec();
         if !records.is_empty() {
@@ -154,8 +159,7 @@ impl Journal {
         let file = put(&self.path(), bytes, private::FILE_MODE)
             .map_err(|e| JournalError::io(&aside(&self.path()), e))?;
         // The new file has its name, and may lose it with the power: neither is sure to be read next time.
-        let named = File::open(&self.dir).and_then(|d| d.sync_all());
-        if let Err(error) = named {
+        if let Err(error) = flush_dir(&self.dir) {
             self.poisoned = Some(format!("the directory could not be flushed: {error}"));
             return Err(JournalError::Io { path: self.dir.clone(), error });
         }
@@ -167,17 +171,15 @@ impl Journal {
 
     /// Puts what is good of a file that cannot be trusted into a new one. It was on the disk once, and its
     /// checksums say whether it still is what it was.
-    fn mend(&mut self) -> Result<(), JournalError> {
-        let path = self.path();
+    fn mend(&mut self) -> Result<(), String> {
         let mut good = Vec::new();
         self.file
             .seek(SeekFrom::Start(0))
             .and_then(|_| (&self.file).take(self.end).read_to_end(&mut good))
-            .map_err(|e| JournalError::io(&path, e))?;
-        match frame::scan(&good) {
-            Ok(scanned) if scanned.end == self.end => self.start_over(&good),
-            Ok(scanned) => Err(JournalError::corrupt(&path, scanned.end)),
-            Err(at) => Err(JournalError::corrupt(&path, at)),
+            .map_err(|e| e.to_string())?;
+        match frame::scan(&good).map(|scanned| scanned.end) {
+            Ok(end) if end == self.end => self.start_over(&good).map_err(|e| e.to_string()),
+            Ok(at) | Err(at) => Err(format!("it is damaged at byte {at}")),
         }
     }
 
@@ -203,7 +205,11 @@ impl Journal {
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     put(path, bytes, SHARED_MODE)?;
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    File::open(dir.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all())
+    flush_dir(dir.unwrap_or(Path::new(".")))
+}
+
+fn flush_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir).and_then(|d| d.sync_all())
 }
 
 /// Puts `bytes` under the name `path`, on the disk and open for more. The name itself may still be lost

@@ -225,15 +225,22 @@ fn a_rewrite_replaces_everything_and_keeps_the_lock() {
 fn after_a_flush_that_failed_what_was_good_goes_on_in_a_new_file() {
     let (dir, _) = written(3);
     let (mut journal, _) = Journal::open(dir.path()).unwrap();
-    // As a flush that failed leaves it: what it was about may be there in part, or whole.
+    // What takes all bytes and flushes none of them.
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
+    let file = std::mem::replace(&mut journal.file, null);
+    assert!(journal.append(&[b"lost".to_vec()]).is_err());
+    journal.file = file;
+    // What it was about may be there in part, or whole.
     let lost = frame::batch(&[b"lost".to_vec()]).unwrap();
     journal.file.write_all(&lost).unwrap();
-    journal.poisoned = Some("a flush failed: disk".to_owned());
     let full = dir.path().join("journal.new");
     std::os::unix::fs::symlink("/dev/full", &full).unwrap();
     let said = journal.append(&[b"early".to_vec()]).unwrap_err().to_string();
-    let why = "a flush failed: disk, and putting what was good into a new file failed";
-    assert!(said.contains(why) && said.contains("no space left"), "{said}");
+    let why = ", and putting what was good into a new file failed: ";
+    assert!(
+        said.contains("a flush failed: ") && said.contains(why) && said.contains("no space left"),
+        "{said}"
+    );
     assert!(!full.is_symlink(), "what was half written is removed");
     journal.append(&[b"next".to_vec()]).unwrap();
     journal.append(&[b"last".to_vec()]).unwrap();
@@ -253,7 +260,7 @@ fn what_is_no_longer_what_it_was_is_not_taken_for_good() {
         fs::write(dir.path().join(FILE), &other).unwrap();
         let refused = journal.append(&[b"next".to_vec()]).unwrap_err();
         assert!(
-            matches!(&refused, JournalError::Poisoned { why, .. } if why.contains("is damaged"))
+            matches!(&refused, JournalError::Poisoned { why, .. } if why.contains("it is damaged at byte"))
         );
     }
     fs::write(dir.path().join(FILE), &bytes).unwrap();

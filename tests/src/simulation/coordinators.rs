@@ -65,7 +65,7 @@ pub(super) struct Node {
     pub registry: Registry,
     pub applied: usize,
     pub sessions: BTreeMap<HostName, Session>,
-    /// Its stops are on its disk.
+    /// Stops are on its disk, resumes come with the log.
     pub heard: Heard,
     broadcasts: Vec<Broadcast>,
     receipts: BTreeMap<(StopId, HostName), Receipt>,
