@@ -11,7 +11,7 @@ use squall_core::fence::Fence;
 use squall_core::heard::Heard;
 use squall_core::ids::StopId;
 use squall_core::registry::Registry;
-use squall_journal::Journal;
+use squall_journal::{Journal, JournalError};
 use squall_wire::{Identity, codec};
 
 /// The directory of the file within the state directory.
@@ -37,7 +37,7 @@ impl Stops {
     pub(crate) fn open(state_dir: &Path, identity: &Identity) -> io::Result<Stops> {
         let dir = state_dir.join(DIR);
         squall_journal::make_private_dir(&dir)?;
-        let (journal, recovered) = Journal::open(&dir).map_err(io::Error::other)?;
+        let (mut journal, recovered) = Journal::open(&dir).map_err(io::Error::other)?;
         let (disk, queue) = mpsc::channel();
         let mut stops = Stops {
             identity: identity.clone(),
@@ -50,7 +50,7 @@ impl Stops {
         }
         std::thread::Builder::new()
             .name("stops".into())
-            .spawn(move || write_all(journal, recovered.records, &queue))?;
+            .spawn(move || write_all(|stops| journal.append(stops), &queue))?;
         Ok(stops)
     }
 
@@ -107,23 +107,47 @@ impl Stops {
     }
 }
 
-/// Writes stops until the sender is gone. What could not be written is tried again, as a whole new
-/// file: until then those stops live in memory here, and durably on the hosts, where it counts.
-fn write_all(mut journal: Journal, mut all: Vec<Vec<u8>>, queue: &mpsc::Receiver<StopId>) {
-    let mut failed = false;
+/// Writes stops until the sender is gone. What could not be written is tried again: until then those
+/// stops live in memory here, and durably on the hosts, where it counts.
+fn write_all(
+    mut append: impl FnMut(&[Vec<u8>]) -> Result<(), JournalError>,
+    queue: &mpsc::Receiver<StopId>,
+) {
+    let mut waiting: Vec<Vec<u8>> = Vec::new();
     loop {
-        let first = match queue.recv_timeout(if failed { RETRY } else { Duration::MAX }) {
+        let patience = if waiting.is_empty() { Duration::MAX } else { RETRY };
+        let first = match queue.recv_timeout(patience) {
             Ok(stop) => Some(stop),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
         };
         let encode = |stop| codec::encode(&stop).expect("a stop id is sixteen bytes");
-        let new: Vec<Vec<u8>> = first.into_iter().chain(queue.try_iter()).map(encode).collect();
-        all.extend(new.iter().cloned());
-        let written = if failed { journal.rewrite(&all) } else { journal.append(&new) };
-        if let Err(error) = &written {
-            tracing::error!(%error, "a stop is not durable on this coordinator");
+        waiting.extend(first.into_iter().chain(queue.try_iter()).map(encode));
+        match append(&waiting) {
+            Ok(()) => waiting.clear(),
+            Err(error) => tracing::error!(%error, "a stop is not durable on this coordinator"),
         }
-        failed = written.is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_that_could_not_be_written_is_written_with_the_next() {
+        let stop = |n| StopId(uuid::Uuid::from_u128(n));
+        let (disk, queue) = mpsc::channel();
+        disk.send(stop(1)).unwrap();
+        let (mut disk, mut tried) = (Some(disk), Vec::new());
+        let append = |stops: &[Vec<u8>]| {
+            tried.push(stops.iter().map(|s| codec::decode(s).unwrap()).collect());
+            let Some(disk) = disk.take() else { return Ok(()) };
+            disk.send(stop(2)).unwrap();
+            Err(JournalError::Full { path: DIR.into() })
+        };
+        write_all(append, &queue);
+        let tried: Vec<Vec<StopId>> = tried;
+        assert_eq!(tried, [vec![stop(1)], vec![stop(1), stop(2)]]);
     }
 }
