@@ -95,7 +95,7 @@ impl Journal {
         } else {
             flush(&journal.file).map_err(|e| JournalError::io(&path, e))?;
         }
-        // That life may have died between a new file's name and the flush of the name, too.
+        // Its name, too: an earlier life may have given it to a new file and died before it flushed that.
         flush_dir(dir).map_err(|e| JournalError::io(dir, e))?;
         Ok((journal, recovered))
     }
@@ -103,10 +103,10 @@ impl Journal {
     /// Makes `records` durable, all or none of them.
     ///
     /// # Errors
-    /// Nothing of it is kept, by this process: what a failed flush was about may come back after a power
-    /// cut. After a failed write the file is cut back to its last good end; where
-    /// that fails too, or a flush failed (its bytes can never be trusted), the next call puts what was
-    /// good before into a new file. [`JournalError::Poisoned`] where that cannot be: each call tries again.
+    /// Nothing of it is kept by this process; what a failed flush was about may be back after a power cut.
+    /// After a failed write the file is cut back to its last good end; where that fails too, or a flush
+    /// failed (its bytes can never be trusted), the next call puts what was good before into a new file.
+    /// [`JournalError::Poisoned`] where that cannot be: each call tries again.
     pub fn append(&mut self, records: &[Vec<u8>]) -> Result<(), JournalError> {
         if records.is_empty() {
             return Ok(()); // an empty batch is what a torn one looks like

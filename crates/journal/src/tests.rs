@@ -254,9 +254,9 @@ fn what_is_no_longer_what_it_was_is_not_taken_for_good() {
     let (dir, bytes) = written(3);
     let (mut journal, _) = Journal::open(dir.path()).unwrap();
     journal.poisoned = Some("a flush failed: disk".to_owned());
-    for end in [bytes.len() - 1, bytes.len() / 2] {
+    for at in [bytes.len() - 1, bytes.len() / 2] {
         let mut other = bytes.clone();
-        other[end] ^= 1;
+        other[at] ^= 1;
         fs::write(dir.path().join(FILE), &other).unwrap();
         let refused = journal.append(&[b"next".to_vec()]).unwrap_err();
         assert!(
