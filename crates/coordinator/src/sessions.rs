@@ -168,25 +168,14 @@ pub(crate) fn policy_of(hello: &Hello) -> Option<Policy> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::fleet::record;
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn registry(hosts: &[(&str, &str)]) -> Registry {
+    fn registry<'a>(names: impl IntoIterator<Item = &'a str>) -> Registry {
         let mut registry = Registry::default();
-        for (name, group) in hosts {
-            let name: HostName = name.parse().unwrap();
-            let record = HostRecord {
-                name: name.clone(),
-                address: std::net::Ipv4Addr::LOCALHOST.into(),
-                also: Vec::new(),
-                labels: BTreeMap::from([("group".to_owned(), (*group).to_owned())]),
-                gossip_port: 1,
-                relay_port: 2,
-                coordinator: false,
-                drained: false,
-            };
-            registry.hosts.insert(name, record);
-        }
+        let hosts = names.into_iter().map(record);
+        registry.hosts.extend(hosts.map(|host| (host.name.clone(), host)));
         registry
     }
 
@@ -220,7 +209,7 @@ mod tests {
 
     #[test]
     fn of_a_host_that_was_forgotten_nothing_is_kept_once_it_is_gone() {
-        let registry = registry(&[("h1", "a"), ("h2", "a")]);
+        let registry = registry(["h1", "h2"]);
         let mut sessions = Sessions::default();
         for (connection, host) in (1..).zip(registry.hosts.values()) {
             sessions.admits(Time(0), &hello(host));
@@ -251,7 +240,7 @@ mod tests {
 
     #[test]
     fn a_host_that_speaks_from_an_address_of_its_own_is_where_it_says() {
-        let registry = registry(&[("h1", "a")]);
+        let registry = registry(["h1"]);
         let mut sessions = Sessions::default();
         let mut from = |address: &str| {
             let host = registry.hosts.values().next().unwrap();
@@ -266,7 +255,7 @@ mod tests {
     #[test]
     fn only_whose_peers_have_changed_is_told() {
         let all: Vec<String> = (0..200).map(|n| format!("h{n:03}")).collect();
-        let mut registry = registry(&all.iter().map(|n| (n.as_str(), "a")).collect::<Vec<_>>());
+        let mut registry = registry(all.iter().map(String::as_str));
         let mut sessions = Sessions::default();
         for (connection, host) in (1..).zip(registry.hosts.values()) {
             sessions.add(connection, HERE, hello(host));

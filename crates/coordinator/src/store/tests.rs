@@ -19,6 +19,7 @@ use tempfile::TempDir;
 
 use super::types::{LogEntry, LogId, Proposal, SnapshotMeta, TypeConfig, Vote};
 use super::{FILE, LogStore, StateMachine, Store, StoreError, snapshot};
+use crate::tests::fleet::record;
 
 struct Fresh;
 
@@ -88,23 +89,11 @@ async fn everything_is_there_after_a_restart() {
     assert_eq!(*snapshot.snapshot, snapshot_of_two_hosts());
 }
 
-fn host(name: &str) -> HostRecord {
-    HostRecord {
-        name: name.parse().unwrap(),
-        address: std::net::Ipv4Addr::LOCALHOST.into(),
-        also: Vec::new(),
-        labels: std::collections::BTreeMap::new(),
-        gossip_port: 1,
-        relay_port: 2,
-        coordinator: false,
-        drained: false,
-    }
-}
-
 fn snapshot_of_two_hosts() -> Vec<u8> {
     let mut registry = Registry::default();
     for (index, name) in [(1, "h1"), (2, "h2")] {
-        let EntryPayload::Normal(p) = entry(index, registry::Command::Register(host(name))).payload
+        let EntryPayload::Normal(p) =
+            entry(index, registry::Command::Register(record(name))).payload
         else {
             unreachable!()
         };
@@ -117,7 +106,7 @@ fn snapshot_of_two_hosts() -> Vec<u8> {
 #[test]
 fn refusals_that_are_remembered_leave_room_for_a_snapshot() {
     let group = "g".repeat(1_900);
-    let mut hosts: Vec<_> = (0..1_000).map(|n| host(&format!("host-{n:04}"))).collect();
+    let mut hosts: Vec<_> = (0..1_000).map(|n| record(&format!("host-{n:04}"))).collect();
     for host in &mut hosts {
         host.labels = [("group".to_owned(), group.clone())].into();
     }
@@ -138,7 +127,7 @@ fn refusals_that_are_remembered_leave_room_for_a_snapshot() {
         registry.apply(LogIndex(index), &p.0)
     };
     for n in 0..1_000 {
-        say(&mut registry, registry::Command::Register(host(&format!("other-{n:04}"))));
+        say(&mut registry, registry::Command::Register(record(&format!("other-{n:04}"))));
     }
     for host in &hosts {
         say(&mut registry, registry::Command::Register(host.clone()));
@@ -184,7 +173,7 @@ fn experiment(targets: &[HostRecord]) -> Experiment {
 fn a_snapshot_larger_than_one_frame_comes_back_whole() {
     let mut registry = Registry::default();
     for n in 0..20_000 {
-        let mut record = host(&format!("host-{n}"));
+        let mut record = record(&format!("host-{n}"));
         record.labels.insert("group".into(), "g".repeat(200));
         registry.hosts.insert(record.name.clone(), record);
     }
@@ -199,7 +188,7 @@ async fn one_message_reads_no_more_than_its_budget_and_at_least_one_entry() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = Store::open(dir.path()).unwrap().log;
     let big = |index| {
-        let mut record = host("h1");
+        let mut record = record("h1");
         record.labels.insert("x".into(), "x".repeat(100 << 10));
         entry(index, registry::Command::Register(record))
     };
@@ -303,7 +292,7 @@ fn loudest(host: &str, fault: FaultId) -> FromAgent {
 /// Every host of a large experiment says as much as it can.
 #[test]
 fn what_agents_say_at_their_loudest_leaves_room_for_a_snapshot() {
-    let fleet: Vec<_> = (0..2 * LOUD).map(|n| host(&format!("{n:063}"))).collect();
+    let fleet: Vec<_> = (0..2 * LOUD).map(|n| record(&format!("{n:063}"))).collect();
     let mut registry = Registry::default();
     let id = ExperimentId(uuid::Uuid::from_u128(1));
     let mut index = 0;
@@ -352,7 +341,7 @@ fn what_agents_say_at_their_loudest_leaves_room_for_a_snapshot() {
 fn labels_leave_room_for_a_section_of_hosts() {
     let mut registry = Registry::default();
     for n in 0..1_000 {
-        let mut record = host(&format!("host-{n}"));
+        let mut record = record(&format!("host-{n}"));
         record.labels = (0..100).map(|k| (format!("label-{k}"), "ä".repeat(1 << 10))).collect();
         record
             .labels
@@ -381,7 +370,7 @@ fn half_of_a_thousand_hosts_can_be_cut_from_the_other_half() {
             [std::net::Ipv4Addr::from(n).into(), six.into()]
         })
         .collect();
-    let all: Vec<HostRecord> = (0..500).map(|n| host(&format!("host-{n}.example"))).collect();
+    let all: Vec<HostRecord> = (0..500).map(|n| record(&format!("host-{n}.example"))).collect();
     let mut experiment = experiment(&all);
     for placement in &mut experiment.faults {
         placement.spec = Fault::Partition(Partition {

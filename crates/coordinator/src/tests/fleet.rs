@@ -27,7 +27,7 @@ pub(super) struct Agent {
     _endpoint: Endpoint,
 }
 
-pub(super) fn record(name: &str) -> HostRecord {
+pub(crate) fn record(name: &str) -> HostRecord {
     HostRecord {
         name: name.parse().unwrap(),
         address: std::net::Ipv4Addr::LOCALHOST.into(),

@@ -1,7 +1,7 @@
 //! Whole coordinators in this process, over real QUIC on loopback.
 
 mod agreement;
-mod fleet;
+pub(crate) mod fleet;
 mod golden;
 mod lost_disk;
 mod probing;
